@@ -73,13 +73,13 @@ class Keepalive(Section):
     )
 
 
-class Grpc(Section):
-    """OTLP/gRPC."""
+_ENDPOINT = "host:port to listen on; 0.0.0.0 or nothing before the colon: all addresses."
 
-    endpoint: Endpoint = Field(
-        default="127.0.0.1:4317",
-        description="host:port to listen on; 0.0.0.0 or nothing before the colon: all addresses.",
-    )
+
+class OtlpListener(Section):
+    """What both protocols share."""
+
+    endpoint: Endpoint = Field(description=_ENDPOINT)
     tls: ServerTls | None = Field(default=None, description="Transport security; default: plain text.")
     auth: Annotated[Auth, NULL_IS_DEFAULT] = Field(default_factory=Auth, description="Who may send.")
     trusted_hop: bool = Field(
@@ -87,6 +87,12 @@ class Grpc(Section):
         description="Whoever sends here is trusted to have marked spans with another Spanledger: a span with "
         "`spanledger.kind` passes as it is and is not counted here.",
     )
+
+
+class Grpc(OtlpListener):
+    """OTLP/gRPC."""
+
+    endpoint: Endpoint = Field(default="127.0.0.1:4317", description=_ENDPOINT)
     max_recv_msg_size_mib: Count = Field(
         default=64, description="Largest request in MiB, also after decompression; larger ones are refused for good."
     )
@@ -114,20 +120,10 @@ class OtlpGrpc(Grpc):
     )
 
 
-class Http(Section):
+class Http(OtlpListener):
     """OTLP/HTTP, protobuf and JSON."""
 
-    endpoint: Endpoint = Field(
-        default="127.0.0.1:4318",
-        description="host:port to listen on; 0.0.0.0 or nothing before the colon: all addresses.",
-    )
-    tls: ServerTls | None = Field(default=None, description="Transport security; default: plain text.")
-    auth: Annotated[Auth, NULL_IS_DEFAULT] = Field(default_factory=Auth, description="Who may send.")
-    trusted_hop: bool = Field(
-        default=False,
-        description="Whoever sends here is trusted to have marked spans with another Spanledger: a span with "
-        "`spanledger.kind` passes as it is and is not counted here.",
-    )
+    endpoint: Endpoint = Field(default="127.0.0.1:4318", description=_ENDPOINT)
     max_request_body_size: Count = Field(
         default=64 * MIB,
         description="Largest request in bytes, also after decompression; larger ones are refused for good.",

@@ -26,11 +26,6 @@ def pack(row: Any) -> bytes:
         return cast(bytes, msgpack.packb(_narrow(row), unicode_errors="surrogatepass"))
 
 
-def array_header(length: int) -> bytes:
-    """Return the header before the packed elements of a sequence."""
-    return cast(bytes, msgpack.Packer().pack_array_header(length))
-
-
 def unpack(record: bytes) -> Any:
     """Return the value that `pack` wrote, with sequences as lists and wide integers as text."""
     return msgpack.unpackb(record, strict_map_key=False, unicode_errors="surrogatepass")

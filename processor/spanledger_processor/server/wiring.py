@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 from urllib.parse import quote
 
 from spanledger_exporters.settings import ExporterSettings, FileSettings, NetworkSettings
@@ -48,10 +48,6 @@ class Group(Protocol):
 
     @property
     def resource_attributes(self) -> Attributes: ...
-
-
-TenantOf: TypeAlias = Callable[[Group, Mapping[str, str]], str]
-"""The tenant's name, from a group's resource attributes and the request's headers."""
 
 
 def make_exporter_settings(config: Config, worker: int = 0) -> Mapping[str, ExporterSettings]:
