@@ -322,7 +322,7 @@ def main() -> None:
     parser.add_argument("--compression", default="gzip", help="of the exporter")
     parser.add_argument("--folder", default=".", help="where the state is made; a disk, no tmpfs")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.folder) as name:
         folder = Path(name).absolute()
         end = sink(folder)
         end.start()

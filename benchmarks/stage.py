@@ -132,7 +132,7 @@ class _Bench:
 def _measure(sessions: int, options: argparse.Namespace, stage: Stage) -> None:
     warm = _TEMPLATES if options.load == RECORDED else _WARM
     requests = _requests(warm + options.requests, options.load, options.spans)
-    with tempfile.TemporaryDirectory(dir=options.folder) as parent:
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.folder) as parent:
         folder = Path(parent) / "state"
         if options.filled is not None:
             shutil.copytree(options.filled, folder)
