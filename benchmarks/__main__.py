@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from benchmarks import report
-from benchmarks.systems import System, sink, systems
+from benchmarks.systems import System, python_version, sink, systems
 
 Load: TypeAlias = tuple[str, int]
 
@@ -107,7 +106,7 @@ def main() -> None:
     chosen = arguments.parse_args()
     loads = [load for load, name in zip(LOADS, names, strict=True) if name in chosen.loads]
     medians = {load: measure(load, chosen.rounds, chosen.seconds) for load in loads}
-    text = report.table(medians, chosen.rounds, chosen.seconds, f"Python {platform.python_version()}")
+    text = report.table(medians, chosen.rounds, chosen.seconds, python_version())
     print(text)
     if not chosen.print:
         report.write(text)

@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from tools import parts
 from tools.programs import Program, eventually, free_port, listens, substituted
 
 HERE = Path(__file__).parent
-_OF_THIS_TREE = os.pathsep.join(str(parts.ROOT / part) for part in ("processor", "exporters", "sidecar", "."))
-"""Where Python finds what is measured: beside this file, whatever is installed."""
+_FOLDERS = (*(parts.ROOT / part for part in ("processor", "exporters", "sidecar", ".")), sysconfig.get_path("purelib"))
+_OF_THIS_TREE = os.pathsep.join(map(str, _FOLDERS))
+"""Where Python finds what is measured: beside this file, whatever is installed; and the libraries, whichever Python."""
 IN, OUT = "127.0.0.1:5317", "127.0.0.1:5999"
 """How the shipped files name the two ports."""
+
+_PROFILED = "--enable-optimizations"
+"""How Python is configured to be built with a profile."""
+
+
+@cache
+def interpreter() -> str:
+    """Return the path of the Python that runs what is measured: one built with profile and link-time optimization, as
+    the image's is, if this machine has one of this version. That of a distribution is, whether it says so or not.
+    """
+    if _PROFILED in (sysconfig.get_config_var("CONFIG_ARGS") or ""):
+        return sys.executable
+    distributed = f"/usr/bin/python3.{sys.version_info.minor}"
+    return distributed if Path(distributed).exists() else sys.executable
+
+
+def python_version() -> str:
+    """Return what is to be known of that Python."""
+    asked = [interpreter(), "-c", "import platform; print(platform.python_version())"]
+    version = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+    optimized = interpreter() != sys.executable or _PROFILED in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return f"Python {version}, built {'with' if optimized else 'without'} profile and link-time optimization"
+
 
 SPANLEDGER = "Spanledger"
 WORKERS = "Spanledger, two workers"
@@ -72,7 +99,7 @@ def systems(folder: Path, to: int) -> list[System]:
     return [
         _spanledger(SPANLEDGER, folder / "alone", to),
         _spanledger(WORKERS, folder / "workers", to, "--workers", "2"),
-        System(PROXY, folder, proxy, [sys.executable, "-m", "benchmarks.passing", "proxy", str(proxy), str(to)]),
+        System(PROXY, folder, proxy, [interpreter(), "-m", "benchmarks.passing", "proxy", str(proxy), str(to)]),
         System(PASSING, folder, passing, _collector(folder, "collector-passing.yaml", passing, to)),
         System(PRICING, folder, pricing, _collector(folder, "collector-pricing.yaml", pricing, to)),
         _loop(folder / "loop", to),
@@ -101,7 +128,7 @@ def _component(folder: Path, to: int) -> System:
 
 def _serve(folder: Path, name: str, substitutes: Mapping[str, str]) -> list[str]:
     config = _config(folder, name, {**substitutes, "127.0.0.1:4320": _at(free_port())})
-    return [sys.executable, "-m", "spanledger_processor.cli", "serve", "--config", str(config)]
+    return [interpreter(), "-m", "spanledger_processor.cli", "serve", "--config", str(config)]
 
 
 def _collector(
