@@ -119,6 +119,16 @@ def test_every_query_brings_data(panel: dict[str, Any], target: dict[str, Any], 
     eventually(some)
 
 
+@pytest.mark.parametrize("title", ["Cost", "Cost over time by model", "Calls in loops"])
+def test_a_range_of_months_is_no_error(title: str, board: Board, tempo: Tempo) -> None:
+    """Whatever range a dashboard is set to: by its own limits Tempo refuses more than three hours of metrics."""
+    tempo.seconds_back = 60 * 86_400
+    try:
+        assert board.shown(title)
+    finally:
+        tempo.seconds_back = 900
+
+
 @pytest.mark.parametrize("title", ["Cost", "Cost over time by model", "Cost by session, top 20", "Cost by run, top 20"])
 def test_costs_add_up_to_the_truth(title: str, board: Board) -> None:
     assert sum(board.shown(title).values()) == pytest.approx(_truth(board), rel=1e-9)

@@ -53,15 +53,16 @@ class Tempo:
         self.url = f"http://127.0.0.1:{self.port}"
         command = [str(parts.obtain("tempo")), f"-config.file={config}"]
         self.program = Program("tempo", command, folder, lambda: answers(f"{self.url}/ready"))
+        self.seconds_back = 900
+        """Of the range of searches and metrics."""
 
     def _get(self, path: str, **params: Any) -> httpx2.Response:
         response = http_get(f"{self.url}{path}", params=params, headers={"accept": "application/protobuf"}, timeout=30)
         assert response.status_code == 200, f"{path} {params}: {response.status_code} {response.text[:500]}"
         return response
 
-    @staticmethod
-    def _range() -> dict[str, int]:
-        return {"start": int(time.time()) - 900, "end": int(time.time()) + 60}
+    def _range(self) -> dict[str, int]:
+        return {"start": int(time.time()) - self.seconds_back, "end": int(time.time()) + 60}
 
     def spans(self, trace_id: str) -> list[Span]:
         """The spans of one trace, as Tempo has them."""
@@ -81,7 +82,7 @@ class Tempo:
 
     def metric_over_time(self, query: str) -> dict[str, float]:
         """The same of a query in steps of a minute, as a graph asks it, all steps added up."""
-        series = self._series("query_range", query, step="60s")
+        series = self._series("query_range", query, step=f"{max(60, self.seconds_back // 100)}s")
         return {_labels(one): sum(float(step.get("value", 0)) for step in one.get("samples", [])) for one in series}
 
     def _series(self, form: str, query: str, **params: str) -> list[dict[str, Any]]:
