@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spanledger_processor.ledger.keys import dimension_day, total_key
+from spanledger_processor.ledger.keys import day_values_key, dimension_day, total_key
 from spanledger_processor.ledger.packing import pack, unpack
-from spanledger_processor.ledger.store import PREFIX, Key, Reader, Table, near
+from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Merging
 from spanledger_processor.units import MS_PER_DAY
 
@@ -24,7 +24,6 @@ _VALUES_PACKED = 16
 """Fewer values of a day are read one by one."""
 _QUIET_MS = 10 * 60_000
 _DAYS_APART = 400
-_KEY_BYTES = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class DayValues:
 def day_values(reader: Reader, tenant: bytes, name: str, day: int) -> DayValues:
     """Return what the values of a dimension spent on a day (since 1970)."""
     within = near(dimension_day(name, day))
-    if record := reader.get(packed_key(bytes((Table.DIMENSION,)) + tenant + within)):
+    if record := reader.get(day_values_key(bytes((Table.DIMENSION,)) + tenant + within)):
         _, _, *of, names, costs, calls, records, whole = unpack(record)
         if of == [name, day]:  # another dimension and day may have the same hash
             return DayValues(names, [*map(int, costs)], [*map(int, calls)], records, whole)
@@ -110,12 +109,7 @@ def records_of_days(
 
 def outdated(keys: Iterable[Key]) -> set[Key]:
     """Return the keys of the packed records that hold any of these records, if they are of values of dimensions."""
-    return {packed_key(key) for key in keys if key[0] == Table.DIMENSION}
-
-
-def packed_key(key: bytes) -> Key:
-    """Return the key of the packed values of a day by the key of one of them, or by what all have in front."""
-    return bytes((Table.DAY_VALUES,)) + key[1:PREFIX].ljust(_KEY_BYTES - 1, b"\0")
+    return {day_values_key(key) for key in keys if key[0] == Table.DIMENSION}
 
 
 def is_over(record: bytes, now_ms: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from hashlib import blake2b
 
-from spanledger_processor.ledger.store import Key, Table, record_key, tenant_hash
+from spanledger_processor.ledger.store import PREFIX, Key, Table, record_key, tenant_hash
 
 ID_BOUND = 512
 """Bytes of an id, name or label that are kept."""
@@ -14,6 +14,7 @@ _KEPT = 512
 TRACE_PREFIX = 23
 """Bytes that the keys of one trace have in common."""
 LAST_SEGMENT = 65_535
+_KEY_BYTES = 25
 EVERY_TENANT = bytes(8)
 """In place of a tenant's hash where records are of all tenants together: the hash of none."""
 _OTHER_VALUES = b"\xff"
@@ -89,6 +90,11 @@ def dimension_key(tenant: bytes, name: str, day: int, value: str | None) -> Key:
 def dimension_day(name: str, day: int) -> bytes:
     """Return the first id of the keys of one dimension and UTC day."""
     return name.encode() + b"\0" + day.to_bytes(4, "big")
+
+
+def day_values_key(key: bytes) -> Key:
+    """Return the key of the packed values of a dimension and day, by the key of one of them or by its `PREFIX`."""
+    return bytes((Table.DAY_VALUES,)) + key[1:PREFIX].ljust(_KEY_BYTES - 1, b"\0")
 
 
 @lru_cache(maxsize=_KEPT)

@@ -13,10 +13,18 @@ from typing import TypeAlias
 
 import lmdb
 
-from spanledger_processor.ledger.day_values import OUTDATED, is_over, outdated, packed, packed_key
+from spanledger_processor.ledger.day_values import OUTDATED, is_over, outdated, packed
 from spanledger_processor.ledger.dimensions import VALUES_KEPT
 from spanledger_processor.ledger.facts import OTHER_MODELS
-from spanledger_processor.ledger.keys import TRACE_PREFIX, day_key, dimension_key, gone_key, index_key, unattributed_key
+from spanledger_processor.ledger.keys import (
+    TRACE_PREFIX,
+    day_key,
+    day_values_key,
+    dimension_key,
+    gone_key,
+    index_key,
+    unattributed_key,
+)
 from spanledger_processor.ledger.orders import ranks_of, rows_at, rows_of_crossing
 from spanledger_processor.ledger.packing import second
 from spanledger_processor.ledger.store import PREFIX, Key, Table
@@ -278,8 +286,8 @@ class Packing:
                     return None
                 prefix = cursor.key()[:PREFIX]
                 self._next = prefix + b"\xff" * (_KEY_LENGTH - PREFIX)
-                if not txn.get(packed_key(prefix)) and (record := _packed(cursor, prefix, now_ms)):
-                    return packed_key(prefix), record
+                if not txn.get(day_values_key(prefix)) and (record := _packed(cursor, prefix, now_ms)):
+                    return day_values_key(prefix), record
         return None
 
 
