@@ -47,7 +47,10 @@ def main() -> None:
         chosen = chosen_tests(changed)
         print(f"\n{', '.join(changed)} -> {' '.join(chosen) or 'no tests'}")
         if chosen:
-            subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", *chosen], cwd=ROOT, check=False)
+            try:
+                subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", *chosen], cwd=ROOT, check=False)
+            except KeyboardInterrupt:  # which pytest got as well, and told
+                return
 
 
 if __name__ == "__main__":
