@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spanledger_processor.dialects import detect
-from spanledger_processor.enrichment.facts import View
+from spanledger_processor.enrichment.facts import ScopedSpanView
 from spanledger_processor.otlp.encoding import SynthesizedSpan, encode_traces
 from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.otlp.views import SpanView
@@ -68,7 +68,7 @@ def microseconds(attributes: Mapping[str, Any], scope: str) -> float:
     span = SynthesizedSpan(b"t" * 16, b"s" * 8, "chat gpt-5.1", 1, 2, attributes=attributes, scope_name=scope)
     group = parse_traces(encode_traces([span])).groups[0]
     view = SpanView.parse(group.items[0])
-    best = min(timeit.repeat(lambda: detect(View(view, group)), number=ROUNDS, repeat=REPEATS))
+    best = min(timeit.repeat(lambda: detect(ScopedSpanView(view, group)), number=ROUNDS, repeat=REPEATS))
     return best / ROUNDS * 10**6
 
 

@@ -395,7 +395,7 @@ def test_tool_calls_in_outputs_of_usual_calls_are_seen() -> None:
 def test_prices_that_change_while_it_runs_hold_from_then_on(model: int) -> None:
     """What was learned of a model does not outlive its prices (processor.pricing.overrides, read again)."""
     made = stage()
-    pricer = made._maker.pricing
+    pricer = made._builder.pricing
     assert isinstance(pricer, Pricer)
     amounts = []
     for trace in (1, 2, 3, 4):

@@ -243,7 +243,7 @@ def test_a_missed_mark_goes_when_the_span_is_enriched() -> None:
 
 def test_on_a_span_that_cannot_be_enriched_nothing_forged_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage()
-    monkeypatch.setattr(stage.stage._maker, "detect", lambda _: 1 // 0)
+    monkeypatch.setattr(stage.stage._builder, "detect", lambda _: 1 // 0)
     span = chat()
     span.attributes.add(key="spanledger.cost.usd").value.double_value = 999.0
     values = dict(stage.one(span))

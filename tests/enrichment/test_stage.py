@@ -191,7 +191,7 @@ def test_plain_spans_of_traces_without_genai_spans_are_not_looked_at_further(
     """Neither as libraries encode them nor as the Collector does."""
     stage.read(request(span(1, CHAT)).SerializeToString(), {}, NOW)
     looked_at: list[bytes] = []
-    plain = stage._maker.plain
+    plain = stage._builder.plain
 
     def noted(_: FactBuilder, view: SpanView, group: ScopeGroup) -> Fact:
         looked_at.append(view.head()[1])

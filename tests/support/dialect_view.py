@@ -1,4 +1,4 @@
-"""A stand-in for `enrich.view.View` out of plain dictionaries, and captured spans as such."""
+"""A stand-in for `enrichment.facts.ScopedSpanView` out of plain dictionaries, and captured spans as such."""
 
 from __future__ import annotations
 

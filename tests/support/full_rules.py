@@ -27,4 +27,4 @@ class _InFull(UsualSpans):
 
 def read_in_full(stage: Stage) -> None:
     """Have a stage read every span by the full rules."""
-    stage._usual = _InFull(stage._maker)
+    stage._usual = _InFull(stage._builder)

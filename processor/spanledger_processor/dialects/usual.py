@@ -186,20 +186,20 @@ class UsualCalls:
         return self._own_keys
 
     def _read(self, view: ScopedSpan, reading: UsualReading) -> Call | None:
-        reported = self.told(view.attributes.get, reading)
+        reported = self.read_counts(view.attributes.get, reading)
         if reported is None:
             return None
         response_id, counts, estimate = reported
         return reading.call(Usage(*counts), response_id, estimate=estimate)
 
-    def told(self, get: Callable[[str], Any], reading: UsualReading) -> ReportedCounts | None:
+    def read_counts(self, get: Callable[[str], Any], reading: UsualReading) -> ReportedCounts | None:
         """Return what a call tells of its own; None if the full rules have to read it."""
         response_id, numbers = get(self._response_id), [get(key) for _, key in self._counts]
         if type(response_id) is not str or any(type(number) is not int or number < 0 for number in numbers):
             return None
-        return self.reported(response_id, numbers, reading)
+        return self.counts_from(response_id, numbers, reading)
 
-    def reported(self, response_id: str, numbers: Sequence[int], reading: UsualReading) -> ReportedCounts | None:
+    def counts_from(self, response_id: str, numbers: Sequence[int], reading: UsualReading) -> ReportedCounts | None:
         """Return the same of the values under `own_keys`, of which none is below 0."""
         if max(numbers) > MAX_COUNT or not response_id or response_id != text(response_id):
             return None

@@ -30,7 +30,7 @@ from spanledger_processor.dialects.schema import Dialect
 from spanledger_processor.dialects.usage import read_usage_of
 from spanledger_processor.dialects.values import text
 from spanledger_processor.enrichment.evidence import evidence_keys, span_evidence
-from spanledger_processor.enrichment.facts import FactBuilder, View, digest_of, price_time
+from spanledger_processor.enrichment.facts import FactBuilder, ScopedSpanView, digest_of, price_time
 from spanledger_processor.enrichment.names import is_plain_id
 from spanledger_processor.model import CLASS_NAMES, Call, Kind, ToolCall, Usage, counts_of
 from spanledger_processor.otlp.envelope import ScopeGroup
@@ -124,7 +124,7 @@ class _Stem:
     """The dialect's tables have a place for usage or cost."""
     templates: dict[_Key, _Template] = field(default_factory=dict)
 
-    def usage(self, view: View) -> tuple[Call | None, _Key | None]:
+    def usage(self, view: ScopedSpanView) -> tuple[Call | None, _Key | None]:
         """Return a call with a span's own usage and reported cost, and what must be the same of others.
 
         No call where the dialect tells no usage of such spans; no key where the full rules have to read them.
@@ -188,7 +188,7 @@ class AlikePlan:
         stem = self.stems.get(self.which(view))
         if stem is None or stem.revision != builder.pricing.revision:
             return None, True
-        scoped = View(view, group)
+        scoped = ScopedSpanView(view, group)
         usage_call, key_ = stem.usage(scoped)
         template = None if key_ is None else stem.templates.get(key_)
         if template is None:
@@ -210,11 +210,11 @@ class AlikePlan:
         template: _Template,
         usage_call: Call | None,
         view: SpanView,
-        scoped: View,
+        scoped: ScopedSpanView,
         now_ns: int,
         builder: FactBuilder,
     ) -> Fact | None:
-        """Return the fact of a span whose usage is `told`; None if the full rules have to read it."""
+        """Return the fact of a span whose usage is that of `usage_call`; None if the full rules have to read it."""
         trace_id, span_id, parent_id, start_ns, end_ns = view.head()
         if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
             return None
@@ -252,7 +252,7 @@ class AlikePlan:
             fee=base.fee,
         )
 
-    def _call(self, stem: _Stem, template: _Template, usage_call: Call | None, scoped: View) -> Call | None:
+    def _call(self, stem: _Stem, template: _Template, usage_call: Call | None, scoped: ScopedSpanView) -> Call | None:
         """Return the call with a span's own values; None if the full rules have to read it."""
         own, base, get = self.own, template.fact.call, scoped.attributes.get
         if template.is_shared:
@@ -312,17 +312,19 @@ def learned(
     call = fact.call
     if call is None or view.has_events or call.source or call.prices_events or (call.tool and call.tool.signature):
         return None
-    stem = _stem(View(view, group), call, builder)
+    stem = _stem(ScopedSpanView(view, group), call, builder)
     if stem is None:
         return None
     recorded, again = view.recorded()
     own = _own(stem.dialect, view, call, builder)
-    usage_call, key = stem.usage(View(recorded, group))
+    usage_call, key = stem.usage(ScopedSpanView(recorded, group))
     template = _template(own, usage_call, fact)
     if key is None or template is None:
         return None
     candidate = AlikePlan(own, Asked())
-    if not _is_same(candidate.fact(stem, template, usage_call, recorded, View(recorded, group), now_ns, builder), fact):
+    if not _is_same(
+        candidate.fact(stem, template, usage_call, recorded, ScopedSpanView(recorded, group), now_ns, builder), fact
+    ):
         return None
     shape = view.attributes.shape()
     again.read.update(key for what in _NAMED for key in builder.resolver.keys_that_name(what, shape, call.dialect)[1:])
@@ -346,7 +348,7 @@ def learned(
     return plan
 
 
-def _stem(scoped: View, call: Call, builder: FactBuilder) -> _Stem | None:
+def _stem(scoped: ScopedSpanView, call: Call, builder: FactBuilder) -> _Stem | None:
     dialect = dialect_of(scoped, call.dialect)
     kind = None if dialect is None else engine.kind_of(dialect, scoped)
     if dialect is None or kind is None:

@@ -30,7 +30,7 @@ def price_time(start_ns: int, now_ns: int) -> tuple[int, bool]:
     return now_ns, False
 
 
-class View:
+class ScopedSpanView:
     """What `dialects.detect` reads: the span's own fields, and those of the scope and resource around it."""
 
     __slots__ = ("_group", "_span", "attributes", "name")
@@ -98,7 +98,7 @@ class Signing(Protocol):
 class FactBuilder:
     """Builds facts of spans by the dialects, prices, signatures and names that it was given."""
 
-    detect: Callable[[View], Call | None]
+    detect: Callable[[ScopedSpanView], Call | None]
     pricing: Pricing
     signing: Signing
     resolver: IdResolver
@@ -111,7 +111,7 @@ class FactBuilder:
         self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int, headers: Mapping[str, str] = NO_HEADERS
     ) -> Fact | None:
         """Return the facts of a GenAI span, None if no dialect knows it."""
-        call = self.detect(View(view, group))
+        call = self.detect(ScopedSpanView(view, group))
         if call is None:
             return None
         fact = self._named(view, group, call, headers)

@@ -138,7 +138,7 @@ class Stage:
 
     def __init__(
         self,
-        maker: FactBuilder,
+        builder: FactBuilder,
         markers: tuple[bytes, ...],
         tenant_of: Callable[[ScopeGroup, Mapping[str, str]], str],
         loop: LoopRule,
@@ -147,8 +147,8 @@ class Stage:
         *,
         watched: bool = False,
     ) -> None:
-        self._maker = maker
-        self._usual = UsualSpans(maker)
+        self._builder = builder
+        self._usual = UsualSpans(builder)
         self._marks = Prefilter(markers)
         self._tenant_of = tenant_of
         self.loop, self._fewest_calls = loop, loop.fewest_calls
@@ -189,7 +189,7 @@ class Stage:
         hits: tuple[bytes, ...],
         trusted: bool,  # noqa: FBT001
     ) -> Steps[Reading]:
-        reading.headers, reading.names = headers, self._maker.resolver.keys
+        reading.headers, reading.names = headers, self._builder.resolver.keys
         tenants: dict[str, int] = {}
         plain: list[tuple[int, int, bytes]] = []
         for number, group in enumerate(reading.request.groups):
@@ -208,7 +208,7 @@ class Stage:
         Raises:
             MalformedError: these bytes are no ExportTraceServiceRequest.
         """
-        reading = Reading(parse_traces(body), names=self._maker.resolver.keys)
+        reading = Reading(parse_traces(body), names=self._builder.resolver.keys)
         reading.own = {
             (number, place): None
             for number, group in enumerate(reading.request.groups)
@@ -274,7 +274,7 @@ class Stage:
         """Return what `_read_span` returns, on a thread: nothing is changed there but `reading`."""
         if not _holds(span, hits):
             return None
-        return self._read_span(reading, span, group, where, now_ns, trusted, replace(self._maker))
+        return self._read_span(reading, span, group, where, now_ns, trusted, replace(self._builder))
 
     def _read_span(
         self,
@@ -300,7 +300,7 @@ class Stage:
                     return usual
             view = reading.request.view(*where)
             if is_own and KIND in view.attributes:
-                if trusted or is_summary(view, self._maker.signing):
+                if trusted or is_summary(view, self._builder.signing):
                     reading.marked += 1
                     del reading.own[where]
                     return _PASS
@@ -347,7 +347,7 @@ class Stage:
         return Fact(**values)
 
     def _signature_of(self, asked: AskedTool) -> str:
-        signature = self._maker.signing.sign(ToolCall(asked.tool, asked.arguments))
+        signature = self._builder.signing.sign(ToolCall(asked.tool, asked.arguments))
         return "" if signature is None or signature.scope == "name_only" else signature.value
 
     def _looping(self, steps: Sequence[Step]) -> Iterator[tuple[Step, Step, str]]:
@@ -363,7 +363,7 @@ class Stage:
             if not step.is_new or not _is_known(step):
                 continue
             length = history_loop(calls[:place], self.loop.of(step.tool))
-            signature = self._maker.signing.sign(ToolCall(step.tool, step.arguments)) if length else None
+            signature = self._builder.signing.sign(ToolCall(step.tool, step.arguments)) if length else None
             if signature is not None and signature.scope != "name_only":
                 identifier = made_id(step.id, signature.value) if is_made_id(step.id) else step.id
                 yield steps[place - length], step, identifier
@@ -389,9 +389,9 @@ class Stage:
                     yield None
                 group = reading.request.groups[number]
                 if len(span) <= GIANT:
-                    fact = _plain_fact(self._maker, span, group)
+                    fact = _plain_fact(self._builder, span, group)
                 else:
-                    fact = yield partial(_plain_fact, replace(self._maker), span, group)
+                    fact = yield partial(_plain_fact, replace(self._builder), span, group)
                 if fact is None:
                     reading.failures["malformed_span"] += 1
                 elif fact.trace_id in known:

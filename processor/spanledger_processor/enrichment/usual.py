@@ -27,7 +27,7 @@ from spanledger_processor.enrichment.alike import AlikePlan, learned
 from spanledger_processor.enrichment.facts import (
     NO_HEADERS,
     FactBuilder,
-    View,
+    ScopedSpanView,
     begun_digest,
     digest_with,
     models_told,
@@ -160,10 +160,10 @@ class UsualSpans:
         named = self._sessions.get(session) or self._session(session)
         if named is None or (numbers := varints(counts)) is None:
             return None
-        told = reader.calls.reported(response_id.decode("utf-8", "replace"), numbers, reader.reading)
-        if told is None:
+        reported = reader.calls.counts_from(response_id.decode("utf-8", "replace"), numbers, reader.reading)
+        if reported is None:
             return None
-        fact = self._fact(reader, trace_id, span_id, parent_id, start_ns, end_ns, named, told, now_ns)
+        fact = self._fact(reader, trace_id, span_id, parent_id, start_ns, end_ns, named, reported, now_ns)
         known.found += fact is not None
         return fact
 
@@ -274,7 +274,7 @@ class UsualSpans:
         self, known: _Group, shape: _Shape, view: SpanView, asked: RecordedAttributes, group: ScopeGroup, fact: Fact
     ) -> bool:
         """Keep a usual call; return whether calls of this shape may be usual."""
-        attributes, scoped = view.attributes, View(view, group)
+        attributes, scoped = view.attributes, ScopedSpanView(view, group)
         calls, dialect = usual_calls_of(scoped), fact.call.dialect if fact.call is not None else ""
         session_keys = self._builder.resolver.keys_that_name("session", shape, dialect)
         if calls is None or not session_keys or is_detected_by_name(view.name):
@@ -331,10 +331,10 @@ class UsualSpans:
 
     def _fact_of(self, reader: _Reader, plan: _Plan, view: SpanView, now_ns: int) -> UsualFact | None:
         get = view.attributes.get
-        session, told = get(plan.session_key), reader.calls.told(get, reader.reading)
-        if told is None or type(session) is not str or len(session) > LONGEST_ID or not is_plain_id(session):
+        session, reported = get(plan.session_key), reader.calls.read_counts(get, reader.reading)
+        if reported is None or type(session) is not str or len(session) > LONGEST_ID or not is_plain_id(session):
             return None
-        return self._fact(reader, *view.head(), Named(session, "attribute"), told, now_ns)
+        return self._fact(reader, *view.head(), Named(session, "attribute"), reported, now_ns)
 
     def _fact(
         self,
@@ -345,12 +345,12 @@ class UsualSpans:
         start_ns: int,
         end_ns: int,
         session: Named,
-        told: ReportedCounts,
+        reported: ReportedCounts,
         now_ns: int,
     ) -> UsualFact | None:
         if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
             return None
-        response_id, counts, is_unsure = told
+        response_id, counts, is_unsure = reported
         own_ns, is_own = price_time(start_ns, now_ns)
         if not is_own or len(response_id) > LONGEST_ID or counts[0] > LARGEST_COUNT:
             return None
@@ -358,7 +358,7 @@ class UsualSpans:
         which = self._builder.pricing.revision, day
         card = reader.cards[which] if which in reader.cards else self._card(reader, which)
         if card is None:
-            priced = self._priced(reader, told, own_ns)
+            priced = self._priced(reader, reported, own_ns)
         else:
             rates = card.rates("per-message", counts[0]) if card.tiers else card.base
             money = usual_money(counts, rates, estimate=is_unsure)
@@ -374,9 +374,9 @@ class UsualSpans:
         fact.digest = digest_with(reader.digest, counts[:5])
         return fact
 
-    def _priced(self, reader: _Reader, told: ReportedCounts, at_ns: int) -> tuple[str, Pico, Parts, bool] | None:
+    def _priced(self, reader: _Reader, reported: ReportedCounts, at_ns: int) -> tuple[str, Pico, Parts, bool] | None:
         """Return price, amount, parts and estimate of a call for which a card with more than the usual rates holds."""
-        response_id, counts, is_unsure = told
+        response_id, counts, is_unsure = reported
         call = reader.reading.call(Usage(*counts), response_id, estimate=is_unsure)
         cost = self._builder.pricing.cost(call, at_ns)
         if cost.amount is None or cost.amount != cost.computed or cost.source != "computed" or cost.note:

@@ -20,7 +20,7 @@ from spanledger_processor.config.section import AttributeKeys
 from spanledger_processor.dialects.keys import specialize
 from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.dialects.usage import source_for
-from spanledger_processor.enrichment.facts import View, price_time
+from spanledger_processor.enrichment.facts import ScopedSpanView, price_time
 from spanledger_processor.enrichment.stage import Reading
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.rows import exact_usd, money
@@ -39,7 +39,7 @@ class ReplayedSpan:
     """One GenAI span: its fact, the decision on it, and the explanation of its price."""
 
     span: SpanView
-    view: View
+    view: ScopedSpanView
     fact: Fact
     decision: Decision
     price: Explanation | None
@@ -87,7 +87,7 @@ def replay(config: Config, signer: Signer, bodies: Iterable[bytes]) -> Replay:
                 if fact.cost is not None and fact.call is not None:
                     at_ns, own = price_time(span.start_ns, now_ns)
                     price = explain(fact.call, at_ns, pricer, time_known=own)
-                replayed.spans.append(ReplayedSpan(span, View(span, scope), fact, decision, price))
+                replayed.spans.append(ReplayedSpan(span, ScopedSpanView(span, scope), fact, decision, price))
     replayed.plain -= len(replayed.spans) + replayed.failures
     return replayed
 

@@ -84,10 +84,10 @@ def make_stage(config: Config, signer: Signer, pricer: Pricer | None = None) -> 
     """Return the stage for traces; it prices by `pricer`, or by the configuration's own."""
     processor = config.processor
     resolver = make_id_resolver(processor, make_redactor(config, signer))
-    maker = FactBuilder(detect, pricer or make_pricer(config), signer, resolver)
+    builder = FactBuilder(detect, pricer or make_pricer(config), signer, resolver)
     aliases = alias_keys(processor.aliases)
     loop, budgets, watched = make_loop_rule(processor), make_budgets(processor), are_watched(config)
-    return Stage(maker, MARKERS, make_tenant_of(processor), loop, aliases, budgets, watched=watched)
+    return Stage(builder, MARKERS, make_tenant_of(processor), loop, aliases, budgets, watched=watched)
 
 
 def make_log_stage(config: Config, signer: Signer) -> LogStage:
