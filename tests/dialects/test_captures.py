@@ -25,6 +25,7 @@ UNKNOWN: dict[str, dict[str, str]] = {
     "ddtrace": {"cache_write_1h": NO_SPLIT},
     "langchain-traceloop": {"reasoning": NO_REASONING},
     "langfuse": {"cache_write_1h": NO_SPLIT},
+    "langwatch": {"cache_read": NO_CACHE},
     "openinference": {"cache_write_1h": NO_SPLIT},
     "openinference-js": {"cache_write_1h": NO_SPLIT},
     "openlit": {"cache_write_1h": NO_SPLIT, "reasoning": NO_REASONING},

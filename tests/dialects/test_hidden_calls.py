@@ -278,6 +278,28 @@ def test_a_crew_tells_the_usage_of_calls_that_nothing_else_tells() -> None:
     assert (call.fallback.input, call.fallback.output, call.fallback.cache_read) == (1279, 113, 768)
 
 
+@pytest.mark.parametrize(
+    ("agents", "model"),
+    [
+        ('[{"role": "a", "llm": "gpt-4o"}, {"role": "b", "llm": "gpt-4o"}]', "gpt-4o"),
+        ('[{"role": "a", "llm": "gpt-4o"}, {"role": "b", "llm": "gpt-4o-mini"}]', ""),
+        ('[{"role": "a", "llm": "gpt-4o"}, {"role": "b", "llm": null}]', ""),
+        ("[1]", ""),
+        ("cut off", ""),
+        (None, ""),
+    ],
+)
+def test_a_crew_is_priced_as_calls_of_the_model_that_all_its_agents_name(agents: str | None, model: str) -> None:
+    """opentelemetry-instrumentation-crewai 0.62.4, `CrewAISpanAttributes._parse_agents`: `llm` is the model's name."""
+    told = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.provider.name": "crewai",
+        "crewai.crew.usage_metrics": "{'total_tokens': 15, 'prompt_tokens': 10, 'completion_tokens': 5}",
+    } | ({} if agents is None else {"crewai.crew.agents": agents})
+    call = read(span(told, "crewai.workflow", "opentelemetry.instrumentation.crewai.instrumentation"))
+    assert (call.model, call.estimate, bool(call.note)) == (model, bool(model), bool(model))
+
+
 @pytest.mark.parametrize(("tools", "doubted"), [(1, True), (0, False), (None, False), ("no number", False)])
 def test_a_voltagent_call_with_tools_may_tell_its_last_step_alone(tools: Any, *, doubted: bool) -> None:
     """@voltagent/core 2.10.0: `llm.usage.*` is `usage` of the AI SDK's result, of the last step."""

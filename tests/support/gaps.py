@@ -45,6 +45,7 @@ GAPS: dict[str, Gap] = {
     "claude-code/tools": _reasoning("Claude Code"),
     "langchain-traceloop/S3": _reasoning("OpenLLMetry's LangChain instrumentation"),
     "langfuse/S3-anthropic+manual": _split("the usage_details that Langfuse's documentation has for Anthropic"),
+    "langwatch/openai": Gap(("cache_read",), f"LangWatch does not tell {CACHE}"),
     "litellm/S3-openai-chat": Gap(
         (), "LiteLLM writes each call over the last one on the application's own span: only one is left", kept=(4,)
     ),
@@ -71,6 +72,7 @@ GAPS: dict[str, Gap] = {
 
 UNNAMED = frozenset(
     {
+        "langwatch/openai",
         "litellm/S1-openai-chat",
         "litellm/S3-openai-chat",
         "litellm/S3-openai-chat+reqspan",

@@ -96,6 +96,19 @@ def _stream(view: ScopedSpan, call: Call) -> None:
         call.note = call.note or "the output holds the first event's tokens of the stream twice"
 
 
+def _crew(view: ScopedSpan, call: Call) -> None:
+    """Name the model of a crew's usage, which is told by none, where all of its agents have the same."""
+    if call.fallback is None or call.model:
+        return
+    agents = texts.parse(view.attributes.get("crewai.crew.agents"))
+    agents = [one for one in agents if isinstance(one, Mapping)] if isinstance(agents, list) else []
+    models = {text(agent.get("llm")) for agent in agents}
+    if len(models) == 1 and (model := models.pop()):
+        call.request_model = model
+        call.estimate = True
+        call.note = call.note or "a crew's usage: priced as calls of the model that its agents name"
+
+
 def unwrapped(value: Mapping[str, Any], given: Any) -> Any:
     """Return `inputs` or `input_str` of a LangChain callback, `kwargs` of a decorated function; else what was given."""
     if "input_str" in value:
@@ -270,11 +283,11 @@ OPENLLMETRY = replace(
         run=("traceloop.association.properties.run_id",),
     ),
     fallback_texts=(UsageText("crewai.crew.usage_metrics"),),
-    rules=(_langchain, _hosted_tools, _stream),
+    rules=(_langchain, _hosted_tools, _stream, _crew),
     tool_rules=(_unwrap, *OTEL.tool_rules),
     notes=(
-        "A crew's usage (`crewai.crew.usage_metrics`) counts where no call below it tells its own: without a price,"
-        " because it names no model. Instrument the client as well.",
+        "A crew's usage (`crewai.crew.usage_metrics`) counts where no call below it tells its own: with the price of the"
+        " one model that all its agents name, an estimate; of several, without a price. Instrument the client as well.",
         "Streamed Anthropic calls hold the output tokens of the first event twice, a few; no key says how many. With"
         " `create(stream=True)` the span says that it streams, and is an estimate; with `messages.stream()` it"
         " does not.",
