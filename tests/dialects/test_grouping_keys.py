@@ -89,9 +89,24 @@ def test_the_convention_beats_a_librarys_own_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "session"), [("[Scrubbed due to 'session']", ""), ('"s"', "s"), (" s ", "s"), (7, "7")]
+    ("value", "session"),
+    [
+        ("[Scrubbed due to 'session']", ""),
+        ('"s"', "s"),
+        (" s ", "s"),
+        (7, "7"),
+        ("resp_dd0d6e4bff9fab318f51c63e2615396b1fe3dda6efd93d2d", ""),
+        ("resp_1", "resp_1"),
+        (
+            "conv_dd0d6e4bff9fab318f51c63e2615396b1fe3dda6efd93d2d",
+            "conv_dd0d6e4bff9fab318f51c63e2615396b1fe3dda6efd93d2d",
+        ),
+    ],
 )
 def test_values_that_stand_for_something_else(value: object, session: str) -> None:
+    """Among them the id of the answer before, another one each call, which agent-framework 1.23.0 tells as the
+    conversation with OpenAI's responses.
+    """
     assert named("session", {"session_id": value}) == session
 
 

@@ -225,3 +225,23 @@ RANKING = {"results": [], "meta": {"api_version": {"version": "2"}, "billed_unit
 def test_search_units_of_a_ranking(attributes: dict[str, Any]) -> None:
     call = read(span(attributes))
     assert call.usage == Usage(search_units=2)
+
+
+@pytest.mark.parametrize(
+    ("listed", "searches", "unclassed"),
+    [
+        ("web_search", 1, ("web searches",)),
+        ("web_search, web_search, code_interpreter", 2, ("code executions", "web searches")),
+        ("computer_use", None, ()),
+        ("", None, ()),
+        (7, None, ()),
+    ],
+)
+def test_openlit_lists_the_hosted_tools_of_an_answer(
+    listed: Any, searches: int | None, unclassed: tuple[str, ...]
+) -> None:
+    """`_built_in_tools` of openlit 1.45.0: the types of output items without `_call`; not every one is charged."""
+    told = chat(input_tokens=10, output_tokens=6) | {"openai.response.built_in_tools": listed}
+    call = read(span(told, scope="openlit.instrumentation.openai"))
+    assert call.usage == Usage(10, 6, web_searches=searches)
+    assert tuple(sorted(call.unclassed)) == unclassed

@@ -110,6 +110,7 @@ VALUES: tuple[Any, ...] = (
     " ",
     '"quoted"',
     "[Scrubbed due to 'session']",
+    "resp_dd0d6e4bff9fab318f51c63e2615396b1fe3dda6efd93d2d",
     "other",
     "x" * 700,
     0,

@@ -17,6 +17,10 @@ MAX_ID = 1024
 
 _SCRUBBED = "[Scrubbed due to "
 """What Logfire writes in place of a value whose key it takes for a secret's, `session_id` among them."""
+_ANSWER = "resp_"
+_LONG_ANSWER = 32
+"""How an id of OpenAI's responses begins, and how long one is at least: frameworks that go on from the answer before
+tell it as the conversation, another one each call (https://platform.openai.com/docs/guides/conversation-state)."""
 
 
 class Attributes(Protocol):
@@ -219,7 +223,10 @@ def is_plain_id(text: str) -> bool:
 def _id(value: Any) -> str:
     """Return an attribute value as an id: text (some write JSON, in quotes), or a number spelled out, else none."""
     if isinstance(value, str):
-        return "" if value.startswith(_SCRUBBED) else value.strip(' \t\r\n"')[:MAX_ID]
+        name = value.strip(' \t\r\n"')[:MAX_ID]
+        if name.startswith(_ANSWER) and len(name) >= _LONG_ANSWER:
+            return ""
+        return "" if name.startswith(_SCRUBBED) else name
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return ""

@@ -102,6 +102,6 @@ LANGWATCH = replace(
     groups=GroupingKeys(session=("langwatch.thread.id", "langwatch.session.id")),
     notes=(
         "A model is named as `provider/model`; that and the two counts are all that its own spans tell of a call.",
-        "The SDK for Python keeps `thread_id` in the JSON of an attribute `metadata`, where no session is read.",
+        "The SDK for Python keeps `thread_id` in the JSON of an attribute `metadata`: it names no session here.",
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input, Output
+from spanledger_processor.dialects.responses import sold_by_the_call
 from spanledger_processor.dialects.schema import (
     ANSWER,
     ANY_INPUT,
@@ -20,8 +21,8 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     has,
 )
-from spanledger_processor.dialects.usage import forget_zero_writes
-from spanledger_processor.dialects.values import flag
+from spanledger_processor.dialects.usage import add_bought, forget_zero_writes
+from spanledger_processor.dialects.values import flag, text
 from spanledger_processor.dialects.vendors.otel import COSTS, OPERATIONS, OTEL, TOKENS
 from spanledger_processor.model import Call, Kind
 
@@ -56,6 +57,13 @@ def _stream(view: ScopedSpan, call: Call) -> None:
         usage.cache_read = usage.cache_write = None
         call.estimate = True
         call.note = call.note or "the span may have lost what was cached: OpenLIT takes it from a stream's last event"
+
+
+def _hosted_tools(view: ScopedSpan, call: Call) -> None:
+    """Read the output items of OpenAI's responses, of which the span lists the types without their ending."""
+    listed = text(view.attributes.get("openai.response.built_in_tools"))
+    if listed and call.kind == "llm" and call.usage is not None:
+        add_bought(call, sold_by_the_call(f"{item.strip()}_call" for item in listed.split(",")))
 
 
 OPENLIT = replace(
@@ -189,7 +197,7 @@ OPENLIT = replace(
         ),
     ),
     costs=tuple(replace(cost, reliable=False) for cost in COSTS),
-    rules=(_langchain, _stream),
+    rules=(_langchain, _stream, _hosted_tools),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "gen_ai.tool.args", "gen_ai.tool.input"),

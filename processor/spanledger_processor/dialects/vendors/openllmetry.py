@@ -286,8 +286,8 @@ OPENLLMETRY = replace(
     rules=(_langchain, _hosted_tools, _stream, _crew),
     tool_rules=(_unwrap, *OTEL.tool_rules),
     notes=(
-        "A crew's usage (`crewai.crew.usage_metrics`) counts where no call below it tells its own: with the price of the"
-        " one model that all its agents name, an estimate; of several, without a price. Instrument the client as well.",
+        "A crew's usage (`crewai.crew.usage_metrics`) counts where no call below it tells its own: at the price of the"
+        " one model that all its agents name, an estimate; of several, without one. Instrument the client as well.",
         "Streamed Anthropic calls hold the output tokens of the first event twice, a few; no key says how many. With"
         " `create(stream=True)` the span says that it streams, and is an estimate; with `messages.stream()` it"
         " does not.",
