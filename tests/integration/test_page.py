@@ -131,15 +131,18 @@ def test_the_figures_are_the_ledgers(page: Page, served: Served) -> None:
 def test_a_session_shows_who_did_what_and_budgets_how_much_is_used(
     browser: Browser, backend: Backend, tmp_path: Path
 ) -> None:
-    more = {"processor": {"budgets": [{"name": "small", "amount": COST / 2, "period": "month"}]}}
+    small = {"name": "small", "amount": COST / 2, "period": "month"}
+    each = {"name": "each", "amount": COST / 4, "period": "session"}
+    more = {"processor": {"budgets": [small, each]}}
     context = browser.new_context()
     with Served(tmp_path, backend.port, more) as served, Watched(context, served) as page:
         span = chat()
         set_attributes(span, {"gen_ai.conversation.id": "talk", "gen_ai.agent.id": "lead"})
         served.export(request(span))
         _open(page, served)
-        expect(page.get_by_role("region", name="Budgets")).to_contain_text("used up")
-        expect(page.get_by_role("region", name="Budgets")).to_contain_text("200 %")
+        for name, share in (("Budgets", "200 %"), ("Budgets of sessions and runs", "400 %")):
+            expect(page.get_by_role("region", name=name, exact=True)).to_contain_text("used up")
+            expect(page.get_by_role("region", name=name, exact=True)).to_contain_text(share)
         _open(page, served, "session/talk")
         expect(page.get_by_role("region", name="By agent")).to_contain_text("lead")
     context.close()

@@ -22,13 +22,13 @@ from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load
 from spanledger_processor.config.model import ApiSettings
 from spanledger_processor.ledger import pages
-from spanledger_processor.ledger.budgets import COST_RISE, FAILURE_RATE, UNPRICED_SHARE, Crossing
+from spanledger_processor.ledger.budgets import COST_RISE, FAILURE_RATE, UNPRICED_SHARE, BudgetRule, Crossing
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.store import Changes
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.server import api_document
 from spanledger_processor.server.http_api import Api, Health
-from spanledger_processor.server.routes import OTHERS, ROUTES, Route
+from spanledger_processor.server.routes import OTHERS, ROUTES, Route, answer_of, read_parameters
 from spanledger_processor.server.shapes import Field, Shape
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing.signer import Signer
@@ -130,6 +130,20 @@ async def rows_of(client: httpx2.AsyncClient, path: str, **query: Any) -> list[d
         if (cursor := answer.json()["next_cursor"]) is None:
             return rows
         query["cursor"] = cursor
+
+
+def test_budgets_are_chosen_by_their_period() -> None:
+    """A page shows those of days and months however many sessions have used up theirs."""
+    rules = BudgetRule("day", 1, "day"), BudgetRule("week", 1, "week"), BudgetRule("session", 1, "session")
+    route = next(route for route in ROUTES if route.path == "/api/v1/budgets")
+    shown = {}
+    with ledger_of(several()).snapshot() as reader:
+        for periods in ("", "day,week", "session,run"):
+            values = read_parameters(route, [("period", periods)] if periods else [])
+            answer = answer_of(route, reader, Pricer(), values, {}, budgets=rules)
+            assert answer is not None
+            shown[periods] = {row["budget"] for row in answer["budgets"]}
+    assert shown == {"": {"day", "week", "session"}, "day,week": {"day", "week"}, "session,run": {"session"}}
 
 
 async def test_warnings_are_filtered_and_come_in_pages() -> None:

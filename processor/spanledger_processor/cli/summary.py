@@ -215,7 +215,10 @@ def budgets(value: str | None, target: Target, *, check: bool, as_json: bool) ->
     if as_json:
         show.show_json(result)
     elif result["budgets"]:
-        show.print_table("budgets", _BUDGETS, result["budgets"])
+        shown = result["budgets"][:SHOWN]
+        show.print_table("budgets", _BUDGETS, shown)
+        if len(shown) < len(result["budgets"]):
+            click.echo(f"{len(result['budgets']) - len(shown):,} that are used less with --json.")
     else:
         click.echo("No budget is configured (processor.budgets), or nothing has been spent yet of those there are.")
     if check and result["over"]:

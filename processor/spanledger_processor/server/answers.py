@@ -16,7 +16,7 @@ from spanledger_processor.accounting.trace import Span
 from spanledger_processor.accounting.trace_record import StoredSpan, stored_span
 from spanledger_processor.enrichment.reference import WHY_UNPRICED
 from spanledger_processor.ledger import dimensions, pages, queries
-from spanledger_processor.ledger.budgets import BudgetRule, Crossing, crossings, warning_row
+from spanledger_processor.ledger.budgets import PERIODS, BudgetRule, Crossing, crossings, warning_row
 from spanledger_processor.ledger.budgets import rows as of_budgets
 from spanledger_processor.ledger.facts import USUAL, Facts, Lifecycle
 from spanledger_processor.ledger.keys import session_key
@@ -236,7 +236,8 @@ def warnings(asked: Question) -> Answer:
 def budgets(asked: Question) -> Answer:
     """Return what is used of each budget, and the thresholds that were passed."""
     value, only_over, name = asked.values["value"], asked.values["over"], asked.values["name"]
-    rules = [rule for rule in asked.budgets if name in (None, rule.name)]
+    periods = asked.values["period"] or PERIODS
+    rules = [rule for rule in asked.budgets if name in (None, rule.name) and rule.period in periods]
     rows = of_budgets(asked.reader, asked.tenant, rules, asked.now_ns, value)
     shown = [row for row in rows if row["over"] or not only_over][: asked.values["limit"]]
     kept = crossings(asked.reader, asked.tenant, warnings=False)

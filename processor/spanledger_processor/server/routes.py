@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from spanledger_processor.ledger.budgets import WARNINGS, BudgetRule
+from spanledger_processor.ledger.budgets import PERIODS, WARNINGS, BudgetRule
 from spanledger_processor.ledger.facts import STATES, USUAL, Lifecycle
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.pages import MOST_ROWS
@@ -333,6 +333,7 @@ ROUTES: tuple[Route, ...] = (
             Parameter("name", str, _TEXT, "Of this budget."),
             Parameter("value", str, _TEXT, "Of this value of a dimension, session or run, and of budgets of all."),
             Parameter("over", _flag, _BOOLEAN, "Only those that are used up.", False),
+            Parameter("period", *_some_of(*PERIODS), "Only of these periods, with commas between them."),
             Parameter("limit", _count, LIMIT.schema, "Rows of `budgets`, at most.", MOST_ROWS),
         ),
     ),

@@ -176,7 +176,7 @@ export function byDay(rows, nameOf) {
   const places = new Map(days.map((day, place) => [day, place]));
   const totals = new Map();
   for (const row of rows) totals.set(nameOf(row), (totals.get(nameOf(row)) || 0) + row.cost_usd);
-  const kept = new Set([...totals].sort((one, other) => other[1] - one[1]).slice(0, MOST_SERIES).map(([name]) => name));
+  const kept = new Set([...totals].filter(([name]) => name !== "others").sort((one, other) => other[1] - one[1]).slice(0, MOST_SERIES).map(([name]) => name));
   const data = new Map([...kept].map((name) => [name, days.map(() => 0)]));
   for (const row of rows) {
     const name = kept.has(nameOf(row)) ? nameOf(row) : "others";

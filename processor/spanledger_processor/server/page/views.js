@@ -29,11 +29,12 @@ function periods(now = new Date()) {
 
 export async function overview(_, given) {
   const asked = periods();
-  const [sums, everything, summary, { budgets: rows }, { warnings }, { rows: dearest }] = await Promise.all([
+  const [sums, everything, summary, { budgets: rows }, { budgets: ofSessions }, { warnings }, { rows: dearest }] = await Promise.all([
     Promise.all(asked.map(([, since]) => json("summary", { since, by: "day", tenant: given.tenant }))),
     json("summary", { by: "model", limit: 1, tenant: given.tenant }),
     json("summary", { ...range(given), since: given.since || (given.until ? "" : "30d"), by: "model,day_model" }),
-    json("budgets", { tenant: given.tenant, limit: 200 }),
+    json("budgets", { tenant: given.tenant, limit: 200, period: "day,week,month,rolling" }),
+    json("budgets", { tenant: given.tenant, limit: 11, period: "session,run" }),
     json("warnings", { tenant: given.tenant, limit: 10 }),
     rowsOf("sessions", "sessions", { ...range(given), since: given.since || (given.until ? "" : "30d"), sort: "cost" }, { most: 5, patienceMs: 300 }),
   ]);
@@ -51,7 +52,8 @@ export async function overview(_, given) {
       tile("everything", cost(total), `${counted(total.calls, "call")}, ${counted(total.tool_calls || 0, "tool call")}`),
       total.late_correction_usd ? tile("sent on spans beyond the ledger", money(total.late_correction_usd), "later spans proved them repeats; the ledger is right") : null
     ),
-    ...budgetTable(rows, given),
+    ...budgetTable("Budgets", rows, given),
+    ...budgetTable("Budgets of sessions and runs", ofSessions, given),
     ...warningTable(warnings, given),
     make("h2", {}, `By day and model, ${span}`),
     days.length ? bars("Cost by day and model", days, series) : soft("Nothing was spent in this time."),
@@ -95,7 +97,7 @@ function meter(row) {
   return bar;
 }
 
-function budgetTable(rows, given) {
+function budgetTable(title, rows, given) {
   if (!rows.length) return [];
   const state = (row) => (row.over ? make("span", { class: "bad" }, "used up") : row.forecast ? make("span", { class: "warn" }, "will not last") : "within");
   const whose = (row) => {
@@ -105,8 +107,8 @@ function budgetTable(rows, given) {
   };
   const shown = rows.slice(0, 10);
   return [
-    make("h2", {}, "Budgets"),
-    table("Budgets", [
+    make("h2", {}, title),
+    table(title, [
       ["budget", (row) => named(row.budget), "id"],
       ["of", whose, "id"],
       ["share", (row) => make("span", { class: "share" }, meter(row), share(row)), "number"],
@@ -115,7 +117,7 @@ function budgetTable(rows, given) {
       ["may be spent", (row) => money(row.amount_usd), "number", (row) => row.amount_usd_exact],
       ["period", (row) => (row.since ? `${row.period} from ${row.since}` : row.period), "time"],
     ], shown), // a phone shows the first ones
-    rows.length > shown.length ? soft(`The ${shown.length} most used of ${whole(rows.length)}; all of them: /api/v1/budgets.`) : null,
+    rows.length > shown.length ? soft(`The ${shown.length} most used; all of them: /api/v1/budgets.`) : null,
   ];
 }
 
@@ -373,13 +375,13 @@ export async function dimension(name, given) {
   const answer = await json(`dimensions/${encodeURIComponent(name)}`, { ...range(given), since, limit: 100 });
   const title = (row) => (row.other ? "(others)" : row.unattributed ? "(none named)" : row.value);
   const cellOf = (row) => (row.other || row.unattributed ? title(row) : make("a", { href: address("sessions", name === "model" ? { ...range(given), model: row.value } : { ...range(given), dimension: `${name}:${row.value}` }) }, named(row.value)));
-  const days = answer.values.flatMap((row) => (row.days || []).map((day) => ({ ...day, name: title(row) })));
+  const days = answer.values.flatMap((row) => (row.days || []).map((day) => ({ ...day, name: row.other ? "others" : title(row) })));
   const [labels, series] = byDay(days, (row) => row.name);
   return [
     make("h2", {}, `By ${name}, ${rangeText({ ...given, since })}`),
     labels.length ? bars(`Cost by day and ${name}`, labels, series) : null,
     answer.values.length ? table(`By ${name}`, [[name, ["provider", "agent"].includes(name) ? (row) => (row.value ? named(row.value) : title(row)) : cellOf, "id"], ...SPENT], answer.values) : soft("Nothing was spent in this time."),
-    answer.left_out ? soft(`${counted(answer.left_out, "further value")}: /api/v1/dimensions/${name}.`) : null,
+    answer.left_out ? soft(`Among the others are ${counted(answer.left_out, "further value")}: /api/v1/dimensions/${name}?limit=1000.`) : null,
   ];
 }
 
