@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ledger_in_memory import NOW, TENANT, make_fact
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Batch, Fact
-from spanledger_processor.accounting.trace_set import Memory
+from spanledger_processor.accounting.trace_state import Memory
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.runs import all_runs
 from spanledger_processor.ledger.store import Table, UnitConflictError

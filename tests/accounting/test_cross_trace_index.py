@@ -11,7 +11,7 @@ from spanledger_processor.accounting import cross_trace_index
 from spanledger_processor.accounting.account import account, enter
 from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact
-from spanledger_processor.accounting.trace_set import Memory
+from spanledger_processor.accounting.trace_state import Memory
 from spanledger_processor.ledger.keys import EVERY_TENANT, total_key
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Key, Reader, Table

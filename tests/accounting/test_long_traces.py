@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from ledger_in_memory import NOW, TENANT, MakeFact, MemoryLedger, make_fact
 from odd_traces import spans
-from spanledger_processor.accounting import trace, trace_record, trace_set
+from spanledger_processor.accounting import trace, trace_record, trace_set, trace_state
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.count_once import Match, match
 from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.trace import Span, Trace
 from spanledger_processor.accounting.trace_record import state_of, stored_span
-from spanledger_processor.accounting.trace_set import Memory, TraceCache
+from spanledger_processor.accounting.trace_state import Memory, TraceCache
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Key, Table
@@ -262,7 +262,7 @@ def test_to_add_to_a_trace_of_which_spans_are_forgotten_looks_at_the_new_ones(
         looked_at.append(span.span_id)
         return state_of(span)
 
-    monkeypatch.setattr(trace_set, "match", watched)
+    monkeypatch.setattr(trace_state, "match", watched)
     for module in (trace_set, trace_record):
         monkeypatch.setattr(module, "state_of", state)
     store, memory = MemoryStore(), Memory(CallFilter(), TraceCache(long=1))

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
 from odd_traces import spans
-from spanledger_processor.accounting import trace, trace_set
+from spanledger_processor.accounting import trace, trace_set, trace_state
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.count_once import Match, match
 from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.trace import Span, Trace
-from spanledger_processor.accounting.trace_set import Memory, StoredTrace, TraceCache
+from spanledger_processor.accounting.trace_state import Memory, StoredTrace, TraceCache
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Table
 
@@ -87,7 +87,7 @@ def test_calls_that_are_added_to_a_long_trace_leave_its_spans_alone(monkeypatch:
         seen.append(len(trace.spans))
         return match(trace)
 
-    monkeypatch.setattr(trace_set, "match", watched)
+    monkeypatch.setattr(trace_state, "match", watched)
     monkeypatch.setattr(trace_set, "unpack_head", lambda _: pytest.fail("read again"))
     for first in range(0, 40, 10):
         with store.unit() as unit:

@@ -21,7 +21,7 @@ from full_rules import read_in_full
 from spanledger_processor.accounting.account import account, enter
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.trace_record import unpack_head
-from spanledger_processor.accounting.trace_set import Memory
+from spanledger_processor.accounting.trace_state import Memory
 from spanledger_processor.accounting.usual import UsualDecision, UsualFact, account_usual
 from spanledger_processor.config import load
 from spanledger_processor.enrichment import Reading, Stage, write

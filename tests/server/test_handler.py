@@ -208,7 +208,7 @@ async def test_a_bug_of_ours_lets_no_forged_attribute_through(where: str, monkey
     if where == "account":
         monkeypatch.setattr("spanledger_processor.accounting.account.account", broken)
     elif where == "write":
-        monkeypatch.setattr("spanledger_processor.enrichment.stage.encode", broken)
+        monkeypatch.setattr("spanledger_processor.enrichment.writer.encode", broken)
     else:
         monkeypatch.setattr(setup.stage, "reading", broken)
     if where == "all":

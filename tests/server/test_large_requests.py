@@ -31,6 +31,7 @@ from spanledger_processor.config import load
 from spanledger_processor.enrichment import Reading
 from spanledger_processor.enrichment import logs as logs_module
 from spanledger_processor.enrichment import stage as stage_module
+from spanledger_processor.enrichment import writer as writer_module
 from spanledger_processor.enrichment.stage import SLICE
 from spanledger_processor.ledger.queries import total
 from spanledger_processor.ledger.store import Unit, tenant_hash
@@ -45,8 +46,10 @@ from spanledger_processor.otlp.request import TraceRequest, counting_traces, par
 from spanledger_processor.otlp.values import GIANT
 from spanledger_processor.otlp.wire import Steps, write_varint
 from spanledger_processor.server import handler as handler_module
-from spanledger_processor.server.handler import FairLock, Handler, split
+from spanledger_processor.server import slices
+from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.ledger_link import LedgerServer, LocalLedger, RemoteLedger
+from spanledger_processor.server.slices import FairLock, split
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
 from stores import WriterInMemory, open_store
@@ -124,8 +127,8 @@ def large(count: int) -> bytes:
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is large here begins at 20 spans."""
-    monkeypatch.setattr(handler_module, "_LARGE_SPANS", 20)
-    monkeypatch.setattr(handler_module, "_LARGE_BYTES", 10**9)
+    monkeypatch.setattr(slices, "_LARGE_SPANS", 20)
+    monkeypatch.setattr(slices, "LARGE_BYTES", 10**9)
 
 
 async def test_others_have_their_turn_after_every_slice() -> None:
@@ -185,9 +188,10 @@ async def test_no_step_is_more_than_a_small_part_of_a_large_request(
 ) -> None:
     """Counted: lines of code run between two passes of the event loop, and facts let go of."""
     slice_, slices = 8, 128
-    monkeypatch.setattr(stage_module, "SLICE", slice_)
+    for module in (stage_module, writer_module):
+        monkeypatch.setattr(module, "SLICE", slice_)
+        monkeypatch.setattr(module, "RELEASED", slice_)
     monkeypatch.setattr(logs_module, "SLICE", slice_)
-    monkeypatch.setattr(stage_module, "_RELEASED", slice_)
     monkeypatch.setattr(request_module, "SLICE_ITEMS", slice_)
     for module in (request_module, envelope_module):
         monkeypatch.setattr(module, "SLICE_PARTS", slice_)
@@ -201,7 +205,7 @@ async def test_no_step_is_more_than_a_small_part_of_a_large_request(
 
     def watched(reading: Reading, decisions: list[dict[int, Decision]]) -> Iterator[None]:
         readings.append(reading)
-        return stage_module.releasing(reading, decisions)
+        return writer_module.releasing(reading, decisions)
 
     monkeypatch.setattr(handler_module, "releasing", watched)
 

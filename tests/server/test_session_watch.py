@@ -16,7 +16,7 @@ from chats import chat, request, set_attributes
 from spanledger_exporters import Verdict
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load
-from spanledger_processor.enrichment.stage import write
+from spanledger_processor.enrichment import write
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.budgets import WarningRules, cost_rise, crossings, warning_row
 from spanledger_processor.ledger.facts import Facts, Lifecycle

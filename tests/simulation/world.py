@@ -34,7 +34,7 @@ from spanledger_processor.config import Config, load
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import StateError, Store
-from spanledger_processor.server import handler
+from spanledger_processor.server import handler, slices
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.ledger_link import BatchLedger, LedgerServer, LocalLedger, RemoteLedger
 from spanledger_processor.server.wiring import make_log_stage, make_stage
@@ -190,7 +190,7 @@ async def _simulate(seed: int, faults: int, hooks: Hooks) -> Run:
     tenants = hooks.options(Options.draw(random.Random(f"{seed}/options"))).tenants
     work = workload.make(random.Random(f"{seed}/workload"), tenants, options.senders)
     with ExitStack() as closing:
-        closing.enter_context(patch.object(handler, "_LARGE_SPANS", options.large))
+        closing.enter_context(patch.object(slices, "_LARGE_SPANS", options.large))
         closing.enter_context(patch.object(handler, "_ACCOUNTED_AT_ONCE", options.large))
         closing.enter_context(patch.object(trace, "MAX_SPANS", options.most_spans))
         closing.enter_context(patch.object(trace, "_SLACK", min(trace._SLACK, options.most_spans // 8)))

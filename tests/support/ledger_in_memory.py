@@ -12,7 +12,7 @@ from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.trace_set import Memory, TraceCache
+from spanledger_processor.accounting.trace_state import Memory, TraceCache
 from spanledger_processor.ledger.keys import corrections_key, total_key
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.runs import all_runs

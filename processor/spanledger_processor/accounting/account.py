@@ -26,7 +26,8 @@ from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.tools import ToolCounts, ToolRepeats
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import REPEATS, Span, Trace, event_cost
-from spanledger_processor.accounting.trace_set import Memory, TraceSet, TraceState
+from spanledger_processor.accounting.trace_set import TraceSet
+from spanledger_processor.accounting.trace_state import Memory, TraceState
 from spanledger_processor.accounting.usual import account_usual
 from spanledger_processor.ledger.budgets import RUN, SESSION, BudgetRule, Crossing, share, spent_in_period
 from spanledger_processor.ledger.dimensions import AGENT, MODEL, PROVIDER

@@ -1,5 +1,6 @@
-"""The stage: puts the rooms in order. Bytes of a trace request in, what to account for; decisions in, bytes out."""
+"""The stage: from the bytes of a trace request to what is to be accounted for, and from decisions back to bytes."""
 
-from spanledger_processor.enrichment.stage import Reading, Stage, additions, releasing, write, writing
+from spanledger_processor.enrichment.stage import Reading, Stage
+from spanledger_processor.enrichment.writer import additions, releasing, write, writing
 
 __all__ = ["Reading", "Stage", "additions", "releasing", "write", "writing"]

@@ -1,12 +1,9 @@
-"""The stage: from the bytes of a trace request to facts, and from decisions back to bytes.
-
-Each GenAI span gains its attributes; everything else stays as it came.
-"""
+"""The stage: from the bytes of a trace request to facts (`writer` has the way back, from decisions to bytes)."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import accumulate
@@ -27,13 +24,13 @@ from spanledger_processor.dialects.asked_tools import (
 )
 from spanledger_processor.dialects.content import names_genai, tells_results
 from spanledger_processor.dialects.registry import first_token_ns
-from spanledger_processor.enrichment.attributes import ALIASES, encode
+from spanledger_processor.enrichment.attributes import ALIASES
 from spanledger_processor.enrichment.facts import FactBuilder
-from spanledger_processor.enrichment.marks import KIND, OWN, Settled, as_sent, is_summary, rewrite, settle
+from spanledger_processor.enrichment.marks import KIND, OWN, as_sent, is_summary
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
-from spanledger_processor.model import Call, Decision, ToolCall
+from spanledger_processor.model import Call, ToolCall
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
@@ -46,10 +43,10 @@ _KNOWN_TRACES = 8192
 
 SLICE = 32
 """Spans read or written between two pauses; a large span counts as several."""
+RELEASED = 8 * SLICE
+"""Spans let go of, or looked for among known traces, between two pauses: a few milliseconds at most."""
 _SPAN_BYTES = 4096
 """Bytes of a span that count as one more."""
-_RELEASED = 8 * SLICE
-"""Spans let go of, or looked for among known traces, between two pauses: a few milliseconds at most."""
 _TRACE_ID, _SPAN_ID = b"\x0a\x10", b"\x12\x08"
 """Tag and length of each. Libraries write the trace id first, the Collector last and the span id before it."""
 
@@ -379,10 +376,10 @@ class Stage:
         if not self._known:
             return
         known = self._known.ids
-        for first in range(0, len(plain), _RELEASED):
+        for first in range(0, len(plain), RELEASED):
             if first:
                 yield None
-            some = plain[first : first + _RELEASED]
+            some = plain[first : first + RELEASED]
             linked = [one for one in some if _may_be_known(one[2], known)]
             for read, (number, place, span) in enumerate(linked):
                 if read % SLICE == SLICE - 1:
@@ -471,112 +468,6 @@ _ALIASES = frozenset(ALIASES)
 def _without_empty(reading: Reading) -> tuple[list[Batch], list[list[tuple[int, int]]]]:
     full = [index for index, batch in enumerate(reading.batches) if batch.facts]
     return [reading.batches[index] for index in full], [reading.places[index] for index in full]
-
-
-def write(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> bytes:
-    """Return the request with attributes appended: `decisions` is a mapping a batch, by the fact's place in it."""
-    return finished(writing(reading, decisions))
-
-
-def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Steps[bytes]:
-    """Write a request in slices: yields after each `SLICE`, returns the request."""
-    request, own = reading.request, reading.own
-    written = 0
-    for places, decided in zip(reading.places, decisions, strict=True):
-        for index, decision in decided.items():
-            written += 1
-            if written % SLICE == 0:
-                yield None
-            place = places[index]
-            if not own or place not in own:
-                request.append(*place, encode(decision))
-    if own:
-        yield from _writing_own(reading, decisions)
-    return (yield from reading.request.serializing())
-
-
-def _writing_own(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Steps[None]:
-    """Write the spans that may have attributes which only Spanledger writes, in slices."""
-    request = reading.request
-    by_place: dict[tuple[int, int], Decision] = {}
-    for places, decided in zip(reading.places, decisions, strict=True):
-        for number, (index, decision) in enumerate(decided.items(), 1):
-            by_place[places[index]] = decision
-            if number % _RELEASED == 0:
-                yield None
-    for number, (group, span) in enumerate(reading.own, 1):
-        decided_on = by_place.pop((group, span), None)
-        if number % SLICE == 0:
-            yield None
-        encoded = request.groups[group].items[span]
-        settling = partial(_settled, reading, (group, span), decided_on)
-        settled = settling() if len(encoded) <= GIANT else (yield settling)
-        if settled is None:
-            continue
-        if settled.moved or settled.left_out or settled.missed or settled.unreadable:
-            rewriting = partial(rewrite, encoded, settled)
-            request.replace(group, span, rewriting() if len(encoded) <= GIANT else (yield rewriting))
-        elif settled.extra:
-            request.append(group, span, settled.extra)
-
-
-def releasing(reading: Reading, decisions: Sequence[MutableMapping[int, Decision]]) -> Generator[None, None, None]:
-    """Let go of what a request was read into, in slices: to free all of a large one at once takes as long as a slice
-    of every other step many times. Neither argument is of use afterwards.
-    """
-    for batch, decided in zip(reading.batches, decisions, strict=True):
-        while batch.facts or decided:
-            del batch.facts[-_RELEASED:]
-            for _ in range(min(_RELEASED, len(decided))):
-                decided.popitem()
-            yield
-    for number, group in enumerate(reading.request.groups, 1):
-        while len(group.items) > _RELEASED:
-            del group.items[-_RELEASED:]
-            yield
-        group.items.clear()
-        if number % _RELEASED == 0:
-            yield
-
-
-def additions(
-    reading: Reading, decisions: Sequence[Mapping[int, Decision]]
-) -> tuple[dict[int, bytes], dict[int, list[int]]]:
-    """Return what `write` appends to spans, and the places of the attributes that it moves aside, both by the spans'
-    places in the request counted over all groups.
-    """
-    first, own = reading.first_places(), reading.own
-    appended: dict[int, bytes] = {}
-    moved: dict[int, list[int]] = {}
-    by_place: dict[tuple[int, int], Decision] = {}
-    for places, decided in zip(reading.places, decisions, strict=True):
-        for index, decision in decided.items():
-            place = places[index]
-            if not own or place not in own:
-                appended[first[place[0]] + place[1]] = encode(decision)
-            else:
-                by_place[place] = decision
-    for place in own:
-        settled = _settled(reading, place, by_place.get(place))
-        if settled is not None:
-            span = first[place[0]] + place[1]
-            appended[span] = settled.extra
-            if forged := settled.forged_places:
-                moved[span] = forged
-    return appended, moved
-
-
-def _settled(reading: Reading, place: tuple[int, int], decision: Decision | None) -> Settled | None:
-    """Return what becomes of a span that may have attributes which only Spanledger writes, None: it stays."""
-    span = reading.request.groups[place[0]].items[place[1]]
-    try:
-        decided = b"" if decision is None else encode(decision)
-        settled = settle(span, reading.request.view(*place).attributes, decided, reading.names)
-    except MalformedError:
-        settled = Settled(b"", unreadable=True)
-    reading.marked += settled.known
-    reading.forged += len(settled.forged_places) + settled.unreadable
-    return settled if decision is not None or settled.forged_places or settled.unreadable else None
 
 
 def _id_of(one: AskedTool, fact: Fact, call: Call) -> str:

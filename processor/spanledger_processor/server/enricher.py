@@ -20,8 +20,9 @@ from spanledger_processor.enrichment.logs import LogStage, encoding
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import TraceRequest, count_log_records
 from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.server.handler import StageObserver, is_large, is_large_synthesized, work
+from spanledger_processor.server.handler import StageObserver
 from spanledger_processor.server.ledger_link import UnansweredError
+from spanledger_processor.server.slices import is_large, is_large_synthesized, work
 
 log = logging.getLogger(__name__)
 

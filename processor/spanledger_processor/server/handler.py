@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
@@ -25,39 +23,32 @@ from spanledger_processor.enrichment.redaction import Redacted, Redactor
 from spanledger_processor.ledger.store import StateError, UnitTooLargeError
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.encoding import SynthesizedSpan
-from spanledger_processor.otlp.envelope import has_more_than
 from spanledger_processor.otlp.request import TraceRequest, count_log_records, counting_data_points
-from spanledger_processor.otlp.wire import MalformedError, Steps
+from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.receivers.driver import COPIES, no_matter
 from spanledger_processor.server.ledger_link import BatchLedger, UnansweredError
 from spanledger_processor.server.rate_limits import RateLimitedError, RateLimits
+from spanledger_processor.server.slices import (
+    LARGE_BYTES,
+    FairLock,
+    in_slices,
+    is_large,
+    is_large_synthesized,
+    split,
+    work,
+)
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-_LARGE_BYTES = 4 * 2**20
-_LARGE_SPANS = 1024
-"""A request of more than either is large; resources and scopes count as spans, for they take as long. Large ones are
-worked on in slices, one at a time, and their senders take turns. What is smaller takes a tenth of a second at most, and
-is worked on at once: sliced, all that are under way would end late.
-"""
 
 _LARGE_COPIES = 3
 """Times that a large request is held while it is worked on: as it came, its spans, and with what was appended."""
 _FACT_BYTES = 4096
 """What is held of each span that is accounted for, until its request is written."""
 
-_YOUNG_OF_LARGE = 5_000
-"""New objects that start a collection while a large request is worked on: with those that three such have left 20,000,
-or a few milliseconds.
-"""
-
 _SYNTHESIZED_AT_ONCE = 1024
 """Spans of a log request that are delivered as one trace request: each is several times as long as its record, so that
-those of a large request would be more than what any backend takes. Of several times fewer, work is done in slices too.
+those of a large request would be more than what any backend takes.
 """
-_SYNTHESIZED_SLICED = 256
 _SYNTHESIZED_BYTES = 1024
 """What is held of each synthesized span that is not encoded yet."""
 
@@ -68,8 +59,6 @@ _LARGE_SECONDS = 20.0
 _UNANSWERED = Result(Verdict.RETRYABLE, "the ledger has not answered; try again")
 _LATE = Result(Verdict.RETRYABLE, "still being worked on")
 
-_LEAST_PART = 2
-"""Bytes of an empty resource, scope or span."""
 _ACCOUNTED_AT_ONCE = 1024
 """Spans of one unit of work: the ledger serves others between two. Of a large request half as many, so that others, who
 wait for one under way and then for their own, are served soon.
@@ -155,7 +144,7 @@ class Handler:
         that another instance has marked pass as they are.
         """
         self._check(headers)
-        request_id = _request_id(body) if len(body) <= _LARGE_BYTES else await asyncio.to_thread(_large_id, body)
+        request_id = _request_id(body) if len(body) <= LARGE_BYTES else await asyncio.to_thread(_large_id, body)
         try:
             if self._limits is not None:
                 await self._limits.admit(sender, headers, len(body))
@@ -295,7 +284,7 @@ class Handler:
         """Return a request without the content that is to be taken out; an error refuses it, for now."""
         if self._redactor is None:
             return body
-        if len(body) > _LARGE_BYTES:
+        if len(body) > LARGE_BYTES:
             redacted = await asyncio.to_thread(self._redactor.redact, signal, body)
         else:
             redacted = self._redactor.redact(signal, body)
@@ -407,134 +396,6 @@ class Handler:
             return decisions
         self._observer.ruled(batch, ruling)
         return ruling.decisions
-
-
-class FairLock:
-    """A lock for large requests: one holds it at a time, and senders that wait get it in rotation."""
-
-    def __init__(self) -> None:
-        self._is_held = False
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-
-    @asynccontextmanager
-    async def held(self, sender: str, *, large: bool) -> AsyncIterator[None]:
-        """Wait for the lock where the request is large, and hold it inside the block."""
-        if not large:
-            yield
-            return
-        await self._acquire(sender)
-        try:
-            with _short_collections():
-                yield
-        finally:
-            self._release()
-
-    async def _acquire(self, sender: str) -> None:
-        if not self._is_held:
-            self._is_held = True
-            return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(sender, deque()).append(place)
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self._release()
-            raise
-
-    def _release(self) -> None:
-        """Give the lock to the next sender's oldest request that still waits; that sender is last from now on."""
-        while self._waiting:
-            sender, places = self._waiting.popitem(last=False)
-            place = places.popleft()
-            if places:
-                self._waiting[sender] = places
-            if not place.done():
-                place.set_result(None)
-                return
-        self._is_held = False
-
-
-@contextmanager
-def _short_collections() -> Iterator[None]:
-    """Collect garbage more often inside the block, and less at a time: a collection stops everybody.
-
-    What a large request is read into stays, so each object of it is looked at as often as otherwise: twice.
-    """
-    young, *others = gc.get_threshold()
-    gc.set_threshold(min(young, _YOUNG_OF_LARGE), *others)
-    try:
-        yield
-    finally:
-        gc.set_threshold(young, *others)
-
-
-async def work(steps: Steps[T], *, large: bool) -> T:
-    """Run `steps` to its result: those of a large request in slices, others at once, which takes less.
-
-    What is to be done on a thread is, of any request: a span of a million attributes, say.
-    """
-    sent = None
-    while True:
-        try:
-            step = steps.send(sent)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        if step is not None:
-            sent = await asyncio.to_thread(step)
-            continue
-        sent = None
-        if large:
-            await asyncio.sleep(0)  # whatever else is ready to run has its turn
-
-
-async def in_slices(steps: Steps[T]) -> T:
-    """Run `steps` to its result, with a turn for everything else that is ready after each of them."""
-    return await work(steps, large=True)
-
-
-class _OfTrace(Protocol):
-    @property
-    def trace_id(self) -> bytes: ...
-
-    @property
-    def end_ns(self) -> int: ...
-
-
-def split(facts: Sequence[_OfTrace], most: int) -> list[Sequence[int]]:
-    """Return the places of facts, or spans, in parts of about `most`, each trace in one part unless it has more.
-
-    A trace that is too long is cut by the ends of its spans, so that children, which end first, are known before the
-    spans above them. What comes out is what several smaller requests would give.
-    """
-    if len(facts) <= most:
-        return [range(len(facts))]
-    traces: dict[bytes, list[int]] = {}
-    for place, fact in enumerate(facts):
-        traces.setdefault(fact.trace_id, []).append(place)
-    parts: list[Sequence[int]] = []
-    part: list[int] = []
-    for places in traces.values():
-        if len(part) + len(places) > most and part:
-            parts.append(part)
-            part = []
-        if len(places) > most:
-            places.sort(key=lambda place: facts[place].end_ns)
-            parts += [places[start : start + most] for start in range(0, len(places), most)]
-        else:
-            part += places
-    return [*parts, part] if part else parts
-
-
-def is_large(body: bytes) -> bool:
-    """Return whether a request is large: by its bytes, or by its parts where it has bytes for as many."""
-    return len(body) > _LARGE_BYTES or (len(body) > _LARGE_SPANS * _LEAST_PART and has_more_than(_LARGE_SPANS, body))
-
-
-def is_large_synthesized(spans: Sequence[SynthesizedSpan]) -> bool:
-    """Return whether spans made from a log request are worked on in slices: each takes as long as several others."""
-    return len(spans) > _SYNTHESIZED_SLICED
 
 
 def _with(hold: Callable[[int], None], kept: int) -> Callable[[int], None]:

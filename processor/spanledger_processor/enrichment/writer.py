@@ -1,0 +1,119 @@
+"""From decisions to the bytes that leave. Each GenAI span gains its attributes; everything else stays as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, MutableMapping, Sequence
+from functools import partial
+
+from spanledger_processor.enrichment.attributes import encode
+from spanledger_processor.enrichment.marks import Settled, rewrite, settle
+from spanledger_processor.enrichment.stage import RELEASED, SLICE, Reading
+from spanledger_processor.model import Decision
+from spanledger_processor.otlp.values import GIANT
+from spanledger_processor.otlp.wire import MalformedError, Steps, finished
+
+
+def write(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> bytes:
+    """Return the request with attributes appended: `decisions` is a mapping a batch, by the fact's place in it."""
+    return finished(writing(reading, decisions))
+
+
+def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Steps[bytes]:
+    """Write a request in slices: yields after each `SLICE`, returns the request."""
+    request, own = reading.request, reading.own
+    written = 0
+    for places, decided in zip(reading.places, decisions, strict=True):
+        for index, decision in decided.items():
+            written += 1
+            if written % SLICE == 0:
+                yield None
+            place = places[index]
+            if not own or place not in own:
+                request.append(*place, encode(decision))
+    if own:
+        yield from _writing_own(reading, decisions)
+    return (yield from reading.request.serializing())
+
+
+def _writing_own(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Steps[None]:
+    """Write the spans that may have attributes which only Spanledger writes, in slices."""
+    request = reading.request
+    by_place: dict[tuple[int, int], Decision] = {}
+    for places, decided in zip(reading.places, decisions, strict=True):
+        for number, (index, decision) in enumerate(decided.items(), 1):
+            by_place[places[index]] = decision
+            if number % RELEASED == 0:
+                yield None
+    for number, (group, span) in enumerate(reading.own, 1):
+        decided_on = by_place.pop((group, span), None)
+        if number % SLICE == 0:
+            yield None
+        encoded = request.groups[group].items[span]
+        settling = partial(_settled, reading, (group, span), decided_on)
+        settled = settling() if len(encoded) <= GIANT else (yield settling)
+        if settled is None:
+            continue
+        if settled.moved or settled.left_out or settled.missed or settled.unreadable:
+            rewriting = partial(rewrite, encoded, settled)
+            request.replace(group, span, rewriting() if len(encoded) <= GIANT else (yield rewriting))
+        elif settled.extra:
+            request.append(group, span, settled.extra)
+
+
+def releasing(reading: Reading, decisions: Sequence[MutableMapping[int, Decision]]) -> Generator[None, None, None]:
+    """Let go of what a request was read into, in slices: to free all of a large one at once takes as long as a slice
+    of every other step many times. Neither argument is of use afterwards.
+    """
+    for batch, decided in zip(reading.batches, decisions, strict=True):
+        while batch.facts or decided:
+            del batch.facts[-RELEASED:]
+            for _ in range(min(RELEASED, len(decided))):
+                decided.popitem()
+            yield
+    for number, group in enumerate(reading.request.groups, 1):
+        while len(group.items) > RELEASED:
+            del group.items[-RELEASED:]
+            yield
+        group.items.clear()
+        if number % RELEASED == 0:
+            yield
+
+
+def additions(
+    reading: Reading, decisions: Sequence[Mapping[int, Decision]]
+) -> tuple[dict[int, bytes], dict[int, list[int]]]:
+    """Return what `write` appends to spans, and the places of the attributes that it moves aside, both by the spans'
+    places in the request counted over all groups.
+    """
+    first, own = reading.first_places(), reading.own
+    appended: dict[int, bytes] = {}
+    moved: dict[int, list[int]] = {}
+    by_place: dict[tuple[int, int], Decision] = {}
+    for places, decided in zip(reading.places, decisions, strict=True):
+        for index, decision in decided.items():
+            place = places[index]
+            if not own or place not in own:
+                appended[first[place[0]] + place[1]] = encode(decision)
+            else:
+                by_place[place] = decision
+    for place in own:
+        settled = _settled(reading, place, by_place.get(place))
+        if settled is not None:
+            span = first[place[0]] + place[1]
+            appended[span] = settled.extra
+            if forged := settled.forged_places:
+                moved[span] = forged
+    return appended, moved
+
+
+def _settled(reading: Reading, place: tuple[int, int], decision: Decision | None) -> Settled | None:
+    """Return what becomes of a span that may have attributes which only Spanledger writes, None: it stays."""
+    span = reading.request.groups[place[0]].items[place[1]]
+    try:
+        decided = b"" if decision is None else encode(decision)
+        settled = settle(span, reading.request.view(*place).attributes, decided, reading.names)
+    except MalformedError:
+        settled = Settled(b"", unreadable=True)
+    reading.marked += settled.known
+    reading.forged += len(settled.forged_places) + settled.unreadable
+    return settled if decision is not None or settled.forged_places or settled.unreadable else None
