@@ -320,8 +320,9 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", help="parts of their names; default: all")
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--compression", default="gzip", help="of the exporter")
-    parser.add_argument("--folder", default=".", help="where the state is made; a disk, no tmpfs")
+    parser.add_argument("--folder", type=Path, default=Path("build"), help="where the state is made; a disk, no tmpfs")
     options = parser.parse_args()
+    options.folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.folder) as name:
         folder = Path(name).absolute()
         end = sink(folder)

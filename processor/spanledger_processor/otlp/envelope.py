@@ -61,7 +61,7 @@ SLICE_PARTS = 512
 SLICE_CUT = 2048
 """Items cut out of a scope between two pauses: likewise."""
 _READ_AT_ONCE = 2**19
-"""Bytes of a scope that a schema reads in one go; of a larger one the items are cut out in slices."""
+"""Bytes of a scope that a schema reads in one go; of a larger one the items are cut out in slices of about as many."""
 _MOST_LOOKED_AT = 1024
 """Fields of an item by which it is told from another signal's: what contradicts stands at its beginning."""
 
@@ -225,13 +225,14 @@ def _cutting_scope(
     """Do as `_read_scope`, in slices: cut out one item after the other."""
     scope: list[bytes] = []
     items: list[bytes] = []
-    at = start
+    at, pause = start, start + _READ_AT_ONCE
     try:
         while at < end:
             if body[at] == _ITEM_TAG:
                 content, at = _item_at(body, at, end)
                 items.append(body[content:at])
-                if len(items) % SLICE_CUT == 0:
+                if len(items) % SLICE_CUT == 0 or at > pause:
+                    pause = at + _READ_AT_ONCE
                     yield
                     if len(items) > MAX_ITEMS:
                         raise MalformedError(_TOO_MANY)

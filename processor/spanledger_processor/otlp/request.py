@@ -32,8 +32,8 @@ from spanledger_processor.otlp.wire import LENGTH, SHORT_VARINTS, Steps, fields,
 
 SLICE_ITEMS = 1024
 """Items written between two pauses: a few milliseconds."""
-_JOINED_AT_ONCE = 2**20
-"""Bytes joined between two pauses: likewise."""
+SLICE_BYTES = 2**20
+"""Bytes written, or joined, between two pauses: likewise, and those of one item more."""
 
 
 class TraceRequest:
@@ -207,13 +207,13 @@ def splice(body: bytes, extras: _Items, replaced: _Items) -> Generator[None, Non
 
 def _joined(pieces: _Pieces) -> Generator[None, None, bytes]:
     """Join in slices; frees the pieces on the way."""
-    if sum(map(len, pieces)) <= _JOINED_AT_ONCE:
+    if sum(map(len, pieces)) <= SLICE_BYTES:
         return b"".join(pieces)
     joined, since = BytesIO(), 0
     pieces.reverse()
     while pieces:
         since += joined.write(pieces.pop())
-        if since >= _JOINED_AT_ONCE:
+        if since >= SLICE_BYTES:
             since = 0
             yield
     return joined.getvalue()  # its own buffer, not a copy
@@ -254,7 +254,7 @@ def _edit(body: bytes, start: int, end: int, extras: Mapping[int, bytes], replac
     pieces: _Pieces = []
     joined: _Pieces = []
     copied = at = start
-    place = -1
+    place, pause = -1, start + SLICE_BYTES
     while at < end:
         if body[at] == _ITEM_TAG:
             tag_end = at + 1
@@ -269,9 +269,10 @@ def _edit(body: bytes, start: int, end: int, extras: Mapping[int, bytes], replac
             if number != _ITEMS or wire_type != LENGTH:
                 continue
         place += 1
-        if place % SLICE_ITEMS == SLICE_ITEMS - 1:
+        if place % SLICE_ITEMS == SLICE_ITEMS - 1 or content > pause:
             joined.append(b"".join(pieces))
             pieces.clear()
+            pause = content + SLICE_BYTES
             yield
         extra = extras.get(place)
         if extra is not None:
