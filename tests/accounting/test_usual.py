@@ -266,7 +266,7 @@ def fill(draw: st.DrawFn, span: Span, trace: int, place: int) -> None:
         more["gen_ai.response.time_to_first_chunk"] = first_chunk_s
     if draw(st.integers(0, 5)) == 0:
         more["gen_ai.output.messages"] = messages(draw(st.sampled_from(("", "", f"call-{number}"))))
-    match draw(st.integers(0, 25)):
+    match draw(st.integers(0, 29)):
         case 0:
             span.parent_span_id = b"span%04d" % (10 * trace + draw(st.integers(0, 5)))
         case 1:
@@ -283,9 +283,23 @@ def fill(draw: st.DrawFn, span: Span, trace: int, place: int) -> None:
             span.trace_id = b"short"
         case 7:
             span.start_time_unix_nano = 0
+        case 8 | 9 | 10 | 11:
+            fill_plain(draw, span, 10 * trace)
+            return
         case _:
             more["gen_ai.conversation.id"] = draw(st.sampled_from(("s", "t")))
     set_attributes(span, usual(number, draw(st.integers(0, len(MODELS) - 1)), more))
+
+
+PLAIN: tuple[dict[str, Any], ...] = ({}, {}, {"session.id": "s"}, {"session.id": "u"}, {"tokenjam.run_id": "r"})
+
+
+def fill_plain(draw: st.DrawFn, span: Span, first: int) -> None:
+    """A span beside, above or below calls; at times the one that the others name as their parent."""
+    if draw(st.booleans()):
+        span.span_id = b"the root"
+    span.parent_span_id = draw(st.sampled_from((b"", b"the root", b"span%04d" % (first + draw(st.integers(0, 5))))))
+    set_attributes(span, draw(st.sampled_from(PLAIN)))
 
 
 @st.composite
@@ -354,6 +368,32 @@ def calls(count: int, trace: int, first: int = 0) -> bytes:
         }
         set_attributes(span, attributes)
     return request.SerializeToString()
+
+
+def test_usual_calls_beside_plain_spans_take_the_fast_path() -> None:
+    """Also where these stand above them, or name a session; not where one stands below a call, or names a run."""
+    both = Both()
+    both.send(calls(9, trace=0))
+    for trace, (parent, names, taken) in enumerate(
+        (
+            (b"", {}, 7),
+            (b"above", {"session.id": "another"}, 7),
+            (b"span-001", {}, 0),
+            (b"above", {"tokenjam.run_id": "r"}, 0),
+        ),
+        1,
+    ):
+        request = ExportTraceServiceRequest.FromString(calls(5, trace))
+        spans = request.resource_spans[0].scope_spans[0].spans
+        spans[3].parent_span_id = b"plain--0"
+        for number in range(2):
+            span = spans.add(trace_id=b"trace-%010d" % trace, span_id=b"plain--%d" % number, parent_span_id=parent)
+            span.start_time_unix_nano = span.end_time_unix_nano = NOW
+            set_attributes(span, names)
+        both.taken = 0
+        both.send(request.SerializeToString())
+        assert both.taken == taken
+        both.send(calls(2, trace, first=5))  # what was stored is read as the full rules' own
 
 
 def test_usual_calls_that_come_out_of_a_collector_are_cut_out() -> None:

@@ -74,7 +74,7 @@ def unpack_head(record: bytes) -> tuple[Head, list[SpanRow]]:
     """Read what `pack_head` wrote, or `pack_usual`."""
     version, _, *values = unpack(record)
     if version == _USUAL_VERSION:
-        return Head(), _whole_rows(*values)
+        return Head(), whole_rows(*values)
     closed, revision, forgotten, rows, *more = values
     return Head(closed, revision, forgotten, more[0] if more else [], more[1] if len(more) > 1 else None), rows
 
@@ -126,6 +126,11 @@ def fix(span: Span, decision: bytes = b"") -> None:
     """Pack what does not change any more of a span that has been decided on, and note its state."""
     span.fixed = pack(_fixed(span, decision))
     span.stored = state_of(span)
+
+
+def pack_plain(span: Span) -> bytes:
+    """Return the packed part of a plain span's row, of which nothing is known but what it names and links."""
+    return pack(_fixed(span, b""))
 
 
 def state_of(span: Span) -> list[Any]:
@@ -381,7 +386,7 @@ def pack_usual(patterns: Sequence[bytes], rows: Sequence[OwnValues], arrival_ms:
     return pack([_USUAL_VERSION, arrival_ms, patterns, rows])
 
 
-def _whole_rows(patterns: Sequence[bytes], rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+def whole_rows(patterns: Sequence[bytes], rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
     """Return the rows of a record that `pack_usual` packed, each whole."""
     return [_whole_row(unpack(patterns[number]), own) for number, *own in rows]
 

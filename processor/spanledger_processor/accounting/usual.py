@@ -1,9 +1,10 @@
 """Usual calls, accounted for by what the full rules come to for one call like them.
 
-Taken are traces of which nothing is stored and whose spans in a request are all usual calls (`UsualFact`): of one
-library, with ids of their own, none above another, each with a session of its own or its parent's naming, and of which
-no other trace may know. Such calls all count, whatever else comes with them, so that nothing has to be decided: each is
-stored, summed and written as one call like it is, with its own ids, times, counts and amounts.
+Taken are traces of which nothing is stored and whose GenAI spans in a request are all usual calls (`UsualFact`): of one
+library, with ids of their own, none above another span, each with a session of its own or its parent's naming, and of
+which no other trace may know. Such calls all count, whatever else comes with them, so that nothing has to be decided:
+each is stored, summed and written as one call like it is, with its own ids, times, counts and amounts. Plain spans may
+stand above and beside them, as long as they name no run: they are stored as links, and add nothing.
 
 What that is, `accounting.account` says: a pattern is what the full rules make of one call on an empty ledger, with the
 places where a call's own values stand. It is used only if it comes to the very same changes for that call. So nothing
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex
@@ -29,10 +30,13 @@ from spanledger_processor.accounting.trace_record import (
     SEGMENT_SPANS,
     Head,
     OwnValues,
+    pack_head,
+    pack_plain,
     pack_usual,
     pattern_of_row,
     span_in,
     unpack_head,
+    whole_rows,
 )
 from spanledger_processor.dialects.usual import SixCounts
 from spanledger_processor.ledger.keys import trace_key
@@ -316,12 +320,20 @@ class _Claims:
         self.facts: list[UsualFact] = []
 
 
-class _Taken(NamedTuple):
-    """A trace that was taken in: its id, the indexes of its facts in the batch, those, and their patterns."""
+class _Trace(NamedTuple):
+    """The usual calls of a trace and their indexes in the batch; and the plain spans beside them, likewise."""
 
     trace_id: bytes
-    indexes: list[int]
     facts: list[UsualFact]
+    indexes: list[int]
+    plain: list[Fact]
+    of_plain: list[int]
+
+
+class _Taken(NamedTuple):
+    """A trace that was taken in, and the patterns of its calls."""
+
+    trace: _Trace
     patterns: list[Pattern]
 
 
@@ -340,9 +352,9 @@ class _Usual:
 
     def run(self) -> tuple[Ruling, list[int]]:
         rest: list[int] = []
-        for trace_id, facts, indexes in _usual_traces(self._batch.facts, rest):
-            if not self._take(trace_id, indexes, facts):
-                rest += indexes
+        for trace in _usual_traces(self._batch.facts, rest):
+            if not self._take(trace):
+                rest += trace.indexes + trace.of_plain
         if self._taken:
             self._post()
             self._decide()
@@ -350,9 +362,10 @@ class _Usual:
         rest.sort()
         return self._ruling, rest
 
-    def _take(self, trace_id: bytes, indexes: list[int], facts: list[UsualFact]) -> bool:
+    def _take(self, trace: _Trace) -> bool:
         """Take in a trace, if it is one whose calls all count."""
         batch, rules, index = self._batch, self._rules, self._index
+        trace_id, facts = trace.trace_id, trace.facts
         patterns: list[Pattern] = []
         for fact in facts:
             pattern = fact.prototype.pattern(fact, batch, rules)
@@ -366,7 +379,7 @@ class _Usual:
         hashes = [hashes_of(fact.response_id, (), fact.counts, fact.end_ns) for fact in facts]
         if not index.remember_unknown(hashes, source, trace_id, [fact.span_id for fact in facts]):
             return False
-        self._taken.append(_Taken(trace_id, indexes, facts, patterns))
+        self._taken.append(_Taken(trace, patterns))
         return True
 
     def _post(self) -> None:
@@ -374,8 +387,8 @@ class _Usual:
         stands: dict[tuple[Any, ...], int] = {}
         groups: dict[tuple[str, int], _Group] = {}
         claims: dict[tuple[int, int], _Claims] = {}
-        for _, _, facts, patterns in self._taken:
-            for fact, pattern in zip(facts, patterns, strict=True):
+        for trace, patterns in self._taken:
+            for fact, pattern in zip(trace.facts, patterns, strict=True):
                 which = id(pattern), fact.day
                 of_claim = claims.get(which)
                 if of_claim is None:
@@ -437,10 +450,10 @@ class _Usual:
                 of_runs[run.id] = totals.run_cost(run.id)
             before = of_runs[run.id]
             of_runs[run.id] = None if before is None else before - amount
-        for trace_id, indexes, facts, patterns in self._taken:
+        for trace, patterns in self._taken:
             numbers: dict[bytes, int] = {}
             rows: list[OwnValues] = []
-            for index, fact, pattern in zip(indexes, facts, patterns, strict=True):
+            for index, fact, pattern in zip(trace.indexes, trace.facts, patterns, strict=True):
                 session, amount = fact.session.id, fact.amount
                 run_id, run_source = run_of[session]
                 of_sessions[session] = session_cost = of_sessions[session] + amount
@@ -459,14 +472,23 @@ class _Usual:
                     *(run_id, run_source, session_cost, run_cost),
                 )
                 rows.append(row)
-            ruling.fresh += indexes
-            where = trace_key(self._batch.tenant, trace_id)
-            ruling.changes.replace[where] = pack_usual([*numbers], rows, now_ms)
+            ruling.fresh += trace.indexes
+            where = trace_key(self._batch.tenant, trace.trace_id)
+            record = _mixed(trace, [*numbers], rows, now_ms) if trace.plain else pack_usual([*numbers], rows, now_ms)
+            ruling.changes.replace[where] = record
             ruling.changes.expire.append(where)
 
 
-def _usual_traces(facts: Sequence[Fact], rest: list[int]) -> Iterator[tuple[bytes, list[Any], list[int]]]:
-    """Yield traces of usual calls that are apart: id, facts and their indexes; those of the others go to `rest`."""
+def _mixed(trace: _Trace, patterns: list[bytes], rows: list[OwnValues], arrival_ms: int) -> bytes:
+    """Return the record of a trace in which plain spans stand beside usual calls, in the order in which they came."""
+    of_plain = [[pack_plain(span_of(fact))] for fact in trace.plain]
+    indexes = [*trace.indexes, *trace.of_plain]
+    in_order = sorted(zip(indexes, [*whole_rows(patterns, rows), *of_plain], strict=True), key=itemgetter(0))
+    return pack_head(Head(), [row for _, row in in_order], arrival_ms)
+
+
+def _usual_traces(facts: Sequence[Fact], rest: list[int]) -> Iterator[_Trace]:
+    """Yield traces of usual calls that are apart; the indexes of the others go to `rest`."""
     traces: dict[bytes, list[int]] = {}
     for index, fact in enumerate(facts):
         indexes = traces.get(fact.trace_id)
@@ -475,20 +497,46 @@ def _usual_traces(facts: Sequence[Fact], rest: list[int]) -> Iterator[tuple[byte
         else:
             indexes.append(index)
     for trace_id, indexes in traces.items():
-        of_trace = [facts[index] for index in indexes]
-        if len(indexes) <= SEGMENT_SPANS and set(map(type, of_trace)) == _USUAL and _are_apart(of_trace):
-            yield trace_id, of_trace, indexes
+        trace = None
+        if len(indexes) <= SEGMENT_SPANS:
+            of_trace: list[Any] = [facts[index] for index in indexes]
+            kinds = set(map(type, of_trace))
+            if kinds == _USUAL:
+                trace = _Trace(trace_id, of_trace, indexes, [], [])
+            elif kinds == _MIXED:
+                trace = _parted(trace_id, of_trace, indexes)
+        if trace is not None and _are_apart(trace):
+            yield trace
         else:
             rest += indexes
 
 
-_USUAL = {UsualFact}
+_USUAL, _MIXED = {UsualFact}, {UsualFact, Fact}
 
 
-def _are_apart(facts: Sequence[Any]) -> bool:
-    """Return whether usual calls have ids of their own, and none stands above another."""
+def _parted(trace_id: bytes, facts: list[Any], indexes: list[int]) -> _Trace | None:
+    """Return the usual calls of a trace and its plain spans; None with another among them, or one that names a run."""
+    trace = _Trace(trace_id, [], [], [], [])
+    for fact, index in zip(facts, indexes, strict=True):
+        if type(fact) is UsualFact:
+            trace.facts.append(fact)
+            trace.indexes.append(index)
+        elif fact.call is None and not fact.run.id:
+            trace.plain.append(fact)
+            trace.of_plain.append(index)
+        else:
+            return None
+    return trace
+
+
+def _are_apart(trace: _Trace) -> bool:
+    """Return whether spans and responses have ids of their own, and no usual call stands above another span."""
+    facts, plain = trace.facts, trace.plain
     ids = set(map(_span_id, facts))
-    return len(ids) == len(set(map(_response_id, facts))) == len(facts) and ids.isdisjoint(map(_parent_id, facts))
+    if not len(ids) == len(set(map(_response_id, facts))) == len(facts) or not ids.isdisjoint(map(_parent_id, facts)):
+        return False
+    others = set(map(_span_id, plain))
+    return len(others) == len(plain) and ids.isdisjoint(others) and ids.isdisjoint(map(_parent_id, plain))
 
 
 _span_id, _parent_id, _response_id = map(attrgetter, ("span_id", "parent_id", "response_id"))
