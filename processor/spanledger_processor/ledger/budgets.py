@@ -24,12 +24,13 @@ from spanledger_processor.ledger.facts import Facts
 from spanledger_processor.ledger.keys import (
     CROSSINGS_COMPLETE,
     EVERY_TENANT,
+    ID_HASH,
     budget_key,
     dimension_key,
     hashed_key,
     session_key,
 )
-from spanledger_processor.ledger.orders import ID_HASH_AT, Order, Position, cost_rank, walk
+from spanledger_processor.ledger.orders import Order, Position, cost_rank, walk
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, time_of, usd
 from spanledger_processor.ledger.runs import one_run
@@ -211,7 +212,7 @@ def placed_crossings(
     if reader.get(CROSSINGS_COMPLETE) is None:
         crossings = ((key, Crossing.unpack(record)) for key, record in reader.scan(Table.BUDGET, EVERY_TENANT))
         mine = ((key, one) for key, one in crossings if one.tenant == tenant and bool(one.warning) == warnings)
-        placed = (((one.at_ns // NS_PER_MS, key[ID_HASH_AT:]), one) for key, one in mine)
+        placed = (((one.at_ns // NS_PER_MS, key[ID_HASH]), one) for key, one in mine)
         yield from sorted((one for one in placed if below is None or one[0] < below), key=itemgetter(0), reverse=True)
         return
     order = Order.WARNINGS if warnings else Order.THRESHOLDS

@@ -16,6 +16,7 @@ import msgpack
 from spanledger_processor.ledger.day_values import outdated
 from spanledger_processor.ledger.keys import (
     EVERY_TENANT,
+    FIRST_ID,
     dimension_key,
     id_bytes,
     link_key,
@@ -36,7 +37,8 @@ Renamed: TypeAlias = Mapping[str, str]
 _KEPT_LABELS = ("provider", "model", "day", "dimension")
 """Labels of totals that name nobody."""
 _DROPPED_LABELS = ("name", "project")
-_PREFIX = 15
+_LEAST_PACKED = 16
+"""Bytes of a record that is packed inside another; what is shorter is an id or a hash."""
 
 
 def names_of(txn: lmdb.Transaction[bytes], tenant: bytes) -> set[str]:
@@ -116,7 +118,7 @@ def _budgets(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> i
     """Thresholds that were passed: of sessions, runs and values of dimensions."""
     changed = 0
     for key, record in [*_rows(txn, Table.BUDGET, EVERY_TENANT)]:
-        if key[9:_PREFIX] == near(tenant) and (new := _replaced(record, renamed)) != record:
+        if key[FIRST_ID] == near(tenant) and (new := _replaced(record, renamed)) != record:
             txn.put(key, new)
             changed += 1
     return changed
@@ -129,7 +131,7 @@ def _links(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int
     changed = 0
     for key, record in [*_rows(txn, Table.LINK, tenant)]:
         version, arrival_ms, session, *rest = unpack(record)
-        kind, name = above.get(key[9:_PREFIX], (b"", ""))
+        kind, name = above.get(key[FIRST_ID], (b"", ""))
         if not kind or (session not in renamed and name not in renamed):
             continue
         new = renamed.get(session, session)
@@ -161,7 +163,7 @@ def _tasks(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int
 def _tools(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
     """Remove the counts of sessions' tool calls, which start again: their keys do not hold the call."""
     sessions = {near(id_bytes(name)) for name in renamed}
-    gone = [key for key, _ in _rows(txn, Table.TOOL, tenant) if key[9:_PREFIX] in sessions]
+    gone = [key for key, _ in _rows(txn, Table.TOOL, tenant) if key[FIRST_ID] in sessions]
     for key in gone:
         txn.delete(key)
     return len(gone)
@@ -218,7 +220,7 @@ def _walked(value: Any, replaced: Mapping[Any, Any]) -> Any:
         return {_walked(name, replaced): _walked(inner, replaced) for name, inner in value.items()}
     if isinstance(value, str | bytes) and value in replaced:
         return replaced[value]
-    return _replaced(value, replaced) if isinstance(value, bytes) and len(value) > _PREFIX else value
+    return _replaced(value, replaced) if isinstance(value, bytes) and len(value) >= _LEAST_PACKED else value
 
 
 def _rows(txn: lmdb.Transaction[bytes], table: Table, tenant: bytes) -> Iterator[tuple[Key, bytes]]:

@@ -14,6 +14,9 @@ _KEPT = 512
 TRACE_PREFIX = 23
 """Bytes that the keys of one trace have in common."""
 LAST_SEGMENT = 65_535
+TENANT_HASH, ID_HASH, FIRST_ID = slice(1, 9), slice(9, None), slice(9, PREFIX)
+"""Parts of a key behind its table: the tenant's hash, the id's, and of the id's what several ids with one first have in
+common (`store.near`)."""
 _KEY_BYTES = 25
 EVERY_TENANT = bytes(8)
 """In place of a tenant's hash where records are of all tenants together: the hash of none."""

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import TypeAlias
 
 from spanledger_processor.ledger.facts import believed_ns
-from spanledger_processor.ledger.keys import EVERY_TENANT, ORDERS_COMPLETE, hashed_key, order_key
+from spanledger_processor.ledger.keys import EVERY_TENANT, ID_HASH, ORDERS_COMPLETE, TENANT_HASH, hashed_key, order_key
 from spanledger_processor.ledger.packing import unpack
 from spanledger_processor.ledger.store import Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
@@ -22,16 +22,15 @@ from spanledger_processor.ledger.sums import Sums
 ORDERED = (Table.SESSION, Table.RUN)
 
 _TIME_BITS = 30
-"""Of a time in ns that make no difference."""
+"""The lowest bits of a time in ns, which make no difference to its rank."""
 _UNSUMMARIZED_BITS = 39
 """Likewise for `UNSUMMARIZED`, about nine minutes: its rows are seldom written."""
 _MANTISSA_BITS = 6
-ID_HASH_AT = 9
-"""The offset of the id's hash in the key of a total."""
 _NAMELESS = blake2b(b"", digest_size=16).digest()
 """The hash of the empty id (unattributed), which has no row in the orders."""
 
 Ranks: TypeAlias = tuple[int, int, bool, int | None]
+"""By last activity, by cost, whether it is grouped, and in `UNSUMMARIZED` (None: its summary is not due)."""
 Position: TypeAlias = tuple[int, bytes]
 """A rank, and the hash of an id."""
 
@@ -106,10 +105,8 @@ def rows_of_crossing(key: Key, record: bytes) -> list[Key]:
     """Return the keys of the rows of a threshold or warning (`budgets.Crossing`) at `key`."""
     _, at_ms, (_, tenant, _, _, _, *more), _, _, _, sent, *_ = unpack(record)
     order = Order.WARNINGS if more and more[0] else Order.THRESHOLDS
-    rows = [order_key(tenant, bytes((Table.BUDGET, order)), at_ms, key[ID_HASH_AT:])]
-    return (
-        rows if sent else [*rows, order_key(EVERY_TENANT, bytes((Table.BUDGET, Order.UNSENT)), at_ms, key[ID_HASH_AT:])]
-    )
+    rows = [order_key(tenant, bytes((Table.BUDGET, order)), at_ms, key[ID_HASH])]
+    return rows if sent else [*rows, order_key(EVERY_TENANT, bytes((Table.BUDGET, Order.UNSENT)), at_ms, key[ID_HASH])]
 
 
 def crossing_moved(key: Key, before: bytes | None, after: bytes) -> tuple[set[Key], set[Key]]:
@@ -121,7 +118,7 @@ def crossing_moved(key: Key, before: bytes | None, after: bytes) -> tuple[set[Ke
 
 def is_ordered(key: Key) -> bool:
     """Return whether the total at `key` has rows in the orders."""
-    return key[0] in ORDERED and key[ID_HASH_AT:] != _NAMELESS
+    return key[0] in ORDERED and key[ID_HASH] != _NAMELESS
 
 
 def rows_at(key: Key, ranks: Ranks) -> list[Key]:
@@ -165,8 +162,8 @@ def _read_all(reader: Reader, tenant: bytes, table: Table, order: Order) -> Iter
         if is_ordered(key):
             last, cost, grouped, _ = ranks_of(Sums.unpack(record))
             if order != Order.GROUPED or grouped:
-                yield (cost if order == Order.COST else last), key[ID_HASH_AT:]
+                yield (cost if order == Order.COST else last), key[ID_HASH]
 
 
 def _row(key: Key, order: Order, rank: int) -> Key:
-    return order_key(key[1:ID_HASH_AT], bytes((key[0], order)), rank, key[ID_HASH_AT:])
+    return order_key(key[TENANT_HASH], bytes((key[0], order)), rank, key[ID_HASH])

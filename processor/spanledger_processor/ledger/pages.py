@@ -19,7 +19,15 @@ from typing import Any, TypeAlias
 from msgpack.exceptions import UnpackException
 
 from spanledger_processor.ledger.budgets import Crossing, placed_crossings
-from spanledger_processor.ledger.keys import UNATTRIBUTED, bounded_id, hashed_key, id_bytes, run_key, session_key
+from spanledger_processor.ledger.keys import (
+    ID_HASH,
+    UNATTRIBUTED,
+    bounded_id,
+    hashed_key,
+    id_bytes,
+    run_key,
+    session_key,
+)
 from spanledger_processor.ledger.orders import Order, Position, cost_rank, ranks_of, time_at, time_rank, walk
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.rows import Row, row, spend, time_of
@@ -148,7 +156,7 @@ def tasks(reader: Reader, tenant: bytes, wanted: Mapping[str, str], limit: int, 
             model = {"provider": sums.labels.get("provider", ""), "model": sums.labels.get("model", "")}
             rows.append({**names, **model, **spend(sums), "last": time_of(sums.last_ns)})
         if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
-            return Page(rows, _cursor(tenant, (_TASKS, 0, key[9:])))
+            return Page(rows, _cursor(tenant, (_TASKS, 0, key[ID_HASH])))
     return Page(rows, None)
 
 
@@ -174,7 +182,7 @@ def tool_repeats(
             if (session is None or row_of["session"] == bounded_id(session)) and (row_of["loop"] or not loops):
                 rows.append(row_of)
         if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
-            return Page(rows, _cursor(tenant, (_REPEATS, 0, key[9:])))
+            return Page(rows, _cursor(tenant, (_REPEATS, 0, key[ID_HASH])))
     return Page(rows, None)
 
 
@@ -458,13 +466,13 @@ class _RunPositions:
     def _positions_in(self, run_id: str) -> Iterator[Position]:
         key = run_key(self._tenant, run_id)
         if self._reader.get(key) is not None:
-            yield ranks_of(self._reader.sums(key))[0], key[9:]
+            yield ranks_of(self._reader.sums(key))[0], key[ID_HASH]
         for session_id in sessions_under(self._reader, self._tenant, run_id, most=None) or ():
             key = session_key(self._tenant, session_id)
             session = self._reader.sums(key)
             last, _, grouped, _ = ranks_of(session)
             if session.labels.get("id") and (grouped or self._all) and run_id in self._runs_of(session):
-                yield last, key[9:]
+                yield last, key[ID_HASH]
 
     def _names(self, session_id: str) -> tuple[set[str], str]:
         return named_by(self._reader.sums(session_key(self._tenant, session_id)))

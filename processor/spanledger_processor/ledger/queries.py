@@ -17,6 +17,7 @@ from spanledger_processor.ledger.day_values import records_of_days
 from spanledger_processor.ledger.dimensions import agents_of
 from spanledger_processor.ledger.facts import USUAL, Lifecycle
 from spanledger_processor.ledger.keys import (
+    TENANT_HASH,
     UNATTRIBUTED,
     bounded_id,
     corrections_key,
@@ -222,7 +223,7 @@ def _names_of(what: str, group: Group) -> Row:
 def tenants_of(reader: Reader) -> list[bytes]:
     """Return the hashes of the tenants that have data."""
     totals = (key for key, _ in reader.scan(Table.TOTAL, b""))
-    return [key[1:9] for key in totals if key == total_key(key[1:9])]
+    return [key[TENANT_HASH] for key in totals if key == total_key(key[TENANT_HASH])]
 
 
 def tenants(reader: Reader) -> list[Row]:
@@ -238,7 +239,7 @@ def tenants(reader: Reader) -> list[Row]:
 def _ledgers(reader: Reader) -> Iterator[tuple[bytes, Sums]]:
     """Yield the hashes of the tenants that have data, with the sums of each."""
     for key, record in reader.scan(Table.TOTAL, b""):
-        tenant = key[1:9]
+        tenant = key[TENANT_HASH]
         if key == total_key(tenant):
             yield tenant, Sums.unpack(record)
 

@@ -17,6 +17,7 @@ from spanledger_processor.ledger.day_values import OUTDATED, is_over, outdated, 
 from spanledger_processor.ledger.dimensions import VALUES_KEPT
 from spanledger_processor.ledger.facts import OTHER_MODELS
 from spanledger_processor.ledger.keys import (
+    TENANT_HASH,
     TRACE_PREFIX,
     day_key,
     day_values_key,
@@ -175,7 +176,7 @@ class Sweep:
 
 def _retire(txn: lmdb.Transaction[bytes], key: Key, record: bytes) -> bool:
     """Remove a total; what a session or a run spent belongs to none from then on, what a value did to the others."""
-    table, tenant = Table(key[0]), key[1:9]
+    table, tenant = Table(key[0]), key[TENANT_HASH]
     if table == Table.DIMENSION:
         return _join_others(txn, [(key, Sums.unpack(record))]) > 0
     if table == Table.BUDGET:
@@ -224,7 +225,7 @@ def _join_others(txn: lmdb.Transaction[bytes], values: list[tuple[Key, Sums]]) -
     joined: dict[tuple[bytes, str, str], Sums] = {}
     gone = 0
     for key, sums in values:
-        tenant, name, day = key[1:9], sums.labels.get("dimension", ""), sums.labels.get("day", "0")
+        tenant, name, day = key[TENANT_HASH], sums.labels.get("dimension", ""), sums.labels.get("day", "0")
         if key == dimension_key(tenant, name, int(day), None):
             continue
         sums.labels = {}
@@ -384,6 +385,6 @@ def fold_days(txn: lmdb.Transaction[bytes], before: int, limit: int) -> int:
         day = int(sums.labels.get("day", "0"))
         labels = {"day": str(day), "provider": "", "model": OTHER_MODELS}
         sums.labels, sums.models = {}, {OTHER_MODELS: sums.cost} if sums.cost else {}
-        _add(txn, day_key(key[1:9], day, "", OTHER_MODELS), labels, sums)
+        _add(txn, day_key(key[TENANT_HASH], day, "", OTHER_MODELS), labels, sums)
         txn.delete(key)
     return len(folded)

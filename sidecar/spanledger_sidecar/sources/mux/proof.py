@@ -19,6 +19,11 @@ from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, capp
 _TRIED = 10
 """Rows of which every selection is tried."""
 
+_VAGUE_INPUT, _VAGUE_OUTPUT = (
+    (tuple(map(TokenVector._fields.index, names)),) for names in (("input", "cache_create"), ("output", "reasoning"))
+)
+"""Classes between which a row may not tell: what was put in and not cached, and what was put out."""
+
 _Usage = TypeVar("_Usage", bound=Row | Early)
 
 
@@ -69,7 +74,7 @@ def corrected(rows: list[Row], gain: TokenVector) -> dict[bytes, TokenVector]:
     result = {row.dedup_key: row.tokens for row in rows}
     over = list(total(result.values()).minus(gain))
     for row in rows:
-        for group in ((0, 2),) * row.vague_input + ((3, 4),) * (not row.tokens.reasoning):
+        for group in _VAGUE_INPUT * row.vague_input + _VAGUE_OUTPUT * (not row.tokens.reasoning):
             counts = list(result[row.dedup_key])
             for source in group:
                 for target in group:
