@@ -189,8 +189,8 @@ class ToolCall:
     """A tool execution. `arguments` is a str (JSON or other text), bytes, a plain Python value, or None if absent.
 
     `signature` and `signature_scope` are there where the source signed the call itself: its arguments stay where they
-    are (docs/contract.md#made-spans). `denied`: it was not allowed, so that it is no step of a loop. `result` is what
-    the tool gave back, as plain as the arguments.
+    are (docs/contract.md#synthesized-spans). `denied`: it was not allowed, so that it is no step of a loop.
+    `result` is what the tool gave back, as plain as the arguments.
     """
 
     name: str | None

@@ -237,7 +237,7 @@ def test_every_name_of_the_contract_as_every_type_in_every_place(
                 assert aside.value == was.attributes[-1].value
                 assert attributes(span)["spanledger.cost.usd"] == pytest.approx(COST, rel=1e-12)
     counted = [message for message in forged if message.resource_spans]
-    others = sum(_name(message) == "spanledger.source" for message in counted)  # made spans: priced by other rules
+    others = sum(_name(message) == "spanledger.source" for message in counted)  # synthesized: other rules
     spent = served.total_usd() - before
     assert len(counted) > others > 0
     assert (len(counted) - others) * COST <= spent + 1e-9

@@ -91,7 +91,7 @@ def test_tempo_sums_to_the_truth(name: str, sent: dict[str, AgentRun], tempo: Te
 
 @pytest.mark.parametrize("name", LOGS_ONLY)
 def test_spans_made_from_logs_are_in_tempo(name: str, sent: dict[str, AgentRun], tempo: Tempo) -> None:
-    """Where an agent sends logs only, there is a made span for each call, and it has the price."""
+    """Where an agent sends logs only, there is a synthesized span for each call, and it has the price."""
     run = sent[name]
     assert all(signal != "traces" for signal, _ in run.requests)
     source = f"log:{name.partition('/')[0].replace('-', '_')}"

@@ -134,7 +134,7 @@ async def test_metrics_and_plain_logs_pass_as_they_are() -> None:
 
 
 async def test_a_log_that_reports_calls_gives_spans_as_well() -> None:
-    """The log's own bytes are delivered, and the made spans as a trace request, priced like any other."""
+    """The log's own bytes are delivered, and the synthesized spans as a trace request, priced like any other."""
     setup = HandlerSetup()
     assert (await setup.take("logs", LOGS)) == ACCEPTED
     (logs, log_id, body, records), (traces, trace_id, _, spans) = setup.delivery.sent

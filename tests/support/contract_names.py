@@ -15,7 +15,7 @@ NAMES = {
     "spanledger.task.id",
     "spanledger.task.kind",
 }
-"""What any span may name, by the contract's section on made spans and by `processor.sessions.keys` and its like."""
+"""What any span may name, by the contract on synthesized spans and by `processor.sessions.keys` and its like."""
 
 
 def _of_the_table() -> list[str]:

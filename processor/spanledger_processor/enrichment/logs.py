@@ -1,6 +1,6 @@
-"""Log events that report calls, as trace requests of synthesized spans (docs/contract.md#made-spans). The log stays.
+"""Log events that report calls, as trace requests of synthesized spans (docs/contract.md#synthesized-spans).
 
-A span is encoded once, for the exporters; the stage reads it by the values that it was encoded of.
+The log stays. A span is encoded once, for the exporters; the stage reads it by the values that it was encoded of.
 """
 
 from __future__ import annotations

@@ -228,7 +228,9 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         "Share of it that is used with this request; 1 is all of it.",
     ),
     Attribute("spanledger.note", "string", "where a reader could be misled", "A sentence for people; not for rules."),
-    Attribute("spanledger.source", "string", "made spans", "What it was made from: `log:<client>`, `file:<source>`."),
+    Attribute(
+        "spanledger.source", "string", "synthesized spans", "What it was made from: `log:<client>`, `file:<source>`."
+    ),
 )
 
 WHY_UNPRICED = next(one.values for one in ATTRIBUTES if one.name == "spanledger.cost.unpriced")
