@@ -121,7 +121,7 @@ class _Counter(Counter[tuple[str, ...]]):
 
 @dataclass
 class Counts:
-    """Implements `spanledger_exporters.Observer`: one counter for each kind of event and its labels."""
+    """Implements `spanledger_exporters.DeliveryObserver`: one counter for each kind of event and its labels."""
 
     of: Counter[tuple[str, ...]] = field(default_factory=_Counter)
     queues: dict[str, int] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from spanledger_exporters.interface import DeliveryObserver, Verdict
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.enrichment import Reading
 from spanledger_processor.ledger.store import StateError, StoreUsage
-from spanledger_processor.ledger.writer import Observer as LedgerObserver
+from spanledger_processor.ledger.writer import LedgerObserver
 from spanledger_processor.model import Call, Cost, Decision, Unpriced, Usage
 from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.receivers.driver import RequestObserver

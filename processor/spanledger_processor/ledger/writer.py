@@ -143,7 +143,7 @@ _MAINTAIN_AGAIN_S = 0.02
 """While more is to be done than one slice, and no work is there; commits take their slices along."""
 
 
-class Observer(Protocol):
+class LedgerObserver(Protocol):
     """The events of the writer that telemetry counts; called on its thread."""
 
     def committed(self, seconds: float, works: int, usage: StoreUsage) -> None:
@@ -177,7 +177,7 @@ class _Job:
 class LedgerWriter:
     """Runs works on the store, on one thread: each as a part of its own in a unit that it shares with others."""
 
-    def __init__(self, open_store: Callable[[], Store], observer: Observer | None = None) -> None:
+    def __init__(self, open_store: Callable[[], Store], observer: LedgerObserver | None = None) -> None:
         """Open the store, here and again whenever it breaks; until it opens, the state is not available.
 
         Raises:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -68,6 +68,14 @@ class _Summary:
     span_id: bytes
     span: Span
     record: LogRecord
+
+
+class _Due(NamedTuple):
+    """A session that ended, with its summary (None where none is to be sent) and what the rules warn of."""
+
+    session: Ended
+    summary: _Summary | None
+    warnings: list[Crossing]
 
 
 class SessionWatch:
@@ -126,9 +134,9 @@ class SessionWatch:
         if self.summaries is None and not self.rules.of_sessions:
             return
         due = await asyncio.to_thread(self._due, self.summaries)
-        await self._store([crossing for _, _, crossings in due for crossing in crossings])
-        done = [session for session, summary_, _ in due if summary_ is None]
-        summaries = [summary_ for _, summary_, _ in due if summary_ is not None]
+        await self._store([warning for one in due for warning in one.warnings])
+        done = [one.session for one in due if one.summary is None]
+        summaries = [one.summary for one in due if one.summary is not None]
         span_ids = {one.span_id for one in summaries}
         self._settled = {key: verdict for key, verdict in self._settled.items() if key[1] in span_ids}
         for batch in _batches(summaries):
@@ -142,15 +150,15 @@ class SessionWatch:
         if done:
             await self._ledger.submit(lambda unit: mark_summarized(unit, done, self._now_ns()))
 
-    def _due(self, quiet_s: float | None) -> list[tuple[Ended, _Summary | None, list[Crossing]]]:
-        """Return sessions that ended, each with its summary (None where none is to be sent) and its warnings."""
-        now_ns, due = self._now_ns(), list[tuple[Ended, _Summary | None, list[Crossing]]]()
+    def _due(self, quiet_s: float | None) -> list[_Due]:
+        """Return sessions that ended and of which nothing came for `quiet_s`; None: no summaries are to be sent."""
+        now_ns, due = self._now_ns(), list[_Due]()
         with self._ledger.snapshot() as reader:
             for session in ended(reader, self._lifecycle, now_ns, round((quiet_s or 0.0) * 1e9)):
                 is_sent = quiet_s is not None and session.sums.spans > 0
                 row = summary(reader, session, self._lifecycle, now_ns) if is_sent else None
                 warnings = list(of_session(self.rules, session.tenant, session.sums, now_ns))
-                due.append((session, None if row is None else self._summary(session, row), warnings))
+                due.append(_Due(session, None if row is None else self._summary(session, row), warnings))
                 if len(due) >= _AT_ONCE:
                     break
         return due

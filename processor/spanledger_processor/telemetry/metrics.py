@@ -247,7 +247,7 @@ def _ratio(cost: Cost) -> float:
 
 
 class LedgerMetrics:
-    """Implements `ledger.writer.Observer`, called on its thread.
+    """Implements `ledger.writer.LedgerObserver`, called on its thread.
 
     Commits, sizes, and whether the state can be written at all.
     """
