@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ledger_in_memory import MemoryLedger, make_fact
+from ledger_in_memory import TENANT, MemoryLedger, make_fact, take_in_any_order
 from spanledger_processor.accounting.facts import Fact, LoopRule
+from spanledger_processor.ledger import queries
 from spanledger_processor.model import Signature, ToolCall
 
 MS = 1_000_000
@@ -194,3 +197,47 @@ def test_a_span_without_arguments_and_a_log_event_with_them_are_one_tool_call() 
     (event,) = ledger.take([tool("log", at=21, call_id="c1", logged=True)])
     assert (plain.tool_repeats, event.tool_repeats) == (0, 1)
     assert ledger.total.tool_calls == 1
+
+
+def _loops_of_session(ledger: MemoryLedger) -> tuple[int, int]:
+    """The loops of the session, and those of its tools together."""
+    with ledger.store.snapshot() as reader:
+        row = queries.session(reader, TENANT, "s")
+    assert row is not None
+    return row["loops"], sum(tool["loops"] for tool in row["tools"])
+
+
+def _executions(steps: list[tuple[str, str]], *, reported_twice: bool = False) -> list[Fact]:
+    """An execution each, in a trace of its own, with a letter for its call and one for its result."""
+    facts = list[Fact]()
+    for place, (letter, result) in enumerate(steps):
+        for scope in ("library", "other")[: 1 + reported_twice]:
+            fact = tool(
+                f"{scope}{place}", at=place * 1000, signature=f"h1:k:{letter}", call_id=f"id{place}", scope=scope
+            )
+            fact.trace_id = f"{scope} {place}".encode()
+            fact.result = result.encode() if scope == "other" or not reported_twice else b""
+            assert fact.call is not None
+            assert fact.call.tool is not None
+            fact.call.tool.name = letter
+            facts.append(fact)
+    return facts
+
+
+_steps = st.lists(st.tuples(st.sampled_from("aab"), st.sampled_from(["", "1", "1", "2"])), min_size=1, max_size=14)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(steps=_steps, reported_twice=st.booleans(), data=st.data())
+def test_how_many_loops_a_session_has_does_not_depend_on_the_order(
+    steps: list[tuple[str, str]], data: st.DataObject, *, reported_twice: bool
+) -> None:
+    """Whatever of it came late: its span may lack the mark, the session has the number."""
+    facts = _executions(steps, reported_twice=reported_twice)
+    in_order = MemoryLedger(loop=DEFAULT)
+    marks = sum(in_order.take([fact])[0].tool_loop for fact in _executions(steps))
+    wanted = _loops_of_session(in_order)
+    assert wanted == (marks, marks)
+    ledger = MemoryLedger(loop=DEFAULT)
+    take_in_any_order(ledger, facts, data)
+    assert _loops_of_session(ledger) == wanted

@@ -296,15 +296,17 @@ class _Account:
             if not span.signature:
                 self._tools.ask(session, span, state.trace_id, self.batch.facts[index])
                 continue
-            repeats = self._tools.count(session, span, state.trace_id)
+            signature = self.batch.facts[index].signature
+            name_only = signature is None or signature.scope == "name_only"
+            repeats = self._tools.count(session, span, state.trace_id, name_only=name_only)
             self._repeats[index], span.again = repeats, repeats.again
             is_loop = self._is_loop(self.batch.facts[index], repeats)
-            span.loops = is_loop and self._tools.is_first_loop(session, span, repeats)
+            span.loops = int(is_loop and self._tools.is_first_loop(session, span, repeats)) + repeats.shift
 
     def _tool_marks(self, session_id: str, fact: Fact, repeats: ToolRepeats | None, *, stuck: bool) -> ToolMarks:
         if repeats is None or fact.signature is None or fact.signature.scope == "name_only":
             return ToolMarks(is_loop=stuck)
-        is_loop = self._is_loop(fact, repeats)
+        is_loop = self._is_loop(fact, repeats) or repeats.shift > 0
         self._tools.note_repeat(session_id, fact.trace_id, fact, repeats, loop=is_loop)
         return ToolMarks(repeats.times, repeats.in_a_row, is_loop)
 

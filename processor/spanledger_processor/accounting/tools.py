@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.facts import Fact, LoopRule
@@ -24,8 +26,12 @@ _LENGTHS = range(2, 6)
 """Calls of a cycle."""
 _LATEST = 40
 """A session's latest calls that are remembered: eight cycles of five."""
-_STARTED = 2
-"""Index of a step's start; before it the signature's digest and the result."""
+_STEP_RESULT, _STARTED, _RULE, _CALL = 1, 2, 3, 5
+"""Indexes in a step of its result, of its start, of how often its tool may be called in a row and in turn, and of the
+digest of its call id. Before them is the signature's digest. Steps that earlier releases wrote end with the start.
+"""
+_NEVER = (0, 0)
+"""The rule for a call whose arguments are not known: it completes no loop."""
 _PROGRESS, _REPEATS = 5, 2
 """Index of the progress in a row of an execution; and in what follows from there, of how often the call had been made,
 in a row and in turn. Rows that earlier releases wrote end before that."""
@@ -41,24 +47,25 @@ class ToolRepeats:
 
     `stuck` of them came to nothing new: with one result, or with none that is known, within the window, and without a
     call of the session between them that came to another result than before. `again`: another report told of this
-    execution before. `cycles` is how often two to five calls, of which it is the last, came in turn, all of them to
-    nothing new. With `again` it is what it was at that report, where this one has the same signature (`same`), and
-    `failed` is whether such a report told that it failed.
+    execution before. `completes` is whether it is the last of so many calls in a row, or in turn, that came to nothing
+    new, among those of the session that began before it. With `again`, where this report has the same signature
+    (`same`), `failed` is whether an earlier one told that it failed. `shift` is how many more of the calls that began
+    after it, and had come before, complete a loop now that it is known (fewer, if negative): how many a session has
+    does not depend on the order in which its calls come.
     """
 
     times: int
     in_a_row: int
     stuck: int
     again: bool
-    cycles: int = 0
+    completes: bool = False
     same: bool = False
     failed: bool = False
+    shift: int = 0
 
     def is_loop(self, rule: LoopRule) -> bool:
         """Return whether the call completes a loop."""
-        row = min(self.in_a_row, self.stuck)
-        by_itself = (0 < rule.consecutive <= row) or (0 < rule.repeats <= self.stuck)
-        return by_itself or 0 < rule.cycles <= self.cycles
+        return self.completes or 0 < rule.repeats <= self.stuck
 
 
 class _Known(NamedTuple):
@@ -134,7 +141,8 @@ class ToolCounts:
         for identifier, tool, signature in zip(detail.asked[::2], detail.asked[1::2], signatures, strict=True):
             step = Span(b"", start_ns=span.start_ns, end_ns=span.end_ns, session=NOTHING, call_id=identifier)
             step.signature = signature or identifier  # a call whose arguments are not known is like no other
-            if self._enter(_ASKED + session, step).is_loop(self._rule.of(tool)):
+            entered = self._enter(_ASKED + session, step, self._rule_of(tool))
+            if entered.is_loop(self._rule.of(tool)) or entered.shift > 0:
                 stuck += (identifier, tool)
         if stuck:
             span.detail = detail._replace(stuck=(*detail.stuck, *stuck))
@@ -175,11 +183,11 @@ class ToolCounts:
         known = self._known(session, identifier)
         return known is not None and known.is_executed and known.trace_id != trace_id
 
-    def count(self, session: bytes, span: Span, trace_id: bytes) -> ToolRepeats:
-        """Enter one report of an execution in `session`."""
+    def count(self, session: bytes, span: Span, trace_id: bytes, *, name_only: bool) -> ToolRepeats:
+        """Enter one report of an execution in `session`, or of one of which only the name of the tool is known."""
         known = self._known(session, span.call_id) if span.call_id else None
         is_known = known is not None and known.is_executed
-        repeats = self._enter(session, span)
+        repeats = self._enter(session, span, _NEVER if name_only else self._rule_of(span.detail.tool))
         if span.call_id and not is_known:
             asked_by = known.trace_id if known is not None and known.trace_id != trace_id else b""
             span.asked_before = bool(asked_by)
@@ -194,7 +202,12 @@ class ToolCounts:
             span.detail = span.detail._replace(failed=False)  # it is counted with the report that told it first
         return repeats
 
-    def _enter(self, session: bytes, span: Span) -> ToolRepeats:
+    def _rule_of(self, tool: str) -> tuple[int, int]:
+        """Return how often a tool may be called in a row, and in turn."""
+        rule = self._rule.of(tool) if self._rule.tools else self._rule
+        return rule.consecutive, rule.cycles
+
+    def _enter(self, session: bytes, span: Span, rule: tuple[int, int]) -> ToolRepeats:
         """Enter a call in the rows of its session and signature, unless it is a further report of one there."""
         times_key = tool_times_key(self._tenant, session, span.signature)
         row_key = tool_key(self._tenant, session)
@@ -208,22 +221,85 @@ class ToolCounts:
             self._save(times_key, times, rows)
             then = rows[index][_PROGRESS:]
             stuck = self._stuck(span, rows[: index + 1], then[0], then[1] if len(then) > 1 else number)
-            was = then[_REPEATS:] or (times, in_a_row if last == span.signature else 1, 0)
-            return ToolRepeats(was[0], was[1], stuck, again=True, cycles=was[2], same=True, failed=failed)
+            was = then[_REPEATS:] or (times, in_a_row if last == span.signature else 1, False)
+            completes, shift = self._tell_result(latest, span, rows[index])
+            if shift is not None:
+                self._save(row_key, last, in_a_row, progress, number, latest)
+            return ToolRepeats(
+                was[0],
+                was[1],
+                stuck,
+                True,
+                bool(was[2]) if completes is None else completes,
+                same=True,
+                failed=failed,
+                shift=shift or 0,
+            )
         in_a_row = in_a_row + 1 if last == span.signature else 1
         if rows and _differ(rows[-1][_RESULT], span.tool_result):
             progress += 1
         number += 1
         source = [[span.scope, span.logged]]
-        latest = [*latest[-_LATEST + 1 :], [_short(span.signature), span.tool_result, span.start_ns]]
-        within = [step for step in latest if step[_STARTED] >= span.start_ns - self._window_ns]
-        cycles = max(_in_turn(within[-self._calls :], length) for length in _LENGTHS)
+        latest, completes, shift = self._step(latest, span, rule)
         row = [span.call_id, span.start_ns, span.end_ns, source, span.tool_result, progress, number]
-        rows = [*rows[-ROWS + 1 :], [*row, times + 1, in_a_row, cycles, span.detail.failed]]
+        rows = [*rows[-ROWS + 1 :], [*row, times + 1, in_a_row, completes, span.detail.failed]]
         self._save(times_key, times + 1, rows)
         self._save(row_key, span.signature, in_a_row, progress, number, latest)
         stuck = self._stuck(span, rows, progress, number)
-        return ToolRepeats(times + 1, in_a_row, stuck, again=False, cycles=cycles)
+        return ToolRepeats(times + 1, in_a_row, stuck, again=False, completes=completes, shift=shift)
+
+    def _step(self, latest: list[list[Any]], span: Span, rule: tuple[int, int]) -> tuple[list[list[Any]], bool, int]:
+        """Return a session's latest steps with a further one, by their start; whether it completes a loop, and how many
+        more of those behind it do.
+
+        One that began before all that are remembered, where more are not, is none of them. A report of a call that is
+        one already, under another signature, is no further one; it gives its signature to one that had no arguments.
+        """
+        call = _short(span.call_id) if span.call_id else b""
+        step = [_short(span.signature), span.tool_result, span.start_ns, *rule, call]
+        known = next((at for at, one in enumerate(latest) if call and one[_CALL:] == [call]), None)
+        if known is not None:
+            if rule == _NEVER or tuple(latest[known][_RULE:_CALL]) != _NEVER:
+                return latest, self._completes(latest, known), 0
+            step[_STARTED] = latest[known][_STARTED]
+            steps = [*latest[:known], step, *latest[known + 1 :]]
+            shift = self._completed(steps, known + 1) - self._completed(latest, known + 1)
+            return steps, self._completes(steps, known), shift
+        place = bisect_right(latest, span.start_ns, key=itemgetter(_STARTED))
+        if place == 0 and len(latest) >= _LATEST:
+            return latest, False, 0
+        steps = [*latest[:place], step, *latest[place:]]
+        shift = self._completed(steps, place + 1) - self._completed(latest, place)
+        return steps[-_LATEST:], self._completes(steps, place), shift
+
+    def _tell_result(self, latest: list[list[Any]], span: Span, row: list[Any]) -> tuple[bool | None, int | None]:
+        """Give the step of a row the result that a further report told; return whether it completes a loop, and how
+        many more do. None where it is not remembered, and where nothing has changed.
+        """
+        short, started = _short(span.signature), row[1]
+        place = next((at for at, step in enumerate(latest) if step[0] == short and step[_STARTED] == started), None)
+        if place is None:
+            return None, None
+        if latest[place][_STEP_RESULT] == row[_RESULT]:
+            return self._completes(latest, place), None
+        before = self._completed(latest, place)
+        latest[place][_STEP_RESULT] = row[_RESULT]
+        return self._completes(latest, place), self._completed(latest, place) - before
+
+    def _completed(self, steps: list[list[Any]], first: int) -> int:
+        """Return how many steps from a place on complete a loop."""
+        return sum(self._completes(steps, place) for place in range(first, len(steps)))
+
+    def _completes(self, steps: list[list[Any]], place: int) -> bool:
+        """Return whether a step is the last of as many in a row, or in turn, to nothing new, as are a loop."""
+        step = steps[place]
+        consecutive, cycles = step[_RULE:_CALL] or (self._rule.consecutive, self._rule.cycles)
+        earliest_ns = step[_STARTED] - self._window_ns
+        within = [one for one in steps[: place + 1] if one[_STARTED] >= earliest_ns][-self._calls :]
+        in_a_row = next((at for at, one in enumerate(reversed(within)) if not _is_same(step, one)), len(within))
+        if 0 < consecutive <= in_a_row:
+            return True
+        return cycles > 0 and max(_in_turn(within, length) for length in _LENGTHS) >= cycles
 
     def note_repeat(self, session_id: str, trace_id: bytes, fact: Fact, repeats: ToolRepeats, *, loop: bool) -> None:
         """Keep for readers which call a session has made again, how often, and whether it ever completed a loop."""
@@ -280,7 +356,7 @@ def history_loop(steps: Sequence[tuple[str, str]], rule: LoopRule) -> int:
 
 def _in_turn(steps: list[list[Any]], length: int) -> int:
     """Return how often the last `length` calls came in turn, the same each time and to nothing new."""
-    if len({signature for signature, _, _ in steps[-length:]}) < 2:
+    if len({step[0] for step in steps[-length:]}) < 2:
         return 0  # one call again and again is no cycle
     same = 0
     while len(steps) >= length + same + 1 and _is_same(steps[-1 - same], steps[-1 - same - length]):

@@ -187,7 +187,7 @@ class Span:
     again: bool = False
     asked_before: bool = False
     """An execution that counts where a model asked for it, in another trace."""
-    loops: bool = False
+    loops: int = 0
     """It completes a loop of tool calls."""
     claim: Claim | None = None
     posting: Posting | None = None

@@ -30,6 +30,8 @@ _VERSION = 2
 _USUAL_VERSION = 3
 """Of a record of usual calls (`accounting.usual`)."""
 _KNOWN_PLACE, _AGAIN, _CARRIES_BELOW, _FORGOTTEN, _TURN, _LOOPS, _ASKED_BEFORE = 1, 2, 4, 8, 16, 32, 64
+_LOOPS_FROM, _NO_LOOPS = 8, 128
+"""Bit of the flags from which on the loops stand that are neither none nor one, and what stands there for none."""
 
 SpanRow: TypeAlias = list[Any]
 """A span's packed part, then its state as `state_of` gives it."""
@@ -138,6 +140,8 @@ def state_of(span: Span) -> list[Any]:
     posting, claim, sent = span.posting, span.claim, span.sent
     flags = (_AGAIN if span.again else 0) | (_CARRIES_BELOW if span.carries_below else 0)
     flags |= (_LOOPS if span.loops else 0) | (_ASKED_BEFORE if span.asked_before else 0)
+    if span.loops not in (0, 1):
+        flags |= (span.loops + _NO_LOOPS) << _LOOPS_FROM
     state: list[Any] = [flags, *_ABSENT[1:]]
     if posting is not None:
         state[0] |= _KNOWN_PLACE
@@ -231,7 +235,9 @@ def _span(row: SpanRow, segment: int) -> Span:
             span.posting.fed = tuple(Fed(tool, *map(int, numbers)) for tool, *numbers in fed)
         span.posting.asked, span.posting.stuck = tuple(asked or ()), tuple(stuck or ())
     span.again, span.carries_below = bool(flags & _AGAIN), bool(flags & _CARRIES_BELOW)
-    span.loops, span.asked_before = bool(flags & _LOOPS), bool(flags & _ASKED_BEFORE)
+    span.loops, span.asked_before = int(bool(flags & _LOOPS)), bool(flags & _ASKED_BEFORE)
+    if flags >> _LOOPS_FROM:
+        span.loops = (flags >> _LOOPS_FROM) - _NO_LOOPS
     if sent is True and span.claim is not None:
         span.sent = span.claim.spend
     elif sent and sent is not True:
