@@ -148,6 +148,39 @@ async def running_ledger(config: Config, link: str, workers: int) -> AsyncIterat
         yield reloadable
 
 
+class _Workers:
+    """What all workers say of themselves together, as the ledger process answers it."""
+
+    def __init__(self, server: LedgerServer, telemetry: Telemetry, number: int) -> None:
+        self._server, self._telemetry, self._number = server, telemetry, number
+        self._all_by = time.monotonic() + _ALL_BY_S
+
+    def listening(self) -> dict[str, bool]:
+        """Return which listeners are up in at least one worker, and whether there is a worker."""
+        names: dict[str, bool] = {"workers": bool(self._server.statuses)}
+        for status in self._server.statuses:
+            for name, up in status["listening"].items():
+                names[name] = names.get(name, False) or up
+        return names
+
+    def scrape(self, as_openmetrics: bool) -> bytes | None:  # noqa: FBT001 - called by `Api` alone
+        """Return the metrics of all processes as text."""
+        samples = self._samples()
+        return None if samples is None else self._telemetry.registry.scrape(samples, as_openmetrics=as_openmetrics)
+
+    def families(self) -> list[Metric] | None:
+        """Return the metrics of all processes."""
+        samples = self._samples()
+        return None if samples is None else self._telemetry.registry.families(samples)
+
+    def _samples(self) -> list[Samples] | None:
+        """Return nothing before all workers have reported: a counter that falls looks like a restart."""
+        statuses = self._server.statuses
+        if len(statuses) < self._number and time.monotonic() < self._all_by:
+            return None
+        return [status["metrics"] for status in statuses]
+
+
 async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncExitStack) -> Reloadable:
     telemetry = _telemetry(config, 0)
     ledger = _open_ledger(config, telemetry, closing)
@@ -158,43 +191,20 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
         count=Minutes(config.processor.rate_limits).take_packed,
     )
 
-    def listening() -> dict[str, bool]:
-        names: dict[str, bool] = {"workers": bool(server.statuses)}
-        for status in server.statuses:
-            for name, up in status["listening"].items():
-                names[name] = names.get(name, False) or up
-        return names
-
-    all_by = time.monotonic() + _ALL_BY_S
-
-    def reported() -> list[Samples] | None:
-        """Return nothing before all workers have reported: a counter that falls looks like a restart."""
-        statuses = server.statuses
-        if len(statuses) < workers and time.monotonic() < all_by:
-            return None
-        return [status["metrics"] for status in statuses]
-
-    def scrape(as_openmetrics: bool) -> bytes | None:  # noqa: FBT001 - called by `Api` alone
-        samples = reported()
-        return None if samples is None else telemetry.registry.scrape(samples, as_openmetrics=as_openmetrics)
-
-    def families() -> list[Metric] | None:
-        samples = reported()
-        return None if samples is None else telemetry.registry.families(samples)
-
+    together = _Workers(server, telemetry, workers)
     signer = make_signer(config)
     adopt_notices = _start_notices(config, telemetry, ledger, server.deliver, signer, closing)
-    health = Health(listening, lambda: telemetry.ledger.is_available)
+    health = Health(together.listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
     pricer, processor = make_pricer(config), config.processor
     rules = make_lifecycle(processor), make_budgets(processor), tuple(processor.dimensions)
-    api = Api(config.api, health, scrape, ledger, pricer, *rules)
+    api = Api(config.api, health, together.scrape, ledger, pricer, *rules)
     await api.start()
     closing.push_async_callback(api.stop)
     await server.start()
     closing.push_async_callback(server.close)
 
-    await _start_own_telemetry(config, families, None, closing)
+    await _start_own_telemetry(config, together.families, None, closing)
     health.phase = "serving"
     closing.callback(setattr, health, "phase", "stopping")
     adopt = (adopt_notices, lambda new: api.adopt(make_budgets(new.processor)))
