@@ -93,12 +93,31 @@ def test_anthropics_blocks_in_a_repr_may_have_a_price() -> None:
     assert read(span(OPENINFERENCE | {"output.value": raw})).unclassed == ("server-side tools",)
 
 
+OPENAI = {
+    "input_tokens": 10,
+    "input_tokens_details": {"cached_tokens": 0},
+    "output_tokens": 5,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 15,
+}
+
+
 def test_the_whole_answer_in_mastras_metadata_tells_searches() -> None:
     body = {"model": "claude-sonnet-4-6", "usage": CLAUDE | {"server_tool_use": {"web_search_requests": 2}}}
     given = PYDANTIC | {"mastra.span.type": "model_inference", "mastra.metadata.body": json.dumps(body)}
     found = read(span(given, scope="@mastra/otel-exporter"))
     assert found.usage is not None
     assert (found.usage.input, found.usage.web_searches) == (100, 2)
+
+
+def test_a_step_of_mastra_tells_searches_by_the_answer_that_it_holds() -> None:
+    """@mastra/otel-exporter 1.4.0: the call below the step has the counts alone."""
+    searched = {"type": "web_search_call", "id": "ws_1", "action": {"type": "search", "query": "q"}}
+    body = {"object": "response", "model": "gpt-5.1", "output": [searched], "usage": OPENAI}
+    given = chat(input_tokens=10, output_tokens=5) | {"gen_ai.operation.name": "agent_step"}
+    given |= {"mastra.span.type": "model_step", "mastra.metadata.body": json.dumps(body)}
+    step = read(span(given, scope="@mastra/otel-exporter"))
+    assert (step.kind, step.usage) == ("workflow", Usage(10, 5, 0, reasoning=0, web_searches=1))
 
 
 @pytest.mark.parametrize(

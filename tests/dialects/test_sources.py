@@ -186,6 +186,47 @@ def test_openinference_on_gemini_left_thoughts_out_of_streams() -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "told", "cached"),
+    [
+        ("gemini-2.5-flash", "", 0),
+        ("projects/1/locations/global/endpoints/2", "", 0),
+        ("openai/gpt-5.1", "", None),
+        ("claude-sonnet-4-5", "", None),
+        ("openai/gpt-5.1", '"cached_content_token_count":0,', 0),
+    ],
+)
+@pytest.mark.parametrize("version", ["", "2.13.0"])
+def test_adk_tells_no_caches_of_models_that_its_adapters_do_not_read_them_of(
+    version: str, model: str, told: str, cached: int | None
+) -> None:
+    """`LiteLlm` of google-adk 1.14.1 and `ApigeeLlm` of 2.13.0 fill Gemini's counts without those of caches."""
+    answer = f'{{"usage_metadata":{{{told}"candidates_token_count":5,"prompt_token_count":40,"total_token_count":45}}}}'
+    reported = chat(input_tokens=40, output_tokens=5) | {"gcp.vertex.agent.llm_response": answer}
+    reported["gen_ai.request.model"] = model
+    call = read(span(reported, scope="gcp.vertex.agent", version=version))
+    assert call.usage is not None
+    assert (call.usage.input, call.usage.output, call.usage.cache_read) == (40, 5, cached)
+
+
+@pytest.mark.parametrize(
+    ("tools", "output", "cached"), [(19, 25, 30), (None, 25, 30)], ids=["with tokens of tools", "without"]
+)
+def test_early_adk_leaves_the_tokens_of_tools_out_of_the_input(tools: int | None, output: int, cached: int) -> None:
+    """google-adk 1.14.1: `prompt_token_count`; only with those of tools do the span and the answer on it agree."""
+    of_tools = "" if tools is None else f'"tool_use_prompt_token_count":{tools},'
+    total = 40 + (tools or 0) + 25
+    answer = (
+        f'{{"usage_metadata":{{"cached_content_token_count":30,"candidates_token_count":5,{of_tools}'
+        f'"prompt_token_count":40,"thoughts_token_count":20,"total_token_count":{total}}}}}'
+    )
+    reported = chat(input_tokens=40, output_tokens=5) | {"gcp.vertex.agent.llm_response": answer}
+    reported["gen_ai.request.model"] = "gemini-2.5-flash"
+    call = read(span(reported, scope="gcp.vertex.agent"))
+    assert call.usage == Usage(40 + (tools or 0), output, cached, reasoning=20)
+    assert not call.estimate
+
+
+@pytest.mark.parametrize(
     ("version", "thoughts", "output", "estimate"),
     [("2.2.0", 30, 35, False), ("1.20.0", None, 5, True), ("2.3.0", 3, 5, False), ("2.13.0", 3, 5, False)],
 )

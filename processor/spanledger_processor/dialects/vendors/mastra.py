@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.responses import read_response
 from spanledger_processor.dialects.schema import (
     ANY_INPUT,
     ContentKeys,
@@ -18,6 +19,7 @@ from spanledger_processor.dialects.schema import (
     ScopedSpan,
     Source,
     UsageText,
+    has,
 )
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL, PROVIDERS, TOKENS
@@ -39,6 +41,17 @@ def _names_in_body(view: ScopedSpan, call: Call) -> None:
         call.response_id = text(body.get("id")) or text(body.get("responseId"))
     if isinstance(about, Mapping):
         call.request_model, call.provider = text(about.get("modelId")), text(about.get("modelProvider"))
+
+
+def _bought(view: ScopedSpan, call: Call) -> None:
+    """Read from a step's answer what was sold by the call, which the call below it does not tell."""
+    if call.kind != "workflow" or call.usage is None or not has(view, _BODY):
+        return
+    response = read_response(view, (UsageText(_BODY),))
+    for name, number in response.parts.items():
+        if getattr(call.usage, name) is None:
+            setattr(call.usage, name, number)
+    call.unclassed = tuple(dict.fromkeys((*call.unclassed, *response.terms.unclassed)))
 
 
 MASTRA = replace(
@@ -141,6 +154,6 @@ MASTRA = replace(
         run=("mastra.metadata.runId",),
         agent=("gen_ai.agent.id",),
     ),
-    rules=(_names_in_body,),
+    rules=(_names_in_body, _bought),
     notes=("A `model_step` may hold the provider's whole answer: its usage tells classes that its only call lacks.",),
 )
