@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from typing import Any
 
@@ -209,9 +210,46 @@ def test_adk_tells_no_caches_of_models_that_its_adapters_do_not_read_them_of(
 
 
 @pytest.mark.parametrize(
+    ("version", "model", "told", "output"),
+    [
+        ("2.13.0", "openai/gpt-5.1", 163, 151),
+        ("2.13.0", "gpt-5.1", 163, 151),
+        ("2.13.0", "gemini/gemini-2.5-flash", 163, 151),
+        ("2.13.0", "apigee/openai/gpt-5.1", 163, 151),
+        ("2.13.0", "gemini-2.5-flash", 163, 163),
+        ("2.13.0", "claude-sonnet-4-5", 163, 163),
+        ("2.13.0", "projects/p/locations/l/publishers/google/models/gemini-2.5-flash", 163, 163),
+        ("2.13.0", "apigee/gemini-2.5-flash", 163, 163),
+        ("2.2.0", "openai/gpt-5.1", 151, 151),
+        ("2.2.0", "gemini-2.5-flash", 151, 163),
+    ],
+)
+@pytest.mark.parametrize("content", [True, False])
+def test_adk_adds_the_reasoning_to_an_output_of_litellms_that_holds_it(
+    version: str, model: str, told: int, output: int, *, content: bool
+) -> None:
+    """`LiteLlm` of google-adk 2.13.0 takes `completion_tokens` for candidates, `_token_usage` adds the thoughts."""
+    key = "experimental__reasoning_tokens" if version < "2.3" else "reasoning__output_tokens"
+    reported = chat(input_tokens=40, output_tokens=told, cache_read__input_tokens=30, **{key: 12})
+    reported |= {"gcp.vertex.agent.event_id": "1", "gen_ai.request.model": model}
+    if content:
+        candidates, total = (151, 40 + 151) if output == 151 else (151, 40 + 163)
+        reported["gcp.vertex.agent.llm_response"] = (
+            f'{{"usage_metadata":{{"cached_content_token_count":30,"candidates_token_count":{candidates},'
+            f'"prompt_token_count":40,"thoughts_token_count":12,"total_token_count":{total}}}}}'
+        )
+    usage = read(span(reported, scope="gcp.vertex.agent", version=version)).usage
+    assert usage is not None
+    assert (usage.input, usage.output, usage.cache_read, usage.reasoning) == (40, output, 30, 12)
+
+
+@pytest.mark.parametrize("in_javascript", [True, False])
+@pytest.mark.parametrize(
     ("tools", "output", "cached"), [(19, 25, 30), (None, 25, 30)], ids=["with tokens of tools", "without"]
 )
-def test_early_adk_leaves_the_tokens_of_tools_out_of_the_input(tools: int | None, output: int, cached: int) -> None:
+def test_early_adk_leaves_the_tokens_of_tools_out_of_the_input(
+    tools: int | None, output: int, cached: int, *, in_javascript: bool
+) -> None:
     """google-adk 1.14.1: `prompt_token_count`; only with those of tools do the span and the answer on it agree."""
     of_tools = "" if tools is None else f'"tool_use_prompt_token_count":{tools},'
     total = 40 + (tools or 0) + 25
@@ -219,6 +257,8 @@ def test_early_adk_leaves_the_tokens_of_tools_out_of_the_input(tools: int | None
         f'{{"usage_metadata":{{"cached_content_token_count":30,"candidates_token_count":5,{of_tools}'
         f'"prompt_token_count":40,"thoughts_token_count":20,"total_token_count":{total}}}}}'
     )
+    if in_javascript:
+        answer = re.sub("_([a-z])", lambda found: found[1].upper(), answer)
     reported = chat(input_tokens=40, output_tokens=5) | {"gcp.vertex.agent.llm_response": answer}
     reported["gen_ai.request.model"] = "gemini-2.5-flash"
     call = read(span(reported, scope="gcp.vertex.agent"))
@@ -236,6 +276,7 @@ def test_adk_leaves_thoughts_out_before_2_3(version: str, thoughts: int | None, 
     reported: dict[str, Any] = chat(input_tokens=40, output_tokens=5) | {"gcp.vertex.agent.event_id": "1"}
     if thoughts is not None:
         reported |= chat(**{key: thoughts})
+    reported["gen_ai.request.model"] = "gemini-2.5-flash"
     call = read(span(reported, scope="gcp.vertex.agent", version=version))
     assert call.usage is not None
     assert (call.usage.output, call.estimate) == (output, estimate)

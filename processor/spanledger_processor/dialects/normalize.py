@@ -197,6 +197,8 @@ def _add_reasoning(counts: Counts, normalized: NormalizedUsage, means: Output) -
     if counts.output is None:
         return
     if means is Output.EXCLUSIVE:
+        if counts.reasoning and usage.input is not None and counts.total == usage.input + counts.output:
+            return  # the total has no place for it beside the output: a gateway's counts in Gemini's form
         usage.output = counts.output + (counts.reasoning or 0)
         normalized.estimate = normalized.estimate or (counts.reasoning is None and counts.output > 0)
         return

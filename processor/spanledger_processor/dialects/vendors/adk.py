@@ -20,7 +20,7 @@ from spanledger_processor.dialects.schema import (
     has,
 )
 from spanledger_processor.dialects.texts import parse
-from spanledger_processor.dialects.values import count
+from spanledger_processor.dialects.values import count, text
 from spanledger_processor.dialects.vendors.otel import OTEL, TOKENS
 from spanledger_processor.model import Call, Kind
 
@@ -33,8 +33,16 @@ _NAMES: tuple[tuple[str, Kind], ...] = (
 )
 """Beginnings of span names, by which early versions told the kind."""
 
+_OPENAI = ("gpt-", "o1", "o3", "o4", "chatgpt-")
+_OF_GOOGLE = frozenset({"models", "projects", "publishers", "tunedModels"})
+"""Beginnings of the paths that name Gemini models."""
 _ANSWER = "gcp.vertex.agent.llm_response"
 _REASONING = (*TOKENS.reasoning, "gen_ai.usage.experimental.reasoning_tokens")
+_IN_ANSWER = (
+    ("usage_metadata", "prompt_token_count", "tool_use_prompt_token_count"),
+    ("usageMetadata", "promptTokenCount", "toolUsePromptTokenCount"),
+)
+"""The counts in the answer on a span of ADK for Python, and for JavaScript."""
 
 
 def _kind(view: ScopedSpan) -> Kind | None:
@@ -43,12 +51,31 @@ def _kind(view: ScopedSpan) -> Kind | None:
     return next((kind for start, kind in _NAMES if view.name.startswith(start)), None)
 
 
-def _tool_tokens(view: ScopedSpan, counts: Counts) -> None:
-    """Add the tokens of tools' results to an input that copies `prompt_token_count` alone, as up to 2.2."""
-    answer = parse(view.attributes.marked(_ANSWER, (b"tool_use_prompt_token",)))
-    usage = answer.get("usage_metadata") if isinstance(answer, Mapping) else None
-    if isinstance(usage, Mapping) and counts.input is not None and usage.get("prompt_token_count") == counts.input:
-        counts.input += count(usage.get("tool_use_prompt_token_count")) or 0
+def _counts(view: ScopedSpan, counts: Counts) -> None:
+    """Add the tokens of tools' results to an input that copies `prompt_token_count` alone, as up to 2.2.
+
+    Where LiteLLM or Apigee stand behind ADK, candidates are OpenAI's completion tokens, which hold the reasoning that
+    is told, and that from 2.3 on is added to them, once more (`_model_response_to_generate_content_response`, 2.13.0).
+    """
+    if counts.reasoning and counts.output is not None and counts.output >= counts.reasoning and _of_openai(view):
+        counts.output -= counts.reasoning
+    answer = parse(view.attributes.marked(_ANSWER, (b"tool_use_prompt_token", b"toolUsePromptToken")))
+    if not isinstance(answer, Mapping) or counts.input is None:
+        return
+    for usage, prompt, of_tools in _IN_ANSWER:
+        told = answer.get(usage)
+        if isinstance(told, Mapping) and told.get(prompt) == counts.input:
+            counts.input += count(told.get(of_tools)) or 0
+            return
+
+
+def _of_openai(view: ScopedSpan) -> bool:
+    """Return whether a model's name is one of LiteLLM's, or of OpenAI's by Apigee: Gemini's and Anthropic's are not."""
+    model = text(view.attributes.get("gen_ai.request.model"))
+    first, slash, rest = model.partition("/")
+    if not slash:
+        return model.startswith(_OPENAI)
+    return first not in _OF_GOOGLE and not (first == "apigee" and "gemini" in rest)
 
 
 def _other_models(view: ScopedSpan, call: Call) -> None:
@@ -60,16 +87,20 @@ def _other_models(view: ScopedSpan, call: Call) -> None:
     usage = call.usage
     if usage is None or "gemini" in call.model.lower() or "/endpoints/" in call.model:
         return
-    if not usage.cache_read and not has(view, *TOKENS.cache_read) and not _in_answer(view, b"cached_content_token"):
+    if (
+        not usage.cache_read
+        and not has(view, *TOKENS.cache_read)
+        and not _in_answer(view, b"cached_content_token", b"cachedContentToken")
+    ):
         usage.cache_read = None
     if not usage.cache_write and not has(view, *TOKENS.cache_write):
         usage.cache_write = None
-    if not usage.reasoning and not has(view, *_REASONING) and not _in_answer(view, b"thoughts_token"):
+    if not usage.reasoning and not has(view, *_REASONING) and not _in_answer(view, b"thoughts_token", b"thoughtsToken"):
         usage.reasoning = None
 
 
-def _in_answer(view: ScopedSpan, mark: bytes) -> bool:
-    return bool(view.attributes.marked(_ANSWER, (mark,)))
+def _in_answer(view: ScopedSpan, *marks: bytes) -> bool:
+    return bool(view.attributes.marked(_ANSWER, marks))
 
 
 ADK = replace(
@@ -105,6 +136,7 @@ ADK = replace(
     prices_events=True,
     notes=(
         "Its log events name no model: they are calls of that of the span that they belong to.",
+        "With LiteLLM's models the output on the span holds the reasoning twice: it is taken off.",
         "Classes that are not told of another model than Gemini are unknown: ADK's adapters may not read them.",
     ),
     tokens=replace(TOKENS, reasoning=_REASONING),
@@ -129,7 +161,7 @@ ADK = replace(
         ),
         Source(Input.INCLUSIVE, why="Gemini's counts"),
     ),
-    completes=_tool_tokens,
+    completes=_counts,
     rules=(_other_models,),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
