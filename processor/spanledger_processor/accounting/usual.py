@@ -413,7 +413,7 @@ class _Usual:
         """Enter calls of one pattern and day, of any sessions."""
         assert pattern.span.claim is not None
         pattern.span.claim.day = day
-        sums = _sums(facts, {})
+        sums = _sums(facts)
         if sums.cost:
             sums.models[pattern.label] = sums.cost
         self._totals.post_claims(pattern.span, pattern.posting, sums)
@@ -429,8 +429,8 @@ class _Usual:
         contexts = [(fact.start_ns, fact.counts[0]) for fact in facts] if span.is_model_call else []
         amounts = [(fact.start_ns, fact.amount) for fact in facts]
         latest = max([(fact.end_ns, fact.trace_id, fact.span_id) for fact in facts])
-        of_models = {label: _sums(of_model, {}) for label, of_model in group.by_model.items()}
-        sums = _sums(facts, {}) if len(of_models) > 1 else next(iter(of_models.values()))
+        of_models = {label: _sums(of_model) for label, of_model in group.by_model.items()}
+        sums = _sums(facts) if len(of_models) > 1 else next(iter(of_models.values()))
         used = [(label, (one.calls, *one.usage)) for label, one in of_models.items()]
         sums.models = {label: one.cost for label, one in of_models.items() if one.cost}
         self._amounts[session] = self._amounts.get(session, 0) + sums.cost
@@ -542,9 +542,13 @@ def _are_apart(trace: _Trace) -> bool:
 _span_id, _parent_id, _response_id = map(attrgetter, ("span_id", "parent_id", "response_id"))
 
 
-def _sums(facts: list[UsualFact], models: dict[str, Pico]) -> Sums:
-    """Return the sums of counted calls, as `Span.enter` makes them one by one."""
+def _sums(facts: list[UsualFact]) -> Sums:
+    """Return the sums of counted calls, as `Span.enter` makes them one by one; without models."""
     number = len(facts)
+    if number == 1:  # as in most small requests
+        (fact,) = facts
+        usage = (*[count or 0 for count in fact.counts], *_NO_REST)
+        return Sums(fact.amount, 1, 1, 0, usage, 0, 1, fact.start_ns, fact.end_ns)
     counts = [sum(filter(None, of_class)) for of_class in zip(*[fact.counts for fact in facts], strict=True)]
     return Sums(
         cost=sum([fact.amount for fact in facts]),
@@ -554,5 +558,4 @@ def _sums(facts: list[UsualFact], models: dict[str, Pico]) -> Sums:
         spans=number,
         first_ns=min([fact.start_ns for fact in facts]),
         last_ns=max([fact.end_ns for fact in facts]),
-        models=models,
     )
