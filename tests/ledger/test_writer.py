@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,75 @@ async def test_works_that_wait_share_commits() -> None:
     assert watcher.usage is not None
     assert watcher.usage.records > 0
     ledger.close()
+
+
+@dataclass
+class Joint:
+    """A joint work of `size` parts, which notes how it was done."""
+
+    name: str
+    size: int
+    done: list[str]
+    kind: str = "a"
+    fails: bool = False
+
+    def __call__(self, unit: Unit) -> str:
+        if self.fails:
+            raise KeyError(self.name)
+        enter(unit, spend("s"))
+        self.done.append(self.name)
+        return self.name
+
+    def joins(self, other: Any) -> bool:
+        return isinstance(other, Joint) and self.kind == other.kind
+
+    def together(self, works: Sequence[Any], unit: Unit) -> list[str]:
+        enter(unit, spend("s", len(works)))
+        if any(work.fails for work in works):
+            raise KeyError("together")
+        self.done.append("+".join(work.name for work in works))
+        return [work.name for work in works]
+
+
+async def _done(works: Sequence[Any], long: int = -1) -> tuple[list[Any], int]:
+    """The results of works that waited together, and what they spent."""
+    ledger = LedgerWriter(MemoryStore)
+    ledger._collect_s = 60.0
+    gate, held = await _held(ledger)
+    tasks = [asyncio.create_task(ledger.submit(work, takes_long=n == long)) for n, work in enumerate(works)]
+    await asyncio.sleep(0)
+    gate.open.set()
+    await held
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    spent = _cost(ledger, "s")
+    ledger.close()
+    return results, spent
+
+
+async def test_works_that_can_be_are_done_together() -> None:
+    """In the order in which they came, those behind one another, of one kind and not too large."""
+    done: list[str] = []
+    works = [Joint(name, 200, done) for name in "abcd"] + [Joint("e", 1, done, "b"), Joint("f", 1, done, "b")]
+    results, spent = await _done(works)
+    assert done == ["a+b", "c+d", "e+f"]
+    assert results == [*"abcdef"]
+    assert spent == 6
+
+
+async def test_a_work_that_takes_long_is_done_alone() -> None:
+    done: list[str] = []
+    results, _ = await _done([Joint(name, 1, done) for name in "abc"], long=1)
+    assert done == ["a", "c", "b"]
+    assert results == [*"abc"]
+
+
+async def test_works_that_fail_together_are_done_alone() -> None:
+    done: list[str] = []
+    results, spent = await _done([Joint("a", 1, done), Joint("b", 1, done, fails=True), Joint("c", 1, done)])
+    assert done == ["a", "c"]
+    assert [results[0], results[2]] == ["a", "c"]
+    assert isinstance(results[1], KeyError)
+    assert spent == 2
 
 
 async def test_works_see_those_before_them(ledger: LedgerWriter) -> None:

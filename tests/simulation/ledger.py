@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from spanledger_processor.ledger.store import Reader, StateError, Store, Unit
+from spanledger_processor.ledger.writer import can_join, outcomes
 
 T = TypeVar("T")
 
@@ -104,11 +105,12 @@ class SimulatedLedger:
 
 
 def _do(works: list[tuple[Callable[[Unit], Any], asyncio.Future[Any]]], unit: Unit) -> list[Any]:
+    """Do them as the writer does: together where they can be."""
     results: list[Any] = []
-    for work, _ in works:
-        try:
-            with unit.part() as part:
-                results.append(work(part))
-        except Exception as error:  # noqa: BLE001 - it goes to whoever submitted it
-            results.append(error)
+    left = [work for work, _ in works]
+    while left:
+        joined = [left.pop(0)]
+        while left and can_join(joined, left[0]):
+            joined.append(left.pop(0))
+        results += outcomes(joined, unit)
     return results

@@ -5,8 +5,9 @@ Pure: what is known comes from `read`, what changes is returned. Running it agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import TypeAlias
 
 from spanledger_processor.accounting.count_once import calls_again
@@ -143,6 +144,29 @@ def enter(batch: Batch, unit: Unit) -> Ruling:
             ruling.add(others, rest)
     ruling.changes = Changes()
     return ruling
+
+
+def are_alike(one: Batch, other: Batch) -> bool:
+    """Return whether two batches can be accounted for as one: they differ in their spans and times alone."""
+    return replace(one, facts=[], now_ns=0) == replace(other, facts=[], now_ns=0)
+
+
+def enter_together(batches: Sequence[Batch], unit: Unit) -> list[Ruling]:
+    """Account for batches that are alike as for one request with all of their spans; return the ruling on each.
+
+    What is counted of all of them (replays, corrections and the like) stands in the first.
+    """
+    facts = [fact for batch in batches for fact in batch.facts]
+    ruling = enter(replace(batches[0], facts=facts, now_ns=max(batch.now_ns for batch in batches)), unit)
+    of = [number for number, batch in enumerate(batches) for _ in batch.facts]
+    firsts = [0, *accumulate(len(batch.facts) for batch in batches)]
+    rulings = [Ruling() for _ in batches]
+    for index, decision in ruling.decisions.items():
+        rulings[of[index]].decisions[index - firsts[of[index]]] = decision
+    for index in ruling.fresh:
+        rulings[of[index]].fresh.append(index - firsts[of[index]])
+    rulings[0] = replace(ruling, decisions=rulings[0].decisions, fresh=rulings[0].fresh)
+    return rulings
 
 
 class _Account:

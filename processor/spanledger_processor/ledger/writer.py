@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Condition, Thread
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from spanledger_processor.ledger.store import (
     Reader,
@@ -136,6 +136,8 @@ _WORK_PATIENCE_S = 20.0
 """How long one work may compute, and read. Works are small (the handler splits large requests): only a disk that hangs
 takes so long.
 """
+_MOST_TOGETHER = 512
+"""The size of works that are done as one, at most."""
 _MOST_RUNS = 8
 """Times that a unit is run which other writers of the store get in the way of; then its works fail."""
 _MAINTAIN_EVERY_S = 1.0
@@ -163,6 +165,61 @@ class Unobserved:
 
     def available(self, available: bool) -> None:  # noqa: FBT001
         """Nothing."""
+
+
+@runtime_checkable
+class JointWork(Protocol):
+    """A work that may be done together with others, in fewer steps than one after the other."""
+
+    @property
+    def size(self) -> int:
+        """Return the number of its parts."""
+        ...
+
+    def __call__(self, unit: Unit) -> Any:
+        """Do it alone."""
+        ...
+
+    def joins(self, other: Any) -> bool:
+        """Return whether it can be done together with another one."""
+        ...
+
+    def together(self, works: Sequence[Any], unit: Unit) -> list[Any]:
+        """Do works that it joins, itself being the first; return the result of each."""
+        ...
+
+
+def can_join(works: Sequence[Any], other: Any) -> bool:
+    """Return whether a work can be done together with these, which can."""
+    first = works[0]
+    if not isinstance(first, JointWork) or not isinstance(other, JointWork):
+        return False
+    return sum(work.size for work in works) + other.size <= _MOST_TOGETHER and first.joins(other)
+
+
+def outcomes(works: Sequence[Any], unit: Unit) -> list[Any]:
+    """Do works that can be done together; return the result of each, or the exception that it raised.
+
+    Where they fail together each is done alone, since one is no business of the others.
+    """
+    if len(works) > 1:
+        try:
+            with unit.part() as part:
+                return list(works[0].together(works, part))
+        except StateBrokenError:
+            raise
+        except Exception as error:  # noqa: BLE001 - which of them it was shows when each is done alone
+            log.debug("works that fail together are done one by one: %r", error)
+    results: list[Any] = []
+    for work in works:
+        try:
+            with unit.part() as part:
+                results.append(work(part))
+        except StateBrokenError:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is its submitter's
+            results.append(error)
+    return results
 
 
 @dataclass(slots=True, eq=False)
@@ -325,9 +382,9 @@ class LedgerWriter:
             runs += 1
             try:
                 with store.unit() as unit:
-                    for job in [*jobs] or self._waiting(begun, jobs):
+                    for joined in [[job] for job in jobs] or self._waiting(begun, jobs):
                         self._patience_ends = time.monotonic() + _WORK_PATIENCE_S
-                        _do(job, unit)
+                        _do(joined, unit)
                     worked = time.monotonic()
                     self._patience_ends = worked + _PATIENCE_S
             except UnitConflictError:
@@ -336,11 +393,13 @@ class LedgerWriter:
             else:
                 return worked
 
-    def _waiting(self, begun: float, jobs: list[_Job]) -> Iterator[_Job]:
-        """Yield the works that wait, for as long as a unit takes them in, and add them to `jobs`."""
-        while (job := self._next(begun + self._collect_s, is_first=not jobs)) is not None:
-            jobs.append(job)
-            yield job
+    def _waiting(self, begun: float, jobs: list[_Job]) -> Iterator[list[_Job]]:
+        """Yield the works that wait, those together that can be, for as long as a unit takes them in, and add them to
+        `jobs`.
+        """
+        while joined := self._next(begun + self._collect_s, is_first=not jobs):
+            jobs += joined
+            yield joined
 
     def _landed(self, store: Store, seconds: float, jobs: list[_Job]) -> None:
         try:
@@ -350,17 +409,23 @@ class LedgerWriter:
             log.exception("after a commit that landed")
         _answer(jobs)
 
-    def _next(self, until: float, *, is_first: bool) -> _Job | None:
-        """Return the work that waits longest; those that take long, only as the first of their unit."""
+    def _next(self, until: float, *, is_first: bool) -> list[_Job]:
+        """Return the work that waits longest, with those behind it that can be done together with it; one that takes
+        long only alone, as the first of its unit.
+        """
         with self._wake:
             if not self._jobs or time.monotonic() >= until:
-                return None
-            if is_first or not self._jobs[0].takes_long:
-                return self._jobs.popleft()
-            job = next((job for job in self._jobs if not job.takes_long), None)
-            if job is not None:
-                self._jobs.remove(job)
-            return job
+                return []
+            job = next((job for job in self._jobs if is_first or not job.takes_long), None)
+            if job is None:
+                return []
+            self._jobs.remove(job)
+            joined = [job]
+            while self._jobs and not job.takes_long and not self._jobs[0].takes_long:
+                if not can_join([one.work for one in joined], self._jobs[0].work):
+                    break
+                joined.append(self._jobs.popleft())
+            return joined
 
     def _fail(self, jobs: list[_Job], error: Exception) -> None:
         """Those that were begun fail; where none could be, all that wait do."""
@@ -402,15 +467,9 @@ class _Watch:
         self._look(self._job)
 
 
-def _do(job: _Job, unit: Unit) -> None:
-    job.result = job.error = None
-    try:
-        with unit.part() as part:
-            job.result = job.work(part)
-    except StateBrokenError:
-        raise
-    except Exception as error:  # noqa: BLE001 - it is its submitter's, and no business of the others
-        job.error = error
+def _do(jobs: list[_Job], unit: Unit) -> None:
+    for job, outcome in zip(jobs, outcomes([job.work for job in jobs], unit), strict=True):
+        job.result, job.error = (None, outcome) if isinstance(outcome, Exception) else (outcome, None)
 
 
 def _answer(jobs: list[_Job]) -> None:

@@ -13,16 +13,15 @@ import logging
 import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import orjson
 
 from spanledger_exporters import Signal, Verdict
-from spanledger_processor.accounting.account import enter
+from spanledger_processor.accounting.account import are_alike, enter, enter_together
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.ledger.packing import pack, unpack
-from spanledger_processor.ledger.store import StateError, UnitTooLargeError
+from spanledger_processor.ledger.store import StateError, Unit, UnitTooLargeError
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server.codec import decode_batch, decode_ruling, encode_batch, encode_ruling
 
@@ -71,6 +70,30 @@ class BatchLedger(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Accounting:
+    """A `writer.JointWork`: small requests of one tenant that wait are accounted for as one."""
+
+    batch: Batch
+
+    @property
+    def size(self) -> int:
+        """Return the number of spans."""
+        return len(self.batch.facts)
+
+    def __call__(self, unit: Unit) -> Ruling:
+        """Return the ruling on the batch."""
+        return enter(self.batch, unit)
+
+    def joins(self, other: Any) -> bool:
+        """See `writer.JointWork`."""
+        return isinstance(other, _Accounting) and are_alike(self.batch, other.batch)
+
+    def together(self, works: Sequence[Any], unit: Unit) -> list[Ruling]:
+        """See `writer.JointWork`."""
+        return enter_together([work.batch for work in works], unit)
+
+
 class LocalLedger:
     """Implements `BatchLedger` over the ledger's writer in this process."""
 
@@ -84,7 +107,7 @@ class LocalLedger:
 
     async def account(self, batch: Batch) -> Ruling:
         """Return the ruling on a batch once it is committed."""
-        return await self._writer.submit(partial(enter, batch), takes_long=batch.is_part)
+        return await self._writer.submit(_Accounting(batch), takes_long=batch.is_part)
 
 
 @dataclass(eq=False, slots=True)
