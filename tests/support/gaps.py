@@ -109,6 +109,7 @@ NO_ARGUMENTS = frozenset(
         "claude-code/logs-only",
         "google-adk/S3",
         "google-adk/S6",
+        "google-adk/litellm",
         "litellm/S3-openai-chat",
         "litellm/S3-openai-chat+reqspan",
         "ms-agent-framework/S3",
