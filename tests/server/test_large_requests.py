@@ -387,6 +387,26 @@ async def test_a_large_request_is_accounted_for_in_parts(monkeypatch: pytest.Mon
     assert stage.cost() == pytest.approx(420 * COST)
 
 
+async def test_facts_and_decisions_of_a_large_request_are_let_go_of_part_by_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those of 110,000 calls took as much memory as the request that they made."""
+    monkeypatch.setattr(handler_module, "_ACCOUNTED_AT_ONCE", 100)
+    stage, kept = Stage(), list[int]()
+    appending = writer_module.appending
+
+    def watched(reading: Reading, *rest: Any) -> Steps[dict[int, Decision]]:
+        left = yield from appending(reading, *rest)
+        kept.append(sum(fact.call is not None for fact in reading.batches[0].facts) + len(left))
+        return left
+
+    monkeypatch.setattr(handler_module, "appending", watched)
+    assert await stage.take(large(200)) == ACCEPTED
+    assert kept == [150, 100, 50, 0]
+    (body,) = stage.delivery.bodies
+    assert [span["spanledger.cost.usd"] for span in stage.spans(body)] == [COST] * 200
+
+
 async def test_where_the_ledger_fails_on_the_way_every_span_says_what_became_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, MutableMapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, MutableMapping, Sequence
 from functools import partial
 
+from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.enrichment.attributes import encode
 from spanledger_processor.enrichment.marks import Settled, rewrite, settle
 from spanledger_processor.enrichment.stage import RELEASED, SLICE, Reading
@@ -33,6 +34,34 @@ def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> St
     if own:
         yield from _writing_own(reading, decisions)
     return (yield from reading.request.serializing())
+
+
+def appending(
+    reading: Reading, batch: int, part: Iterable[int], decided: Mapping[int, Decision]
+) -> Steps[dict[int, Decision]]:
+    """Append what was decided on a part of a batch, in slices, and let go of its facts, so that a large request never
+    holds the facts, decisions and attributes of all of its spans. `part` are the places of the facts.
+
+    Returns the decisions that are left for `writing`: on spans that may have attributes which only Spanledger writes.
+    """
+    request, own = reading.request, reading.own
+    facts, places = reading.batches[batch].facts, reading.places[batch]
+    left: dict[int, Decision] = {}
+    for number, (index, decision) in enumerate(decided.items(), 1):
+        if number % SLICE == 0:
+            yield None
+        place = places[index]
+        if place in own:
+            left[index] = decision
+        else:
+            request.append(*place, encode(decision))
+    for index in part:
+        facts[index] = _WRITTEN
+    return left
+
+
+_WRITTEN = Fact(b"", b"")
+"""Stands in the place of a fact that is needed no more."""
 
 
 def _writing_own(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Steps[None]:

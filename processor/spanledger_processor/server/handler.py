@@ -16,7 +16,7 @@ from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
 from spanledger_processor.accounting.decide import unaccounted
 from spanledger_processor.accounting.facts import Batch, Ruling
-from spanledger_processor.enrichment import Reading, Stage, releasing, writing
+from spanledger_processor.enrichment import Reading, Stage, appending, releasing, writing
 from spanledger_processor.enrichment.logs import LogStage, encoding
 from spanledger_processor.enrichment.marks import OWN, without_marks
 from spanledger_processor.enrichment.redaction import Redacted, Redactor
@@ -339,8 +339,10 @@ class Handler:
                     hold(_LARGE_COPIES * len(body) + facts * _FACT_BYTES)
                 if self._limits is not None:
                     await self._limits.admit_names(sender, reading.batches)
-                most = _ACCOUNTED_AT_ONCE // 2 if large else 0
-                decisions = [await self.account(batch, most) for batch in reading.batches]
+                if large:
+                    decisions = [await self._account_large(reading, number) for number in range(len(reading.batches))]
+                else:
+                    decisions = [await self.account(batch) for batch in reading.batches]
                 out = await work(writing(reading, decisions), large=large)
                 self._observer.enriched(reading)
                 if large:
@@ -366,20 +368,32 @@ class Handler:
             return without_marks(body)
         return out
 
-    async def account(self, batch: Batch, most: int = 0) -> dict[int, Decision]:
+    async def account(self, batch: Batch, most: int = _ACCOUNTED_AT_ONCE) -> dict[int, Decision]:
         """Return the decisions on a batch once they are committed; without a ledger, those that need none.
 
-        A large batch is accounted for in several units of work, of `most` spans if that is given; what does not fit
-        into a small ledger at once is, too.
+        A batch of more than `most` spans is accounted for in several units of work; what does not fit into a small
+        ledger at once is, too.
         """
         decisions: dict[int, Decision] = {}
-        for places in split(batch.facts, most or _ACCOUNTED_AT_ONCE):
-            part = batch
-            if len(places) < len(batch.facts):
-                part = replace(batch, facts=[batch.facts[i] for i in places], is_part=True)
-            decided = await self._account_part(part)
-            decisions.update(decided if part is batch else {places[i]: decision for i, decision in decided.items()})
+        for places in split(batch.facts, most):
+            decisions.update(await self._account_places(batch, places))
         return decisions
+
+    async def _account_large(self, reading: Reading, number: int) -> dict[int, Decision]:
+        """Account for a batch of a large request in parts, each of which is written before the next is begun; returns
+        the decisions that are not written yet.
+        """
+        batch, left = reading.batches[number], dict[int, Decision]()
+        for places in split(batch.facts, _ACCOUNTED_AT_ONCE // 2):
+            decided = await self._account_places(batch, places)
+            left.update(await work(appending(reading, number, places, decided), large=True))
+        return left
+
+    async def _account_places(self, batch: Batch, places: Sequence[int]) -> Mapping[int, Decision]:
+        if len(places) == len(batch.facts):
+            return await self._account_part(batch)
+        decided = await self._account_part(replace(batch, facts=[batch.facts[i] for i in places], is_part=True))
+        return {places[i]: decision for i, decision in decided.items()}
 
     async def _account_part(self, batch: Batch) -> Mapping[int, Decision]:
         try:
