@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from ledger_in_memory import NOW, TENANT, make_fact
+from spanledger_processor.accounting import totals as totals_module
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact
+from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.ledger.memory_store import MemoryStore
 
 MS = 1_000_000
@@ -145,3 +148,35 @@ def test_steps_do_not_grow_with_the_traces_that_hold_equal_calls() -> None:
 
     steps(4)  # fills what is cached
     assert steps(16) < GROWTH * steps(4)
+
+
+def test_the_runs_of_a_request_have_no_more_sessions_added_up_than_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """512 runs of a thousand sessions each took half a minute, in which others went on as `not_accounted`."""
+    looked_into: list[str] = []
+    run_of = Totals.run_of
+
+    def watched(self: Totals, session_id: str) -> Named:
+        looked_into.append(session_id)
+        return run_of(self, session_id)
+
+    runs, sessions, bound = 8, 10, 25
+    monkeypatch.setattr(totals_module, "_MOST_SESSIONS_OF_RUNS", bound)
+
+    def call(run: int, session: int, name: str) -> Fact:
+        place = f"{run} {session}"
+        return make_fact(name, "", "llm", 5, trace=f"t{place} {name}", session=f"s{place}", run=f"r{run}")
+
+    def own(run: int, session: int) -> Fact:
+        """A call whose trace names no run: it is part of the only one that its session names."""
+        return make_fact("own", "", "llm", 5, trace=f"t{run} {session}", session=f"s{run} {session}")
+
+    with MemoryStore().unit() as unit:
+        for run in range(runs):
+            enter(Batch(TENANT, [call(run, session, "first") for session in range(sessions)], NOW), unit)
+            enter(Batch(TENANT, [own(run, session) for session in range(sessions)], NOW), unit)
+        monkeypatch.setattr(Totals, "run_of", watched)
+        ruling = enter(Batch(TENANT, [call(run, 0, "last") for run in range(runs)], NOW + 1), unit)
+    costs = [ruling.decisions[run].run_cost for run in range(runs)]
+    assert len(looked_into) <= bound
+    assert sorted(set(costs), key=str) == [(2 * sessions + 1) * 5, None]
+    assert costs.count((2 * sessions + 1) * 5) == bound // sessions

@@ -214,7 +214,12 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         "true: the call completes a loop by `processor.tools.loop`.",
     ),
     _usd("session.cost_usd", _COUNTED, "Running total of the session after this span."),
-    _usd("run.cost_usd", _COUNTED, "Running total of the run after this span."),
+    _usd(
+        "run.cost_usd",
+        _COUNTED,
+        "Running total of the run after this span; left out where the run has more than 1,024 sessions, or the runs "
+        "of one request have more than 2,048.",
+    ),
     Attribute(
         "spanledger.budget.name",
         "string",

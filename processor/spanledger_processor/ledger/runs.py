@@ -24,7 +24,7 @@ NAMES, SPAWNED, INSTANCE = b"names", b"spawned", b"instance"
 _NONE: Mapping[tuple[bytes, str], Iterable[str]] = MappingProxyType({})
 _MOST_ABOVE = 64
 """The most ancestors of a session that are visited; the links come from the network and may form a cycle."""
-_MOST_SESSIONS = 1024
+MOST_SESSIONS = 1024
 """Sessions of one run that are added up while its spans are accounted for."""
 
 
@@ -68,7 +68,7 @@ def sessions_under(
     run_id: str,
     new: Mapping[tuple[bytes, str], Iterable[str]] = _NONE,
     *,
-    most: int | None = _MOST_SESSIONS,
+    most: int | None = MOST_SESSIONS,
 ) -> list[str] | None:
     """Return the sessions whose own part may belong to a run; None if they are more than `most`: no more are read.
 
