@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from captures import one_by_one
 from pipelines import Pipeline
 from spanledger_processor.otlp import json_form
 
@@ -213,3 +215,15 @@ def test_the_same_calls_without_results_are_a_loop() -> None:
     pipeline = Pipeline()
     pipeline.take([("traces", body.SerializeToString())])
     assert any(span["spanledger.tool.loop"] for span in pipeline.sent.values())
+
+
+def test_two_calls_of_one_library_stay_two_beside_anothers_whichever_tells_more() -> None:
+    """Each of Langfuse's two spans is a call; OpenInference's, with equal counts at the same time, is one of them."""
+    spans = {
+        ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0].spans[0].name: body
+        for _, body in one_by_one([("traces", request("02-langchain-tier-keys").SerializeToString())])
+    }
+    for names in permutations(["ChatOpenAI-lf-flex", "ChatOpenAI-lf-prio", "ChatOpenAI-oi"]):
+        pipeline = Pipeline()
+        pipeline.take([("traces", spans[name]) for name in names])
+        assert pipeline.ledger()["calls"] == 2, names

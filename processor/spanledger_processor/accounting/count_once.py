@@ -431,5 +431,6 @@ def apply(span: Span, other: Span, *, forgotten: bool = False) -> Span:
         span.twin = other.span_id.hex()
         return other
     other.twin = span.span_id.hex()
+    span.reported_by |= {*other.reported_by, source_of(other)} - {source_of(span)}
     span.sent, other.sent = span.sent + other.sent, NO_SPEND
     return span
