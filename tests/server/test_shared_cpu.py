@@ -26,7 +26,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.runs_on: dict[int, frozenset[int]] = dict.fromkeys((LOOP, LEDGER, OTHER), ALL)
-        self.waited = dict.fromkeys(PAIR, 5.0)
+        self.waited: dict[int, float] = dict.fromkeys(PAIR, 5.0)
         self.idle = dict.fromkeys(ALL, 100.0)
         self.refuses = False
 

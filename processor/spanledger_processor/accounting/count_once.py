@@ -185,12 +185,13 @@ def _enter(calls: Iterable[CallReports], code: str, matched: Match) -> None:
 
 def _counts(claim: Claim | None) -> Iterator[tuple[int, int]]:
     """Input and output tokens under which equal usage is looked for: some sources leave reasoning out of the output."""
-    if claim is None or not claim.spends or not claim.tokens or not claim.tokens[0]:
+    given = claim.tokens[INPUT] if claim is not None and claim.spends and claim.tokens else None
+    if claim is None or not given:
         return
     output, reasoning = claim.tokens[OUTPUT] or 0, claim.tokens[REASONING] or 0
-    yield claim.tokens[INPUT], output
+    yield given, output
     if 0 < reasoning < output:
-        yield claim.tokens[INPUT], output - reasoning
+        yield given, output - reasoning
 
 
 def _without_holders(forest: Forest, group: list[Span], below: dict[bytes, int]) -> list[Span]:

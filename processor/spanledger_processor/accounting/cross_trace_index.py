@@ -221,9 +221,10 @@ class CrossTraceIndex:
         ids: tuple[int, ...] = (self._id(id_bytes(response)),) if response else ()
         if call_ids:
             ids += tuple([self._id(call_id) for call_id in call_ids])
-        if not tokens or not tokens[0]:
+        given = tokens[INPUT] if tokens else None
+        if not given:
             return Hashes(ids)
-        given, output, reasoning = tokens[INPUT], tokens[OUTPUT] or 0, tokens[REASONING] or 0
+        output, reasoning = tokens[OUTPUT] or 0, tokens[REASONING] or 0
         period, within = divmod(end_ns, _PERIOD_NS)
         if reasoning:
             outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)

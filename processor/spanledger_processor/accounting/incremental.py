@@ -184,9 +184,9 @@ class Incremental:
         if not self._ids.isdisjoint(ids):
             return False
         self._ids |= ids
-        tokens = claim.tokens
+        given = claim.tokens[INPUT] if claim.tokens else None
         source = (span.scope, span.logged)
-        return not (tokens and tokens[INPUT]) or self._sources.setdefault(tokens[INPUT], source) == source
+        return not given or self._sources.setdefault(given, source) == source
 
     def _is_of_one_source(self, span: Span) -> bool:
         """Return whether all calls are of one source, where one of them tells no input: another's may be the same."""

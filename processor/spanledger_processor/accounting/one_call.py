@@ -244,9 +244,10 @@ def _same_input(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> b
 
 def _uncached(tokens: tuple[int | None, ...], *, beside: tuple[int | None, ...]) -> int | None:
     """Return the input less its caches, where `beside` tells of no cache; else None."""
-    if tokens[INPUT] is None or beside[CACHE_READ] is not None or beside[CACHE_WRITE] is not None:
+    given = tokens[INPUT]
+    if given is None or beside[CACHE_READ] is not None or beside[CACHE_WRITE] is not None:
         return None
-    return tokens[INPUT] - (tokens[CACHE_READ] or 0) - (tokens[CACHE_WRITE] or 0)
+    return given - (tokens[CACHE_READ] or 0) - (tokens[CACHE_WRITE] or 0)
 
 
 def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...], outputs: Outputs) -> bool:
