@@ -53,19 +53,19 @@ class NoDisplay:
     """Shows no attribute."""
 
     def allows(self, key: str) -> bool:  # noqa: ARG002
-        """No key."""
+        """Return False: no key is known to be harmless."""
         return False
 
     def name(self, span: SpanView, scope: str) -> str:  # noqa: ARG002
-        """Nothing of it: what it holds is not known."""
+        """Return no part of the name: what it holds is not known."""
         return "a span"
 
     def summary(self, spans: Sequence[Attributes]) -> str:  # noqa: ARG002
-        """Nothing."""
+        """Return an empty text."""
         return ""
 
     def details(self, shown: Mapping[str, str]) -> Iterator[str]:  # noqa: ARG002
-        """Nothing."""
+        """Yield no part."""
         yield from ()
 
 
@@ -92,7 +92,7 @@ class Debug:
         return "the terminal"
 
     async def start(self) -> None:
-        """Nothing to make ready."""
+        """Do nothing: there is nothing to make ready."""
 
     async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
         """Return accepted when the lines are written, or soon after where they cannot be."""

@@ -117,7 +117,7 @@ class DeliveryCache:
         return state
 
     def give_back(self, signal: Signal, request_id: bytes, state: DeliveryState, *, acknowledged: bool) -> None:
-        """No sender waits any more; `acknowledged`: it was told that the request has arrived."""
+        """Note that no sender waits any more; `acknowledged`: it was told that the request has arrived."""
         state.awaited = False
         if not acknowledged or signal in _IDENTIFIED:
             return
@@ -216,7 +216,7 @@ class Delivery:
             self._cache.give_back(signal, request_id, state, acknowledged=acknowledged)
 
     def _begin(self, parts: Parts, request: Request, state: DeliveryState) -> list[str]:
-        """Begin to send to every exporter what it takes; gives the names of those that are to be waited for."""
+        """Begin to send to every exporter what it takes; return the names of those that are to be waited for."""
         senders = self._senders[request.signal]
         taken = [(sender, *parts.of(sender.match)) for sender in senders]
         if request.items and all(sender.match is not None for sender in senders):

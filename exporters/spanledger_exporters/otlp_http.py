@@ -147,7 +147,7 @@ def _why(error: httpx2.TransportError) -> str:
 
 
 def _redirected(response: httpx2.Response) -> str:
-    """Tells where to, without a query, which may hold a secret."""
+    """Return a reason that names where to, without the query, which may hold a secret."""
     target = without_query(response.headers["location"])
     return one_line(f"HTTP {response.status_code}: redirected to {target}; redirects are not followed: set that URL")
 

@@ -331,7 +331,7 @@ class DurableQueue:
 
     @property
     def set_aside(self) -> int:
-        """Segments that were damaged, and are kept apart."""
+        """Return the number of segments that were damaged, and are kept apart."""
         return self._segments.set_aside
 
     async def open(self) -> Sequence[Entry]:

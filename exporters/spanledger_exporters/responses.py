@@ -31,7 +31,7 @@ class Body:
     media_type: str
 
     def parse(self, message: Parsed) -> Parsed | None:
-        """`message`, filled from the body; None where the body is none such."""
+        """Return `message`, filled from the body; None where the body is none such."""
         try:
             if self.media_type == PROTOBUF:
                 message.ParseFromString(self.content)

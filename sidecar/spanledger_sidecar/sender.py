@@ -59,7 +59,7 @@ class InProcess:
         return self._post(_encoded(spans))
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 class Otlp:
@@ -153,7 +153,7 @@ def _with_scheme(address: str) -> str:
 
 
 def _headers(listed: str) -> dict[str, str]:
-    """Headers as the specification lists them: `name=value,name=value`, percent-encoded."""
+    """Return headers that are listed as the specification has it: `name=value,name=value`, percent-encoded."""
     pairs = (item.partition("=") for item in listed.split(",") if item.strip())
     return {unquote(name).strip(): unquote(value).strip() for name, _, value in pairs}
 
@@ -244,7 +244,7 @@ class Outbox:
             )
 
     def _fails(self, reason: str) -> None:
-        """Say it once an outage, and again when it fails for another reason."""
+        """Log a failure once an outage, and again when the reason is another one."""
         if reason != self._logged:
             log.warning(
                 "%s does not take spans (%s); %d wait, and are tried again",

@@ -255,7 +255,7 @@ class _Account:
         state.excess = credit
 
     def _post_new(self, index: int, state: TraceState, span: Span, credit: UsageVector) -> UsageVector:
-        """Book a new span; what earlier spans were sent with beyond the ledger is taken off what it is sent with."""
+        """Post a new span; what earlier spans were sent with beyond the ledger is taken off what it is sent with."""
         span.posting = posting = state.posting(span)
         self._totals.post(span, posting, trace_id=state.trace_id)
         self._booked.append((index, span))

@@ -184,7 +184,7 @@ def _enter(calls: Iterable[CallReports], code: str, matched: Match) -> None:
 
 
 def _counts(claim: Claim | None) -> Iterator[tuple[int, int]]:
-    """Input and output tokens under which equal usage is looked for: some sources leave reasoning out of the output."""
+    """Yield input and output tokens under which equal usage is looked for: some sources leave reasoning out."""
     given = claim.tokens[INPUT] if claim is not None and claim.spends and claim.tokens else None
     if claim is None or not given:
         return

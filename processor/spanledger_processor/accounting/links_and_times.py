@@ -50,7 +50,7 @@ class Forest:
             stack.extend((child, at) for child in children.get(span_id, ()))
 
     def _ends(self) -> list[int]:
-        """For each position, the one behind its last descendant."""
+        """Return for each position the one behind its last descendant."""
         ends = list(range(1, len(self._order) + 1))
         for at in range(len(ends) - 1, -1, -1):
             up = self._up[at]

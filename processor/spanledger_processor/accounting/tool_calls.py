@@ -180,7 +180,7 @@ class AskedTools:
     """The tool calls of a trace that have no span of their own, by the span that asks for them."""
 
     def __init__(self, kept: Mapping[bytes, tuple[str, ...]] = MappingProxyType({})) -> None:
-        """`kept` are tools that spans ask for, by their ids, which stay theirs although other traces report the spans.
+        """Keep with spans, by their ids, the tools in `kept` that they ask for, although other traces report the spans.
 
         Of others that other traces report, it is what they hold already.
         """

@@ -76,7 +76,7 @@ class Claim:
 
     @property
     def label(self) -> str:
-        """Provider and model as tables show them."""
+        """Return provider and model as tables show them."""
         return f"{self.provider}/{self.listed}" if self.provider else self.listed
 
     @property

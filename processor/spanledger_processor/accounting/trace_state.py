@@ -205,7 +205,7 @@ class TraceState:
             self.match, self.groups, self.is_stale = match(self.trace), _groups_of(self.trace), False
 
     def revise(self) -> None:
-        """Have it decided anew; call after a twin was found."""
+        """Let the trace be decided on anew; to be called after a twin was found."""
         self.incremental, self.is_stale, self._results, self._asked = None, True, None, None
 
     def share_session(self, span: Span, named: Named) -> None:

@@ -174,7 +174,7 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
 async def _reloading(
     requested: asyncio.Event, read: ReadConfig, apply: Callable[[Config], Awaitable[None]]
 ) -> AsyncIterator[None]:
-    """Inside the block, read the configuration again and apply it each time that `requested` is set."""
+    """Read the configuration again and apply it each time that `requested` is set, while the block runs."""
 
     async def reload() -> None:
         while True:

@@ -65,7 +65,7 @@ def print_table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, 
 
 
 def table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
-    """Rows as a table that fits the terminal: where it is narrow, details are left out."""
+    """Return rows as a table that fits the terminal: where it is narrow, details are left out."""
     return _table(title, _fitting(console(), columns, rows), rows)
 
 

@@ -105,7 +105,7 @@ class Grpc(OtlpListener):
 
     @property
     def max_request_bytes(self) -> int:
-        """Largest request in bytes."""
+        """Return the size of the largest request in bytes."""
         return self.max_recv_msg_size_mib * MIB
 
 
@@ -135,7 +135,7 @@ class Http(OtlpListener):
 
     @property
     def max_request_bytes(self) -> int:
-        """Largest request in bytes."""
+        """Return the size of the largest request in bytes."""
         return self.max_request_body_size
 
 

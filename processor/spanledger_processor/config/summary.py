@@ -79,7 +79,7 @@ class Summary:
         return [*reported, self.unwaited] if self.unwaited else reported
 
     def lines(self) -> Iterator[str]:
-        """For people."""
+        """Yield the summary as lines for people."""
         for name, endpoint in self.listeners.items():
             yield f"{name} on {endpoint}"
         for destination in self.destinations:
@@ -90,7 +90,7 @@ class Summary:
         yield from (f"warning: {warning}" for warning in self.warnings)
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the summary as JSON values for programs."""
         return {
             "listeners": self.listeners,
             "exporters": [

@@ -96,7 +96,7 @@ _LONGEST_SCOPE = 200
 
 
 def _markers() -> tuple[bytes, ...]:
-    """Few and short: a stem covers all keys that begin with it, a key all that contain it."""
+    """Return few and short markers: a stem covers all keys that begin with it, a key all that contain it."""
     known = [dialect.detection for dialect in DIALECTS]
     keys = {key for by in known for key in (*by.keys, *by.names, *by.requires)}
     markers: list[str] = []
@@ -242,7 +242,7 @@ def _prefix(name: str) -> str:
 
 @lru_cache(maxsize=_MOST_SHAPES)
 def _shape(scope: str, version: str, present: frozenset[str], name: str) -> _SpanShape:
-    """Bounded: keys, scopes and versions come from the network."""
+    """Return what spans of one scope and keys have in common; kept for few, since keys come from the network."""
     dialects = tuple(
         specialize(dialect, present, scope, version)
         for dialect in DIALECTS
@@ -259,7 +259,7 @@ def _may_speak(detection: Detection, scope: str, present: frozenset[str], name: 
 
 
 def _from_resource(call: Call, view: ScopedSpan) -> None:
-    """Services that speak to one model only may name it, and its provider, on their resource."""
+    """Complete model and provider from the resource, where services that speak to one model only may name them."""
     get = view.resource.get
     call.provider = call.provider or text(get("gen_ai.provider.name")) or text(get("gen_ai.system"))
     if not call.model:

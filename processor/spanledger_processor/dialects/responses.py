@@ -371,7 +371,7 @@ USAGE_KEYS = frozenset(
 
 
 def usages_in(value: Any, *, depth: int = 8, nodes: int = 400) -> Iterator[Mapping[str, Any]]:
-    """Objects that a nested value holds under a key for usage, outermost first. Looks at so many nodes at most."""
+    """Yield the objects that a nested value holds under a key for usage, outermost first, among its first `nodes`."""
     level: list[Any] = [value]
     for _ in range(depth):
         below: list[Any] = []

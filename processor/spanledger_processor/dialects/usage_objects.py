@@ -215,7 +215,7 @@ def read_context(value: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _langchain_terms(value: Mapping[str, Any], terms: Terms) -> None:
-    """LangChain writes the tier into the names of its classes, and a total cost of 0 on a cached generation."""
+    """Read the tier, which LangChain puts into names of classes, and its own cache, which it writes as a cost of 0."""
     for details in (value.get("input_token_details"), value.get("output_token_details")):
         for tier in ("priority", "flex"):
             if isinstance(details, dict) and any(str(key).startswith(tier) for key in details):
@@ -270,7 +270,7 @@ def _at(value: Mapping[str, Any], path: str) -> Any:
 
 
 def _of_modality(details: list[Any], modality: str) -> Any:
-    """Google lists a count for each modality."""
+    """Return the entry of one modality in Google's list of counts; None where there is none."""
     for item in details[:16]:
         if isinstance(item, dict) and str(item.get("modality", "")).rpartition(".")[2].upper() == modality:
             return item

@@ -20,7 +20,7 @@ class NoCountError(ValueError):
 
 
 def text(value: Any) -> str:
-    """Text without blanks around it, and without the quotes of a JSON-encoded string; "" for anything else."""
+    """Return a text without blanks around it or the quotes of a JSON-encoded string; "" for anything else."""
     return value.strip(_QUOTES) if isinstance(value, str) else ""
 
 

@@ -135,7 +135,7 @@ class Crossing:
 
     @property
     def key(self) -> Key:
-        """Its key, which stays the same however often it is passed."""
+        """Return its key, which stays the same however often the threshold is passed."""
         name = f"\0{self.warning}" if self.warning else self.budget
         return budget_key(self.tenant, name, self.value, self.since, self.threshold)
 

@@ -90,7 +90,7 @@ def rewrite(env: lmdb.Environment, path: Path) -> None:
 
 @contextmanager
 def map_lmdb_errors(path: Path) -> Iterator[None]:
-    """LMDB's errors in the words of the store."""
+    """Raise LMDB's errors inside the block as those of the store."""
     try:
         yield
     except lmdb.MapFullError:
@@ -106,7 +106,7 @@ def map_lmdb_errors(path: Path) -> Iterator[None]:
 
 
 def usage(env: lmdb.Environment) -> StoreUsage:
-    """Pages in use and in all, without those that are free to be written over."""
+    """Return the bytes in use and in all, without pages that are free to be written over."""
     stat = env.stat()
     pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
     return StoreUsage(pages * stat["psize"], env.info()["map_size"], stat["entries"])
@@ -168,9 +168,10 @@ def _length(env: lmdb.Environment, page: int) -> int:
 
 
 def _whole(env: lmdb.Environment, path: Path) -> lmdb.Environment:
-    """LMDB maps the file without a look at its length: to read a page that was cut off would end the process.
+    """Return the environment if its file lacks no page that is used; else close it and raise StateBrokenError.
 
-    A file that is too short is rare (see `lengthen`), and looked through for whether it lacks a page that is used.
+    LMDB maps the file without a look at its length: to read a page that was cut off would end the process. A file that
+    is too short is rare (see `lengthen`), and only such a one is looked through.
     """
     if (path / DATA).stat().st_size < _length(env, env.stat()["psize"]):
         with env.begin():  # so that a writer does not write over what is being looked at

@@ -181,7 +181,7 @@ class Facts:
         self.unit_s, self.sizes = _united(self.unit_s, self.sizes, unit_s, sizes, _SIZES, max)
 
     def _spend(self, unit_s: int, costs: Iterable[tuple[int, int]]) -> None:
-        """Amounts that come to 0 stay: for how long each stands depends on the times alone."""
+        """Add amounts by time. Those that come to 0 stay: for how long each stands depends on the times alone."""
         self.cost_unit_s, self.costs = _united(self.cost_unit_s, self.costs, unit_s, costs, _COSTS, add)
 
     def pack(self) -> list[Any]:

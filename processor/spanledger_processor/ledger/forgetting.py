@@ -70,7 +70,7 @@ def rename(
 
 
 def _totals(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
-    """Sessions and runs, with their places in the orders, and the whole where it has a name."""
+    """Rename ids in sessions and runs, with their places in the orders, and in the whole where it has a name."""
     changed = 0
     for key, record in [*_rows(txn, Table.TOTAL, tenant)]:
         sums = Sums.unpack(record)
@@ -100,7 +100,7 @@ def _totals(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> in
 
 
 def _parts(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
-    """Return what agents and tools did of a session."""
+    """Rename ids in what agents and tools did of a session."""
     changed = 0
     for key, record in [*_rows(txn, Table.PART, tenant)]:
         new = _replaced(record, renamed)
@@ -115,7 +115,7 @@ def _parts(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int
 
 
 def _budgets(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
-    """Thresholds that were passed: of sessions, runs and values of dimensions."""
+    """Rename ids in thresholds that were passed: of sessions, runs and values of dimensions."""
     changed = 0
     for key, record in [*_rows(txn, Table.BUDGET, EVERY_TENANT)]:
         if key[FIRST_ID] == near(tenant) and (new := _replaced(record, renamed)) != record:
@@ -125,7 +125,7 @@ def _budgets(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> i
 
 
 def _links(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
-    """Links from runs and sessions to sessions; their keys hold both ends as hashes."""
+    """Rename ids in links from runs and sessions to sessions; their keys hold both ends as hashes."""
     names = names_of(txn, tenant) | renamed.keys()
     above = {near(kind + id_bytes(name)): (kind, name) for kind in (NAMES, SPAWNED) for name in names}
     changed = 0

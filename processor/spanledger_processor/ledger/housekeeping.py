@@ -105,7 +105,7 @@ class Housekeeping:
         return not complete
 
     def _narrow(self, environment: lmdb.Environment) -> bool:
-        """Bound the values of a dimension and day; whether there were too many."""
+        """Bound the values of a dimension and day; return whether there were too many."""
         with environment.begin() as txn:
             rows = self._narrowing.go(txn, _NARROWING_SLICE)
         if not rows:
@@ -125,7 +125,7 @@ class Housekeeping:
         return True
 
     def _horizon(self, now_ms: int, usage: StoreUsage) -> int:
-        """Arrivals from before this may go."""
+        """Return the time in ms before which arrivals may go."""
         crowded = _is_crowded(usage)
         if crowded and not self._crowded:
             log.warning("the ledger is nearly full: spans are remembered for less than state.retention.spans")
@@ -166,11 +166,11 @@ class Housekeeping:
         return gone > 0
 
     def _forget_some(self, environment: lmdb.Environment, horizon_ms: int) -> int:
-        """As much as there is room for: the tree is rewritten where records leave it."""
+        """Forget as much as there is room for: the tree is rewritten where records leave it."""
         return _sliced(environment, lambda txn, limit: forget_due(txn, horizon_ms, limit), _SLICE_BESIDE)
 
     def _evict_totals(self, environment: lmdb.Environment, horizon_ms: int, *, crowding: bool = False) -> int:
-        """Remove some of the oldest tenth of sessions, runs and tasks, in rounds; how many, 0 if there are none.
+        """Remove some of the oldest tenth of sessions, runs and tasks, in rounds; return how many.
 
         With `crowding`, only those of a tenant that crowds out others.
         """

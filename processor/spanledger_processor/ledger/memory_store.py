@@ -41,7 +41,7 @@ class MemoryStore:
         yield self._below
 
     def maintain(self) -> bool:
-        """Nothing is ever due."""
+        """Return False: nothing is ever due."""
         return False
 
     def usage(self) -> StoreUsage:
@@ -50,7 +50,7 @@ class MemoryStore:
         return StoreUsage(sum(len(key) + len(record) for key, record in records.items()), 0, len(records))
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: nothing is kept."""
 
 
 class _Records:

@@ -47,7 +47,7 @@ def runs(reader: Reader, tenant: bytes) -> list[Row]:
 def session(
     reader: Reader, tenant: bytes, session_id: str, lifecycle: Lifecycle = USUAL, now_ns: int = 0
 ) -> Row | None:
-    """One session with its state, facts, agents, tools and tasks; None if the ledger has none of that id.
+    """Return a session with its state, facts, agents, tools and tasks; None if the ledger has none of that id.
 
     `state` is there if `now_ns` is given (`facts.Lifecycle`). See `parts` for agents, tools and facts.
     `tasks` has a row for each task and kind; `by_task` one a task, with `kinds` splitting its tokens; `by_model` what
@@ -67,7 +67,7 @@ def session(
 
 
 def run(reader: Reader, tenant: bytes, run_id: str) -> Row | None:
-    """One run, None if the ledger has none of that id."""
+    """Return a run; None if the ledger has none of that id."""
     total = one_run(reader, tenant, run_id)
     return None if total is None else row(total)
 

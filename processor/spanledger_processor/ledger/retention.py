@@ -94,7 +94,7 @@ def _forget_index(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> i
 
 
 def _index_before(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> list[Key]:
-    """Rows of the cross-trace index that came before `before_ms`: their keys are in order of arrival."""
+    """Return rows of the cross-trace index that came before `before_ms`: their keys are in order of arrival."""
     end, rows = index_key(max(0, before_ms), b""), list[Key]()
     with txn.cursor() as cursor:
         more = cursor.set_range(index_key(0, b""))
@@ -312,8 +312,9 @@ def _add(txn: lmdb.Transaction[bytes], key: Key, labels: dict[str, str], sums: S
 
 
 def oldest_tenth(txn: lmdb.Transaction[bytes], draw: Random, tenant: bytes = b"") -> int:
-    """About when the last arrival was of a tenth of all sessions, runs and tasks, or of those of one tenant, by a
-    sample; 0 if there are none.
+    """Return about when the last arrival was of a tenth of all sessions, runs and tasks, or of those of one tenant.
+
+    It is estimated by a sample; 0 if there are none.
     """
     arrivals = sorted(arrival for table in _AGEING for arrival in _sample(txn, table, draw, tenant) if arrival)
     return arrivals[len(arrivals) // 10] if arrivals else 0
@@ -357,7 +358,7 @@ def _count(txn: lmdb.Transaction[bytes], prefix: bytes) -> int:
 
 
 def _sample(txn: lmdb.Transaction[bytes], table: Table, draw: Random, tenant: bytes) -> Iterator[int]:
-    """Arrivals of records that lie behind random keys: the keys are hashes."""
+    """Yield arrivals of records that lie behind random keys: the keys are hashes."""
     prefix = bytes((table,))
     tenants = [tenant] if tenant else _tenants(txn, table, _TENANTS_SAMPLED)
     with txn.cursor() as cursor:

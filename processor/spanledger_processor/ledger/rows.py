@@ -98,7 +98,7 @@ def label(session: Sums) -> str:
 
 
 def time_of(at_ns: int) -> str | None:
-    """RFC 3339 in UTC, to the millisecond; None where no time is known or none that a calendar holds."""
+    """Return a time as RFC 3339 in UTC, to the millisecond; None where none is known or none that a calendar holds."""
     if not at_ns:
         return None
     try:

@@ -140,7 +140,7 @@ class Sums:
         return copy
 
     def own(self) -> Sums:
-        """Of a session: the part whose run the session decides, with no names; its times are the session's."""
+        """Return the part of a session whose run the session decides, with no names; its times are the session's."""
         own = self._of_spans()
         if self.elsewhere is not None:
             own.add(replace(self.elsewhere, models={}), -1)
@@ -171,11 +171,11 @@ class Sums:
         self.usage = tuple(map(add if sign > 0 else sub, self.usage, spent.counts))
 
     def add_reason(self, reason: str, sign: int = 1) -> None:
-        """One more, or with `sign` -1 one fewer, unpriced call for `reason`."""
+        """Count one more, or with `sign` -1 one fewer, unpriced call for `reason`."""
         _merge_counts(self.reasons, {reason: sign})
 
     def add_granularity(self, granularity: str, sign: int = 1) -> None:
-        """One more, or with `sign` -1 one fewer, counted span of a granularity other than per-message."""
+        """Count one more, or with `sign` -1 one fewer, counted span of a granularity other than per-message."""
         _merge_counts(self.granularities, {granularity: sign})
 
     def add_models(self, models: Mapping[str, int]) -> None:

@@ -54,7 +54,7 @@ class WriteBuffer:
 
     @property
     def evicted(self) -> int:
-        """Records that gave way to the size."""
+        """Return the number of records that gave way to the size."""
         return self._housekeeping.evicted
 
     @contextmanager

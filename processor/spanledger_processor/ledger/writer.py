@@ -149,22 +149,22 @@ class LedgerObserver(Protocol):
     """The events of the writer that telemetry counts; called on its thread."""
 
     def committed(self, seconds: float, works: int, usage: StoreUsage) -> None:
-        """So many works landed in one commit; `seconds` with all that they did."""
+        """Note that so many works landed in one commit; `seconds` with all that they did."""
         ...
 
     def available(self, available: bool) -> None:  # noqa: FBT001
-        """From now on the ledger can be written, or cannot."""
+        """Note that from now on the ledger can be written, or cannot."""
         ...
 
 
 class Unobserved:
-    """An observer that looks away."""
+    """An observer that counts nothing."""
 
     def committed(self, seconds: float, works: int, usage: StoreUsage) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def available(self, available: bool) -> None:  # noqa: FBT001
-        """Nothing."""
+        """Do nothing."""
 
 
 @runtime_checkable
@@ -342,7 +342,7 @@ class LedgerWriter:
             log.error("closing the ledger: %s", error)
 
     def _wait(self) -> bool:
-        """Until there is something to do; False when there will be nothing more."""
+        """Wait until there is something to do; return False when there will be nothing more."""
         with self._wake:
             self._wake.wait_for(lambda: self._jobs or self._closed, max(0.0, self._next_maintenance - time.monotonic()))
             return bool(self._jobs) or not self._closed
@@ -428,7 +428,7 @@ class LedgerWriter:
             return joined
 
     def _fail(self, jobs: list[_Job], error: Exception) -> None:
-        """Those that were begun fail; where none could be, all that wait do."""
+        """Let those that were begun fail, or, where none could be, all that wait."""
         with self._wake:
             if not jobs:
                 jobs = list(self._jobs)

@@ -289,5 +289,5 @@ def any_value(value: Any) -> AnyValue:
 
 
 def _text(value: str) -> str:
-    """`value` as UTF-8 can express it."""
+    """Return `value` as UTF-8 can express it."""
     return value.encode("utf-8", "replace").decode()

@@ -205,7 +205,10 @@ def _reading_group(
 
 
 def _read_scope(body: bytes, start: int, end: int, envelope: Envelope, place: str) -> ScopeItems:
-    """Items are many, so a schema reads them; only where it finds none, or fails, is every field looked at."""
+    """Return the items of a scope, read by a schema, for they are many.
+
+    Only where it finds none, or fails, is every field looked at.
+    """
     try:
         message = schema.Scoped.FromString(body[start:end])
     except DecodeError:

@@ -361,7 +361,7 @@ _KINDS = {dict: "an object", list: "an array", str: "text", bool: "a boolean", i
 
 
 def text_of(value: str) -> str:
-    """`value` as UTF-8 can express it: a lone surrogate, which JSON can hold, becomes U+FFFD."""
+    """Return `value` as UTF-8 can express it: a lone surrogate, which JSON can hold, becomes U+FFFD."""
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _SURROGATE.search(value) else value
 
 
@@ -469,7 +469,7 @@ def as_object(message: Any) -> dict[str, Any]:
 
 
 def salvage(message: Any, encoded: bytes, depth: int = 0) -> Any:
-    """`message` with all of `encoded` that can be read; a field that cannot is left out."""
+    """Return `message` with all of `encoded` that can be read; a field that cannot is left out."""
     at = 0
     with suppress(MalformedError):  # what follows a field that does not end has no beginning that could be found
         for field in fields(encoded, 0, len(encoded)):

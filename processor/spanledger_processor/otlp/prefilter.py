@@ -24,7 +24,7 @@ class Prefilter:
     """
 
     def __init__(self, markers: tuple[bytes, ...]) -> None:
-        """`markers` are printable ASCII: so none can begin before an item and end inside it."""
+        """Take the markers, printable ASCII: so none can begin before an item and end inside it."""
         assert all(marker.isascii() and marker.decode().isprintable() for marker in markers)
         self._markers = markers
         self._overlap = max(map(len, markers), default=1) - 1

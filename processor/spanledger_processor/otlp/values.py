@@ -66,7 +66,7 @@ class Attributes:
         return [schema.text(key) for key in keys] if bytes in set(map(type, keys)) else keys
 
     def among(self, keys: frozenset[str]) -> frozenset[str]:
-        """Those of `keys` that are there: one pass, however many are asked for."""
+        """Return those of `keys` that are there: one pass, however many are asked for."""
         if self._keys is None:
             self._keys = list(self._encoded)
         return keys.intersection(self._keys)
@@ -169,7 +169,7 @@ class RecordedAttributes(Attributes):
         self.filled: Counter[str] = Counter()
 
     def is_unmarked(self, key: str, marks: tuple[bytes, ...]) -> bool:
-        """As `Attributes.is_unmarked`."""
+        """See `Attributes.is_unmarked`."""
         if super().is_unmarked(key, marks):
             self.unmarked[key, marks] += 1
             return True
@@ -178,22 +178,22 @@ class RecordedAttributes(Attributes):
         return False
 
     def is_filled(self, key: str) -> bool:
-        """As `Attributes.is_filled`."""
+        """See `Attributes.is_filled`."""
         self.filled[key] += 1
         return Attributes(self._encoded).is_filled(key)
 
     def get(self, key: str) -> Any:
-        """As `Attributes.get`."""
+        """See `Attributes.get`."""
         self.read[key] += 1
         return super().get(key)
 
     def fingerprint(self, keys: tuple[str, ...]) -> tuple[bytes | None, ...]:
-        """As `Attributes.fingerprint`."""
+        """See `Attributes.fingerprint`."""
         self.read.update(keys)
         return super().fingerprint(keys)
 
     def holds(self, key: str, encoded: bytes) -> bool:
-        """As `Attributes.holds`."""
+        """See `Attributes.holds`."""
         self.read[key] += 1
         return super().holds(key, encoded)
 

@@ -90,7 +90,7 @@ class SpanView:
         return SpanView(self._message, self.attributes.changed(values))
 
     def head(self) -> tuple[bytes, bytes, bytes, int, int]:
-        """Ids of trace, span and parent, start and end: all of them in one go."""
+        """Return the ids of trace, span and parent, and start and end in ns: all of them in one go."""
         message = self._message
         return (
             message.trace_id,

@@ -56,13 +56,13 @@ class Otlp:
 
     @property
     def listening(self) -> Mapping[str, bool]:
-        """By protocol that is configured: whether it takes requests."""
+        """Return by protocol that is configured whether it takes requests."""
         receivers = {"grpc": self._grpc, "http": self._http}
         return {name: receiver.listening for name, receiver in receivers.items() if receiver}
 
     @property
     def ports(self) -> Mapping[str, int]:
-        """By protocol that is configured: the port it listens on, once started."""
+        """Return by protocol that is configured the port it listens on, once started."""
         receivers = {"grpc": self._grpc, "http": self._http}
         return {name: receiver.port for name, receiver in receivers.items() if receiver}
 

@@ -90,7 +90,7 @@ class Description(Protocol):
 
     @property
     def revision(self) -> str:
-        """Changes with the lists."""
+        """Return a text that changes with the lists."""
         ...
 
 
@@ -158,12 +158,12 @@ class EnricherReceiver:
 
     @property
     def listening(self) -> Mapping[str, bool]:
-        """By name: whether it takes requests."""
+        """Return by name whether it takes requests."""
         return {"enricher": self._listener.listening}
 
     @property
     def ports(self) -> Mapping[str, int]:
-        """By name: the port it listens on, once started."""
+        """Return by name the port it listens on, once started."""
         return {"enricher": self._listener.port}
 
     def reload(self, settings: EnricherSettings) -> None:

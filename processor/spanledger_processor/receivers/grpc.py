@@ -405,7 +405,7 @@ def _service(name: str, export: Method) -> grpc.GenericRpcHandler[Any, Any]:
 
 
 def _options(settings: Grpc, *, share_port: bool) -> Sequence[tuple[str, int]]:
-    """Limits, flow control and keepalive in gRPC's names; what is not configured is left to gRPC."""
+    """Return limits, flow control and keepalive in gRPC's names; what is not configured is left to gRPC."""
     parameters = settings.keepalive.server_parameters
     policy = settings.keepalive.enforcement_policy
     times = {

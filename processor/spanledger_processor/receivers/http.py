@@ -238,7 +238,7 @@ def _response(result: Result, media: str | None) -> Response:
 
 
 async def _other_path(request: HttpRequest, error: Exception) -> Response:
-    """404 and 405."""
+    """Answer 404 and 405 with a status, as OTLP/HTTP has it."""
     assert isinstance(error, HTTPException)
     code = NOT_FOUND if error.status_code == 404 else UNIMPLEMENTED
     message = f"{error.detail}: OTLP takes POST on {', '.join(PATHS)}"

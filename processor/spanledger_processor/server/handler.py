@@ -423,12 +423,12 @@ def _late(deadline: float, *, large: bool) -> float:
 
 
 def _request_id(body: bytes) -> bytes:
-    """Tells one request from another within this process: Python's keyed 64-bit hash, and the length."""
+    """Return what tells a request from others in this process: Python's keyed 64-bit hash, and the length."""
     return _digest(body) + len(body).to_bytes(4, "big")
 
 
 def _large_id(body: bytes) -> bytes:
-    """As `_request_id`, in a way that lets other threads run meanwhile."""
+    """Return what `_request_id` is for, in a way that lets other threads run meanwhile."""
     return blake2b(body, digest_size=8).digest() + len(body).to_bytes(4, "big")
 
 

@@ -332,7 +332,7 @@ def _error(status: int, message: str) -> Response:
 
 
 async def _refused(_: Request, problem: Exception) -> Response:
-    """404 and 405."""
+    """Answer 404 and 405 as the API answers: with JSON."""
     assert isinstance(problem, HTTPException)
     body = orjson.dumps({"error": problem.detail})
     return Response(body, problem.status_code, problem.headers, media_type="application/json")

@@ -87,11 +87,11 @@ class Notices:
         self._task = PeriodicTask(self._run, _INTERVAL_S, "sending notifications of budgets and warnings failed")
 
     def start(self) -> None:
-        """Begin."""
+        """Begin to send notifications."""
         self._task.start()
 
     async def stop(self) -> None:
-        """End; what is not sent stays due in the ledger."""
+        """Stop; what is not sent stays due in the ledger."""
         await self._task.stop()
         if self._client is not None:
             await self._client.aclose()

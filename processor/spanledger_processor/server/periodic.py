@@ -26,7 +26,7 @@ class PeriodicTask:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, after: float = 0.0) -> None:
-        """Begin, `after` seconds from now."""
+        """Begin to run, `after` seconds from now."""
         self._task = asyncio.create_task(self._run(after))
 
     async def stop(self) -> None:

@@ -90,7 +90,7 @@ class Minutes:
         return None
 
     def take_packed(self, taken: bytes) -> bytes:
-        """As `take`, for another process; the answer is empty where nothing is beyond a limit."""
+        """Return what `take` does, packed for another process; empty where nothing is beyond a limit."""
         beyond = self.take(Taken(*unpack(taken)))
         return b"" if beyond is None else pack([*beyond])
 

@@ -109,11 +109,11 @@ class SessionWatch:
         self.rules = WarningRules()
 
     def start(self) -> None:
-        """Begin."""
+        """Begin to look for sessions that ended."""
         self._task.start()
 
     async def stop(self) -> None:
-        """End; what is not sent stays due in the ledger."""
+        """Stop; what is not sent stays due in the ledger."""
         await self._task.stop()
 
     async def _run(self) -> float:

@@ -47,7 +47,7 @@ class Part:
 
     @property
     def name(self) -> str:
-        """As people read it."""
+        """Return the name of the process in the log."""
         return "ledger" if self.number is None else f"worker {self.number}"
 
     @property

@@ -102,7 +102,7 @@ def make_redactor(config: Config, signer: Signer) -> Redactor | None:
 
 
 def make_signer(config: Config) -> Signer:
-    """Signatures under the configured key, else the one in the state folder, else one that ends with the process.
+    """Return a signer with the configured key, else the one in the state folder, else one that ends with the process.
 
     Raises:
         SigningKeyError: there is a key that must not be used.
@@ -138,7 +138,7 @@ def read_signing_key(config: Config) -> bytes | None:
 
 
 def make_id_resolver(processor: Processor, redactor: Redactor | None = None) -> IdResolver:
-    """Names of sessions, runs, agents and tasks by the configured keys; users as redaction lets them through."""
+    """Return what finds names by the configured keys; those of users are as redaction lets them through."""
     users = [name for name, keys in processor.dimensions.items() if name == "user" or any(map(names_user, keys))]
     redact = {} if redactor is None else dict.fromkeys(users, redactor.user)
     labels = [

@@ -54,7 +54,7 @@ class RequestMetrics:
         self._registry.set("in_flight_bytes", size)
 
     def internal_error(self, where: str) -> None:
-        """Something of ours failed."""
+        """Count a failure of ours."""
         self._registry.count("internal_errors_total", where)
 
 
@@ -82,11 +82,11 @@ class StageMetrics:
         self._operations = BoundedLabels(_OPERATIONS)
 
     def received(self, signal: Signal, items: int) -> None:
-        """Items came in."""
+        """Count items that came in."""
         self._count("received_items_total", signal, by=items)
 
     def accepted(self, signal: Signal, items: int) -> None:
-        """Items were delivered to every required exporter."""
+        """Count items that were delivered to every required exporter."""
         self._count("accepted_items_total", signal, by=items)
 
     def refused(self, signal: Signal, items: int, verdict: str) -> None:
@@ -105,7 +105,7 @@ class StageMetrics:
         self._count("rate_limited_requests_total", limit)
 
     def redacted(self, redacted: Redacted) -> None:
-        """Content was taken out of a request."""
+        """Count the content that was taken out of a request."""
         for mode, values in redacted.values.items():
             self._count("redacted_values_total", mode, by=values)
         self._count("redaction_failures_total", by=redacted.unreadable)
@@ -195,7 +195,7 @@ class StageMetrics:
         spend: dict[tuple[str, str], Pico],
         latest: dict[tuple[str, str], SpanIds | None],
     ) -> None:
-        """As `ruled` counts spans, without making the fields of usual calls of one prototype."""
+        """Count spans as `ruled` does, without making the fields of usual calls of one prototype."""
         prototype, facts, spans = decisions[0].prototype, [decision.fact for decision in decisions], len(decisions)
         call, earliest_ns = facts[0].prototype.fact.call, now_ns - self._window_ns
         moved["genai_spans_total", prototype.kind, prototype.dialect] += spans
@@ -271,7 +271,7 @@ class LedgerMetrics:
         self._registry.set("state_available", available)
 
     def read_correction(self, read: Callable[[], float]) -> None:
-        """At every scrape, `read` the late correction in USD from the ledger; while it cannot be, the last one stands.
+        """Let every scrape `read` the late correction in USD from the ledger; while it cannot be, the last one stands.
 
         It cannot be counted up from zero: it outlives the process.
         """
@@ -325,7 +325,7 @@ class DeliveryMetrics:
         self._registry.count("export_retries_total", exporter, signal, by=attempts)
 
     def dropped(self, exporter: str, signal: Signal, items: int) -> None:
-        """Items were not sent to a destination that is not required."""
+        """Count items that were not sent to a destination that is not required."""
         self._registry.count("export_dropped_items_total", exporter, signal, by=items)
 
     def queue(self, exporter: str, size: int, capacity: int) -> None:
@@ -334,15 +334,15 @@ class DeliveryMetrics:
         self._registry.set("export_queue_capacity", capacity, exporter)
 
     def queue_refused(self, exporter: str, signal: Signal, items: int) -> None:
-        """Items were not put into a queue."""
+        """Count items that were not put into a queue."""
         self._registry.count("export_queue_refused_items_total", exporter, signal, by=items)
 
     def set_aside(self, exporter: str, segments: int) -> None:
-        """Damaged files of a queue were set aside."""
+        """Count damaged files of a queue that were set aside."""
         self._registry.count("export_queue_set_aside_total", exporter, by=segments)
 
     def unclaimed(self, signal: Signal, items: int) -> None:
-        """Items were accepted that no exporter takes."""
+        """Count items that were accepted and that no exporter takes."""
         self._registry.count("unclaimed_items_total", signal, by=items)
 
 

@@ -25,7 +25,7 @@ from spanledger_processor.model import Call
 
 
 def _untold(_: ScopedSpan, call: Call) -> None:
-    """By default (`telemetry.traces` is off) a span says no more than that there was a call: its log event tells it."""
+    """Make no call of a span that says no more than that there was one (`telemetry.traces` is off, as by default)."""
     if call.kind == "llm" and call.usage is None and not call.model:
         call.kind = "other"
         call.note = call.note or "tells nothing of its call: the log event api_response does"

@@ -35,7 +35,7 @@ _SELLERS = {
 
 
 def _kind(view: ScopedSpan) -> Kind | None:
-    """Only `generate` has usage besides the models; it repeats the last of theirs."""
+    """Return workflow for `generate`, which alone has usage besides the models, and repeats the last of theirs."""
     return "workflow" if view.attributes.get("genkit:type") == "util" else None
 
 

@@ -131,7 +131,7 @@ def _named(words: tuple[str, ...]) -> Callable[[str], bool]:
 
 
 def _cached(kind: str) -> Callable[[str], bool]:
-    """Langfuse's LangChain handler takes cached modalities (Gemini's) out of those of the input."""
+    """Return a test for cached modalities (Gemini's), which the LangChain handler takes out of those of the input."""
     return lambda key: "cached" in key and "modality" in key and kind in key
 
 

@@ -85,7 +85,7 @@ def _raw_provider(view: ScopedSpan, call: Call) -> None:
 
 
 def _last_of_several(view: ScopedSpan, call: Call) -> None:
-    """On an application's span each call is written over the last one's: of those before it nothing is left."""
+    """Doubt usage on an application's span: each call is written over the last one's, of which nothing is left."""
     if call.usage is not None and not view.scope_name.startswith("litellm") and not view.name.startswith("litellm"):
         call.estimate = True
         call.note = call.note or "LiteLLM wrote this on the application's span, over any call before it"

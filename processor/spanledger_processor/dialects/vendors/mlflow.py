@@ -49,7 +49,7 @@ def _usage(value: Mapping[str, Any]) -> tuple[Counts, Input | None]:
 
 
 def _means(view: ScopedSpan, counts: Counts) -> None:
-    """Releases before 3.12 copy Anthropic's own counts, and older ones Bedrock's; a span tells no release."""
+    """Doubt if input includes the cache: before 3.12 Anthropic's counts are copied, and a span tells no release."""
     provider = text(view.attributes.get("mlflow.llm.provider")) or text(view.attributes.get(_FORMAT))
     if provider.lower().startswith(_OWN_COUNTS):
         counts.means = Input.UNSURE

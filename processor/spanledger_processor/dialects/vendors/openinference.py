@@ -44,7 +44,7 @@ _AGENT_SDK_JS = _JS + "claude-agent-sdk"
 
 
 def _prepared(view: ScopedSpan, call: Call) -> None:
-    """LlamaIndex makes an LLM span of getting a request ready, too: nothing is sent there."""
+    """Make no call of LlamaIndex' LLM span around getting a request ready: nothing is sent there."""
     if call.kind == "llm" and call.usage is None and "._prepare_" in view.name:
         call.kind = "other"
 

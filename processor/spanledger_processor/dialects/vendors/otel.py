@@ -204,7 +204,7 @@ _PARAMETERS, _VALUE = "code.function.parameters.", ".value"
 
 
 def function_parameters(view: ScopedSpan, call: Call) -> None:
-    """Google's instrumentation gives each argument of a tool an attribute of its own."""
+    """Gather the arguments of a tool, of which Google's instrumentation gives each an attribute of its own."""
     if call.tool is None or call.tool.arguments is not None:
         return
     if not view.scope_name.startswith("opentelemetry.instrumentation.google_genai"):

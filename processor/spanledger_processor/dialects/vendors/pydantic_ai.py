@@ -77,7 +77,7 @@ def _tokens(prefix: str) -> Tokens:
 
 
 def _kind(view: ScopedSpan) -> Kind | None:
-    """Early versions gave no operation: a run has the agent's and the model's plain names."""
+    """Return agent for a run of an early version, which has plain names of agent and model, and no operation."""
     if has(view, "agent_name") and has(view, "model_name") and not has(view, "gen_ai.operation.name"):
         return "agent"
     return None

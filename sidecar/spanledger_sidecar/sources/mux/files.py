@@ -240,7 +240,7 @@ def parse(document: dict[str, Any]) -> UsageFile:
 
 
 def bucket_of(value: dict[str, Any]) -> Bucket:
-    """One Usage object."""
+    """Return the bucket that one Usage object holds."""
     counts = [nested(value, name, "tokens") for name in _CLASSES]
     tokens = TokenVector(*map(count, counts))
     costs = [_money(nested(value, name, "cost_usd")) for name in _CLASSES]
@@ -269,7 +269,7 @@ def _no_counts(document: dict[str, Any]) -> int:
 
 
 def _money(value: Any) -> int | None:
-    """USD as picodollars; None for what is no amount of money."""
+    """Return USD as picodollars; None for what is no amount of money."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _DEAREST:
         return None
     return round(value * _PICO)

@@ -44,7 +44,7 @@ def held(rows: list[Row], early: list[Early], want: TokenVector) -> tuple[list[R
 
 
 def _arrived(early: list[Early], want: TokenVector) -> list[Early]:
-    """Those that make up exactly `want`: any that are not lost, or all that are, for a new file has all of the chat."""
+    """Return those that make up exactly `want`: any that are not lost, or all, for a new file has all of the chat."""
     lost = [one for one in early if one.lost]
     arrived = exactly([one for one in early if not one.lost], want)
     if arrived is not None:
@@ -225,7 +225,10 @@ def restart(reconciliation: Reconciliation, usage: UsageFile) -> None:
 
 
 def _restart_model(reconciliation: Reconciliation, key: str, bucket: Bucket, *, rebuilt: bool) -> None:
-    """Two writers that overwrite each other make a file smaller too: then it still has what no row ever told."""
+    """Begin again with one model of a file; one that only shrank still has what no row ever told.
+
+    Two writers that overwrite each other make a file smaller too.
+    """
     state, now = reconciliation.workspace.models[key], bucket.tokens
     own = missing(reconciliation.chat[key], reconciliation.new(key, in_chat=True))
     rows, others = own.plus(reconciliation.copied[key]), missing(state.file, state.chat)
@@ -293,6 +296,7 @@ def last_request_key(last: LastRequest) -> bytes:
 
 
 def has_copied_last(reconciliation: Reconciliation, usage: UsageFile) -> bool:
+    """Return whether the last request is another workspace's: counted there, or from before this one was made."""
     last, name = usage.last, reconciliation.workspace.id
     if last is None:
         return False
@@ -323,6 +327,7 @@ def ends_as_another(reconciliation: Reconciliation) -> bool:
 
 
 def is_early(reconciliation: Reconciliation, key: str, last: LastRequest) -> bool:
+    """Return whether the last request is a row that was counted before the file had it."""
     return not _has_unknown_row(reconciliation, last) and any(
         same(early.tokens, last.bucket.tokens) and reconciliation.may_hold(early.end_ms) and not early.lost
         for early in reconciliation.workspace.model(key).early

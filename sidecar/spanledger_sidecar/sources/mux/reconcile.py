@@ -171,7 +171,7 @@ def baseline(reconciliation: Reconciliation) -> None:
 
 
 def _uncover_beyond(state: ModelState, there: TokenVector) -> None:
-    """Rows that were covered before there was a file, and that are not `there` in it, are early."""
+    """Make early what was covered before there was a file, and is not `there` in it."""
     beyond = missing(state.covered, there)
     if beyond.total:
         state.early.append(Early(0, beyond))
@@ -375,12 +375,12 @@ def _exact(
 
 
 def _late(reconciliation: Reconciliation, state: ModelState, rows: list[Row], want: TokenVector) -> set[bytes]:
-    """Keys of rows whose usage was counted before, as a part of what only the usage file showed then.
+    """Return keys of rows whose usage was counted before, as a part of what only the usage file showed then.
 
-    Those that ended before the last request which was counted then, and that were not in the chat yet: a turn's row is
-    in the chat before the file has it, but not a tool's call of a model, or an aborted turn. Else only rows that the
-    file could hold at the last look, for as much as they tell more than the file gained, oldest first. Where that is no
-    whole number of rows, the last one is late too, and what it tells more is left over.
+    These are rows that ended before the last request which was counted then, and that were not in the chat yet: a
+    turn's row is in the chat before the file has it, but not a tool's call of a model, or an aborted turn. Else only
+    rows that the file could hold at the last look, for as much as they tell more than the file gained, oldest first.
+    Where that is no whole number of rows, the last one is late too, and what it tells more is left over.
     """
     looked_ms, counted_ms = (
         reconciliation.workspace.looked_ms or reconciliation.options.now_ms,
@@ -451,7 +451,7 @@ def _attribute_rest(reconciliation: Reconciliation) -> None:
 
 
 def _attribute_children(reconciliation: Reconciliation) -> None:
-    """First what an entry names, class by class; what is still missing then is looked for in the other models."""
+    """Attribute usage to merged children: first what an entry names, then what is missing, in the other models."""
     for named in (True, False):
         for child in reconciliation.children:
             for key in reconciliation.models:

@@ -194,7 +194,7 @@ class MuxSource:
                 self._look_at(root, own, context)
 
     def _is_of(self, workspace: str, root: _Root) -> bool:
-        """Not a workspace of another home that has the same name; one that has moved is found by the next scan."""
+        """Return False for another home's workspace of the same name; one that has moved is found by the next scan."""
         return self._open.get(workspace, root.identity) == root.identity
 
     def _root(self, path: Path) -> _Root | None:
@@ -264,7 +264,9 @@ class MuxSource:
         return True
 
     def _order(self, root: _Root, name: str) -> tuple[int, int, str]:
-        """Children before their parents, whose files tell of them; then older before younger, which may be forks."""
+        """Return the order of reading: children before their parents, whose files tell of them; then old before young,
+        which may be forks.
+        """
         depth, listed = 0, root.config.get(name)
         created_ms = listed.created_ms if listed else 0
         while listed is not None and listed.session.parent and depth < 8:

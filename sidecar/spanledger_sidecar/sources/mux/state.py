@@ -124,7 +124,7 @@ def _model(row: list[Any]) -> ModelState:
 
 
 def _from_version_1(row: list[Any]) -> list[Any]:
-    """Version 1 knew no `chat` and no `early`: what it had covered beyond its file is early."""
+    """Return a row of version 1, which knew no `chat` and no `early`: what it had covered beyond its file is early."""
     file, cost, complete, covered, unmatched, _, paid = row
     beyond = missing(TokenVector(*covered), TokenVector(*file))
     early = [(0, beyond, False)] if beyond.total else []
