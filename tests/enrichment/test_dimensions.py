@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from spanledger_processor.enrichment.names import Dimensions, IdResolver, KeyLists
+from spanledger_processor.ledger.keys import bounded_id
 
 
 class Given(dict[str, Any]):
@@ -48,6 +49,17 @@ def test_span_then_resource_then_request(
 def test_a_long_value_is_kept_as_the_ledger_keeps_ids() -> None:
     _, value = found(("team",), {"team": "x" * 1000}, {}, {})
     assert len(value.encode()) <= 512
+
+
+@pytest.mark.parametrize("length", [512, 1024, 1025, 5000, 1_000_000])
+def test_long_ids_that_begin_alike_stay_apart_and_are_found_by_the_whole_of_them(length: int) -> None:
+    resolver, nothing = IdResolver(KeyLists(session=("s",)), Dimensions({"user": ("u",)})), Given()
+    for own in ("a", "b"):
+        given = "x" * (length - 1) + own
+        names = resolver.names(Given(s=given, u=given))
+        session, (_, user) = names.ranked["session"][1], resolver.dimensions(names, resolver.names(nothing), {})
+        assert bounded_id(session) == bounded_id(user) == bounded_id(given)
+        assert len(session) <= 1024
 
 
 def test_several_come_by_name() -> None:

@@ -13,7 +13,7 @@ from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.ledger.keys import bounded_id
 
 MAX_ID = 1024
-"""Characters of an id that are kept; ids come from the network."""
+"""Characters of an id that go on spans as they are; a longer one is cut as the ledger cuts it: no two become one."""
 
 _SCRUBBED = "[Scrubbed due to "
 """What Logfire writes in place of a value whose key it takes for a secret's, `session_id` among them."""
@@ -223,7 +223,9 @@ def is_plain_id(text: str) -> bool:
 def _id(value: Any) -> str:
     """Return an attribute value as an id: text (some write JSON, in quotes), or a number spelled out, else none."""
     if isinstance(value, str):
-        name = value.strip(' \t\r\n"')[:MAX_ID]
+        name = value.strip(' \t\r\n"')
+        if len(name) > MAX_ID:
+            name = bounded_id(name)
         if name.startswith(_ANSWER) and len(name) >= _LONG_ANSWER:
             return ""
         return "" if name.startswith(_SCRUBBED) else name
