@@ -152,6 +152,22 @@ async def test_ids_are_percent_encoded(kind: str) -> None:
         assert (await api.client.get(f"/api/v1/{kind}/other")).status_code == 404
 
 
+@pytest.mark.parametrize("odd", ["a\nb", "a\n", "a\u2028/b", "\0", "\r\n"])
+async def test_an_id_may_hold_any_character(odd: str) -> None:
+    """Senders choose ids: one with the end of a line in it is asked for, and ended, like any other, and no other is."""
+    async with served() as api:
+        with api.ledger.store.unit() as unit:
+            for one in {odd, odd.strip()}:
+                sums = Sums(cost=COST if one == odd else 1, calls=1, labels={"id": one})
+                unit.apply(Changes(add={session_key(tenant_hash("acme"), one): sums}), 1)
+        path = f"/api/v1/sessions/{quote(odd, safe='')}"
+        answer = await api.client.get(path, params={"tenant": "acme"})
+        assert (answer.status_code, answer.json()["id"], answer.json()["cost_usd"]) == (200, odd, 0.5)
+        assert (await api.client.post(f"{path}/close", json={"tenant": "acme"})).status_code == 200
+        with api.ledger.store.snapshot() as reader:
+            assert reader.sums(session_key(tenant_hash("acme"), odd)).closed
+
+
 @pytest.mark.parametrize("path", ["summary", "sessions", "sessions/x", "runs", "runs/x"])
 async def test_a_ledger_that_cannot_be_read_is_503_with_the_reason(path: str) -> None:
     async with served() as api:

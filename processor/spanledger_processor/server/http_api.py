@@ -19,6 +19,7 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -125,8 +126,8 @@ class Api:
         self._openapi = orjson.dumps(openapi())
         self._followers = Followers(self._over_snapshot)
         answers = [
-            Route("/api/v1/sessions/{id:path}/close", self._close, methods=["POST"]),
-            Route("/api/v1/instances/{id:path}/close", self._close_instance, methods=["POST"]),
+            Route("/api/v1/sessions/{id:id}/close", self._close, methods=["POST"]),
+            Route("/api/v1/instances/{id:id}/close", self._close_instance, methods=["POST"]),
             Route("/api/v1/openapi.json", self._document, methods=["GET"]),
             Route("/api/v1/events", self._followers.answer, methods=["GET"]),
             *page_routes(),
@@ -274,9 +275,24 @@ class Api:
         return _json({"closed": closed}) if closed else _error(404, "not in the ledger")
 
 
+class _AnyId(Convertor[str]):
+    """Whatever an id may hold, ends of lines among it, which Starlette's `path` leaves out."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("id", _AnyId())
+
+
 def _pattern(route: LedgerRoute) -> str:
-    """Return a route's path for Starlette: what an id at its end holds may have slashes."""
-    return re.sub(r"\{(\w+)\}$", r"{\1:path}", route.path)
+    """Return a route's path for Starlette: what an id at its end holds may have slashes and ends of lines."""
+    return re.sub(r"\{(\w+)\}$", r"{\1:id}", route.path)
 
 
 def _app(routes: Sequence[Route]) -> Starlette:
