@@ -41,6 +41,34 @@ def test_what_is_used(tmp_path: Path) -> None:
     assert run("budgets", "--check", "--of", "a", *state).exit_code == 1
 
 
+def test_what_has_no_session_is_in_no_budget_of_one(tmp_path: Path) -> None:
+    """A hook that does not know its session asks for an empty one, and is not to be stopped by what others spent."""
+    run_of = {**SESSION, "name": "run", "period": "run"}
+    team = {**MONTH, "name": "team", "dimension": "user"}
+    sets = (_budgets({**SESSION, "amount": COST}, {**run_of, "amount": COST}, {**MONTH, "amount": 9 * COST}, team),)
+    state = ledger(tmp_path, request(chat(), chat()), now_ns=time.time_ns(), sets=sets)
+    found = json.loads(output("budgets", "--of", "", "--json", *state))
+    assert ([row["budget"] for row in found["budgets"]], found["over"]) == (["month"], False)
+
+
+def test_a_budget_of_the_sessions_of_a_team_is_none_of_others(tmp_path: Path) -> None:
+    sets = (
+        'processor.dimensions={"team": ["team"]}',
+        _budgets({**SESSION, "amount": COST, "dimension": "team", "value": "red"}),
+    )
+    bodies = []
+    for team in ("red", "blue", ""):
+        span = chat()
+        set_attributes(span, {"gen_ai.conversation.id": f"of {team}", **({"team": team} if team else {})})
+        bodies.append(request(span))
+    state = ledger(tmp_path, *bodies, now_ns=time.time_ns(), sets=sets)
+    shown = {
+        of: [row["value"] for row in json.loads(output("budgets", *of, "--json", *state))["budgets"]]
+        for of in ((), ("--of", "of red"), ("--of", "of blue"), ("--of", "of "))
+    }
+    assert shown == {(): ["of red"], ("--of", "of red"): ["of red"], ("--of", "of blue"): [], ("--of", "of "): []}
+
+
 def test_what_is_not_used_up(tmp_path: Path) -> None:
     state = ledger(tmp_path, _call("a"), now_ns=time.time_ns(), sets=(_budgets(MONTH, SESSION),))
     assert run("budgets", "--check", *state).exit_code == 0
@@ -56,6 +84,7 @@ def test_without_budgets(tmp_path: Path) -> None:
         ({**MONTH, "days": None}, "days"),
         ({**SESSION, "days": 3}, "days"),
         ({**SESSION, "amount": 0}, "amount"),
+        ({**SESSION, "amount": 1e-13}, "amount"),  # less than the unit of money: 0, of which nothing is a share
         ({**SESSION, "value": "red"}, "dimension"),
         ({**SESSION, "dimension": "teem"}, "teem"),
         ({**SESSION, "webhook": {"url": "ftp://x"}}, "url"),

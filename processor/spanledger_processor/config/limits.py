@@ -33,7 +33,7 @@ class Budget(Section):
     """An amount that should not be exceeded."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)] = Field(description="Its name; no two have one.")
-    amount: Annotated[UsdRate, Field(gt=0)] = Field(description="USD.")
+    amount: Annotated[UsdRate, Field(ge=Decimal("1e-12"))] = Field(description="USD.")
     period: Literal["day", "week", "month", "rolling", "session", "run"] = Field(
         description="Of which time, by UTC days of the calls: `week` from Monday, `rolling` the last `days`; or of "
         "each session or run."

@@ -19,8 +19,8 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from spanledger_processor.ledger import dimensions
-from spanledger_processor.ledger.dimensions import MODEL, PROVIDER
-from spanledger_processor.ledger.facts import Facts
+from spanledger_processor.ledger.dimensions import AGENT, MODEL, PROVIDER
+from spanledger_processor.ledger.facts import VALUES_OF_A_NAME, Facts
 from spanledger_processor.ledger.keys import (
     CROSSINGS_COMPLETE,
     EVERY_TENANT,
@@ -235,7 +235,7 @@ def unsent_crossings(reader: Reader) -> Iterator[Crossing]:
 def rows(reader: Reader, tenant: bytes, rules: Iterable[BudgetRule], now_ns: int, wanted: str | None) -> list[Row]:
     """Return what is used of each budget, the most used first.
 
-    With `wanted`, of that value of a dimension, session or run only, and of the budgets of all.
+    With `wanted`, of that value of a dimension, session or run only, and of the budgets of all; empty: only of those.
     """
     result = [
         _row(rule, value, used, now_ns)
@@ -257,6 +257,8 @@ def _used(
         days = rule.days_until(today)
         costs = dimensions.costs(reader, tenant, rule.dimension, days[0], days[-1])
         yield from sorted(costs.items(), key=lambda item: (-item[1], item[0]))
+    elif rule.dimension and wanted == "":
+        return  # what has no value is in no budget of one
     elif wanted in (None, rule.value) or not rule.value:  # what is a budget of all concerns each of them
         value = rule.value or (wanted or "" if rule.dimension else "")
         yield value, spent_in_period(reader, tenant, rule, value, today)
@@ -265,23 +267,35 @@ def _used(
 def _sessions(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -> Iterator[tuple[str, Pico]]:
     """Yield one session, or those that have passed a threshold, the dearest first."""
     if wanted is not None:
-        if reader.get(session_key(tenant, wanted)) is not None:
-            yield wanted, reader.sums(session_key(tenant, wanted)).cost
+        key = session_key(tenant, wanted)
+        if wanted and reader.get(key) is not None and _concerns(rule, session := reader.sums(key)):
+            yield wanted, session.cost
         return
     least = min(rule.thresholds, default=100) * rule.amount // 100
     for position in walk(reader, tenant, Table.SESSION, Order.COST):
         if position[0] < cost_rank(least):
             return
         session = reader.sums(hashed_key(tenant, Table.SESSION, position[1]))
-        if session.cost >= least:
+        if session.cost >= least and _concerns(rule, session):
             yield session.labels.get("id", ""), session.cost
+
+
+def _concerns(rule: BudgetRule, session: Sums) -> bool:
+    """Return whether a budget per session is one of this session: whether it has the value of the dimension, or any.
+
+    Of agents, models and providers that is not looked for, and of many values a session does not know all: then it is.
+    """
+    if not rule.dimension or rule.dimension in (AGENT, MODEL, PROVIDER) or session.facts is None:
+        return True
+    known = session.facts.values.get(rule.dimension, ())
+    return len(known) >= VALUES_OF_A_NAME or (rule.value in known if rule.value else bool(known))
 
 
 def _runs(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -> Iterator[tuple[str, Pico]]:
     """Yield one run, or those that have passed a threshold lately."""
     latest = islice(crossings(reader, tenant, warnings=False), _LOOKED_AT if wanted is None else 0)
     names = dict.fromkeys([wanted] if wanted is not None else (one.value for one in latest if one.budget == rule.name))
-    for name in names:
+    for name in filter(None, names):
         if (total := one_run(reader, tenant, name)) is not None:
             yield name, total.cost
 
