@@ -64,6 +64,20 @@ def test_paths_in_documents_about_the_code_exist(document: Path) -> None:
     assert not lost
 
 
+def test_modules_in_documents_about_the_code_exist() -> None:
+    """`room/module` is of the processor, of `exporters/` or of the sidecar; a folder may stand there as well."""
+    rooms = (ROOT / "processor/spanledger_processor", ROOT / "sidecar/spanledger_sidecar", ROOT)
+    named = {name for document in WITH_PATHS for name in re.findall(r"`((?:[a-z_]+/)+[a-z_]+)`", document.read_text())}
+    found = {
+        name
+        for name in named
+        for inside in (name, name.replace("exporters/", "exporters/spanledger_exporters/"))
+        if any((room / f"{inside}.py").exists() or (room / inside).is_dir() for room in rooms)
+    }
+    assert len(found) > 40
+    assert named - found <= {"build/debugging", "otlp_grpc/spanledger"}  # ignored by Git; an exporter of the Collector's
+
+
 def test_fragments_are_named_by_issue_and_type() -> None:
     for fragment in (ROOT / "changelog.d").glob("*.md"):
         assert fragment.name == "README.md" or FRAGMENT.fullmatch(fragment.name)
