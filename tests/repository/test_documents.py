@@ -75,7 +75,10 @@ def test_modules_in_documents_about_the_code_exist() -> None:
         if any((room / f"{inside}.py").exists() or (room / inside).is_dir() for room in rooms)
     }
     assert len(found) > 40
-    assert named - found <= {"build/debugging", "otlp_grpc/spanledger"}  # ignored by Git; an exporter of the Collector's
+    assert named - found <= {
+        "build/debugging",
+        "otlp_grpc/spanledger",
+    }  # ignored by Git; an exporter of the Collector's
 
 
 def test_fragments_are_named_by_issue_and_type() -> None:
