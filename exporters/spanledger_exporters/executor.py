@@ -9,26 +9,26 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
-Result = TypeVar("Result")
+Output = TypeVar("Output")
 
 
 @dataclass(slots=True, eq=False)
-class _Pending(Generic[Job, Result]):
+class _Pending(Generic[Job, Output]):
     job: Job
-    done: asyncio.Future[Result]
+    done: asyncio.Future[Output]
     begun: bool = False
 
 
-class SerialExecutor(Generic[Job, Result]):
+class SerialExecutor(Generic[Job, Output]):
     """Runs `work` over batches of jobs; it returns one result for each job, in order."""
 
-    def __init__(self, name: str, work: Callable[[Sequence[Job]], Sequence[Result]]) -> None:
+    def __init__(self, name: str, work: Callable[[Sequence[Job]], Sequence[Output]]) -> None:
         self._work = work
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self._waiting: list[_Pending[Job, Result]] = []
+        self._waiting: list[_Pending[Job, Output]] = []
         self._draining: asyncio.Task[None] | None = None
 
-    async def run(self, job: Job, deadline: float) -> Result | None:
+    async def run(self, job: Job, deadline: float) -> Output | None:
         """Return the job's result; None if it was not begun by `deadline` (loop time), and then it never is.
 
         A job that was begun is waited for to its end: nobody can say of it that it was not done.
@@ -37,7 +37,7 @@ class SerialExecutor(Generic[Job, Result]):
         left = deadline - loop.time()
         if left <= 0:
             return None
-        pending: _Pending[Job, Result] = _Pending(job, loop.create_future())
+        pending: _Pending[Job, Output] = _Pending(job, loop.create_future())
         self._waiting.append(pending)
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
@@ -65,7 +65,7 @@ class SerialExecutor(Generic[Job, Result]):
         finally:
             self._draining = None
 
-    async def _finish(self, batch: Sequence[_Pending[Job, Result]], loop: asyncio.AbstractEventLoop) -> None:
+    async def _finish(self, batch: Sequence[_Pending[Job, Output]], loop: asyncio.AbstractEventLoop) -> None:
         try:
             results = await loop.run_in_executor(self._thread, self._work, [pending.job for pending in batch])
         except Exception as error:  # noqa: BLE001 - whoever waits for the job gets it

@@ -144,7 +144,7 @@ def test_what_is_kept_comes_back_by_tenant_and_kind_the_newest_first() -> None:
         for budget, warning in (("day", ""), ("", budgets.FAILURE_RATE))
     ]
     with store.unit() as unit:
-        unit.apply(Changes(claim={one.key: one.pack() for one in kept}), at[0])
+        unit.apply(Changes(create={one.key: one.pack() for one in kept}), at[0])
     with store.snapshot() as reader:
         for tenant in (TENANT, b"12345678"):
             for warnings in (False, True):

@@ -26,9 +26,9 @@ def crossing(number: int, *, tenant: bytes = TENANT, warning: str = FAILURE_RATE
     return Crossing(budget, tenant, f"s{number}", "", 20, 5, 10, START_NS + number * 10**6, warning=warning)
 
 
-def claim(store: LmdbStore, *crossings: Crossing) -> None:
+def create(store: LmdbStore, *crossings: Crossing) -> None:
     with store.unit() as unit:
-        unit.apply(Changes(claim={one.key: one.pack() for one in crossings}), crossings[-1].at_ns)
+        unit.apply(Changes(create={one.key: one.pack() for one in crossings}), crossings[-1].at_ns)
 
 
 def pages_of(reader: Reader, limit: int = 7, warning: str | None = None) -> list[list[str]]:
@@ -44,10 +44,10 @@ def filled(path: Path, clock: Clock | None = None, durability: str = "sync") -> 
     """A store with warnings of two kinds and tenants, and thresholds between them."""
     store = open_store(path, durability=durability, clock=clock or Clock(), sessions_hours=48)
     kinds = (FAILURE_RATE, COST_RISE)
-    claim(store, *(crossing(number, warning=kinds[number % 2]) for number in range(0, MANY, 2)))
-    claim(store, *(crossing(number, warning=kinds[number % 2]) for number in range(1, MANY, 2)))
-    claim(store, *(crossing(number, tenant=OTHER) for number in range(MANY)))
-    claim(store, *(crossing(number, warning="", budget="day") for number in range(MANY)))
+    create(store, *(crossing(number, warning=kinds[number % 2]) for number in range(0, MANY, 2)))
+    create(store, *(crossing(number, warning=kinds[number % 2]) for number in range(1, MANY, 2)))
+    create(store, *(crossing(number, tenant=OTHER) for number in range(MANY)))
+    create(store, *(crossing(number, warning="", budget="day") for number in range(MANY)))
     return store
 
 

@@ -266,7 +266,7 @@ def test_idle_tasks_and_links_go(tmp_path: Path, clock: Clock) -> None:
     task, link = record_key(Table.TASK, TENANT, b"t"), link_key(TENANT, NAMES, "run", "session")
     store = open_store(tmp_path, clock=clock, sessions_hours=100)
     record = pack([1, clock() // 1_000_000, "session"])
-    _enter(store, Changes(add={task: Sums(cost=1)}, claim={link: record}), clock)
+    _enter(store, Changes(add={task: Sums(cost=1)}, create={link: record}), clock)
     clock.forward(99)
     _maintain(store)
     assert _has(store, task)

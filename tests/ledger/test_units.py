@@ -1,4 +1,4 @@
-"""Units of work: sums add up, claims are first come, and what fails leaves nothing behind."""
+"""Units of work: sums add up, of records created the first stays, and what fails leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def _enter_part(unit: Unit, changes: list[Changes], before: _Expected, *, kept: 
                 part.apply(change, START_NS)
                 for where, sums in change.add.items():
                     after[where] = after.get(where, 0) + sums.cost
-                for where, record in change.claim.items():
+                for where, record in change.create.items():
                     after.setdefault(where, record)
                 after.update(change.replace)
             if not kept:
@@ -280,7 +280,7 @@ def test_a_scan_beside_one_id_looks_at_no_other_changes() -> None:
     with store.unit() as unit:
         for number in range(500):
             where = link_key(TENANT, b"names", f"run {number}", "s")
-            unit.apply(Changes(claim={where: pack([1, 0, "s"])}), START_NS)
+            unit.apply(Changes(create={where: pack([1, 0, "s"])}), START_NS)
         seen: list[bytes] = []
 
         class Watched(bytes):

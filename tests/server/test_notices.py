@@ -33,7 +33,7 @@ class World:
     def __init__(self) -> None:
         self.ledger = WriterInMemory()
         with self.ledger.store.unit() as unit:
-            unit.apply(Changes(claim={CROSSING.key: CROSSING.pack()}), NOW)
+            unit.apply(Changes(create={CROSSING.key: CROSSING.pack()}), NOW)
         self.posts: list[httpx2.Request] = []
         self.logs: list[bytes] = []
         self.counts: list[tuple[str, int, str]] = []
@@ -85,7 +85,7 @@ async def test_each_threshold_has_a_line_of_the_log(caplog: pytest.LogCaptureFix
     world = World()
     others = [replace(CROSSING, value=value, threshold=threshold) for value in ("a", "b") for threshold in (50, 0)]
     with world.ledger.store.unit() as unit:
-        unit.apply(Changes(claim={one.key: one.pack() for one in others}), CROSSING.at_ns)
+        unit.apply(Changes(create={one.key: one.pack() for one in others}), CROSSING.at_ns)
     async with world.process() as tell:
         await tell()
     limit = RateLimit(lambda: 0.0)

@@ -72,7 +72,7 @@ def ledger_of(*bodies: bytes) -> WriterInMemory:
                 with ledger.store.unit() as unit:
                     enter(batch, unit)
     with ledger.store.unit() as unit:
-        unit.apply(Changes(claim={one.key: one.pack() for one in WARNINGS_GIVEN}), NOW)
+        unit.apply(Changes(create={one.key: one.pack() for one in WARNINGS_GIVEN}), NOW)
     return ledger
 
 

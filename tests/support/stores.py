@@ -112,7 +112,7 @@ def spend(name: str, cost: int = 1) -> Changes:
 def remember(spans: Iterable[str], value: bytes = b"decision") -> Changes:
     """Spans that have been decided on."""
     keys = [span(name) for name in spans]
-    return Changes(claim=dict.fromkeys(keys, pack([1, value])), expire=keys)
+    return Changes(create=dict.fromkeys(keys, pack([1, value])), expire=keys)
 
 
 def follow(name: str, now_ns: int) -> Changes:

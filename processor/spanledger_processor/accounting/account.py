@@ -56,7 +56,7 @@ class Budgets:
 
     def enter(self, span: Span, decision: Decision) -> None:
         """Put the budget that is used most, of those a counted span counts against, on its decision, from the first
-        threshold on, and claim the thresholds that are passed.
+        threshold on, and store the thresholds that are passed.
         """
         most = 0.0
         for rule, value in self._of(span, decision):
@@ -87,12 +87,12 @@ class Budgets:
                     yield rule, value
 
     def _spent(self, rule: BudgetRule, value: str) -> Pico | None:
-        """Return what is used of a budget once this request is added, and claim the thresholds that it passes."""
+        """Return what is used of a budget once this request is added, and store the thresholds that it passes."""
         of = (rule.name, value)
         if of not in self._used:
             self._used[of] = used = self._add_up(rule, value)
             if used is not None:
-                self._claim(rule, value, used)
+                self._store_passed(rule, value, used)
         return self._used[of]
 
     def _add_up(self, rule: BudgetRule, value: str) -> Pico | None:
@@ -103,12 +103,12 @@ class Budgets:
         today = self._now_ns // NS_PER_DAY
         return spent_in_period(self._reader, self._tenant, rule, value, today, self._changes.add)
 
-    def _claim(self, rule: BudgetRule, value: str, used: Pico) -> None:
+    def _store_passed(self, rule: BudgetRule, value: str, used: Pico) -> None:
         since = rule.since(self._now_ns // NS_PER_DAY)
         for threshold in rule.passed(used, self._now_ns):
             crossing = Crossing(rule.name, self._tenant, value, since, threshold, used, rule.amount, self._now_ns)
             if self._reader.get(crossing.key) is None:
-                self._changes.claim[crossing.key] = crossing.pack()
+                self._changes.create[crossing.key] = crossing.pack()
 
 
 ReadRecord: TypeAlias = Callable[[Key], bytes | None]
@@ -381,7 +381,7 @@ def _over(changes: Changes, stored: ReadRecord) -> ReadRecord:
     """
 
     def read(key: Key) -> bytes | None:
-        return changes.replace.get(key) or changes.claim.get(key) or stored(key)
+        return changes.replace.get(key) or changes.create.get(key) or stored(key)
 
     return read
 

@@ -254,7 +254,7 @@ class Totals:
 
     def _claim_link(self, kind: bytes, above: str, session: str) -> None:
         session = bounded_id(session)
-        self._changes.claim[link_key(self._tenant, kind, above, session)] = pack([1, self._now_ms, session])
+        self._changes.create[link_key(self._tenant, kind, above, session)] = pack([1, self._now_ms, session])
         self._linked.setdefault((kind, bounded_id(above)), set()).add(session)
 
     def run_of(self, session_id: str) -> Named:

@@ -1,7 +1,7 @@
 """Budgets and warnings: what was used of each budget, which thresholds were passed, what is to be warned of.
 
 What is used is what the ledger's own sums say, so that it is exact in any order of arrival and after a restart. That a
-threshold was passed is claimed in the commit that passes it: the first claim stands, and it is reported once.
+threshold was passed is stored in the commit that passes it: the first record stays, and it is reported once.
 
 A warning is of a session in which much fails or that suddenly costs more, or of a day in which much has no price. Each
 is sent once for a session, or for a tenant and UTC day, like a budget's threshold (`Crossing`). It is derived from the

@@ -143,7 +143,7 @@ class Overlay:
         for key, sums in changes.add.items():
             sums.arrival_ms = max(sums.arrival_ms, arrival_ms)
             self._add(key, sums)
-        fresh = {key: record for key, record in changes.claim.items() if self.get(key) is None}
+        fresh = {key: record for key, record in changes.create.items() if self.get(key) is None}
         fresh.update(changes.replace)
         for key in changes.replace:
             self.added.pop(key, None)

@@ -2,7 +2,7 @@
 
 A unit of work reads, decides, and applies changes. Its decisions depend on what it reads by `get` and `scan`. What it
 reads by `sums` are running totals, which it reports only: they stay right whatever other units add meanwhile. Changes
-are of three kinds: sums, which add up in any order; claims, of which the first holds; and whole records.
+are of three kinds: sums, which add up in any order; records created, of which the first stays; and whole records.
 
 A unit may be run again: nothing of it is stored before it ends, and it changes nothing outside the store but `cache`,
 from which nothing is decided. A store that alone writes its ledger runs units one after the other (`lmdb_store`). A
@@ -105,13 +105,13 @@ def near(first: bytes) -> bytes:
 class Changes:
     """The changes of one request.
 
-    `add` commutes: sums are merged into what is stored. `claim` writes only where nothing is stored yet.
-    `replace` writes whole records. `expire` names claimed and replaced keys that may go `state.retention.spans`
+    `add` commutes: sums are merged into what is stored. `create` writes only where nothing is stored yet.
+    `replace` writes whole records. `expire` names created and replaced keys that may go `state.retention.spans`
     after arrival.
     """
 
     add: dict[Key, Sums] = field(default_factory=dict)
-    claim: dict[Key, bytes] = field(default_factory=dict)
+    create: dict[Key, bytes] = field(default_factory=dict)
     replace: dict[Key, bytes] = field(default_factory=dict)
     expire: list[Key] = field(default_factory=list)
 

@@ -217,11 +217,11 @@ class SessionWatch:
         with self._ledger.snapshot() as reader:
             new = {one.key: one.pack() for one in crossings if reader.get(one.key) is None}
 
-        def claim(unit: Unit) -> None:
-            unit.apply(Changes(claim=new), self._now_ns())
+        def create(unit: Unit) -> None:
+            unit.apply(Changes(create=new), self._now_ns())
 
         if new:
-            await self._ledger.submit(claim)
+            await self._ledger.submit(create)
 
 
 def _batches(summaries: Iterable[_Summary]) -> Iterator[list[_Summary]]:
