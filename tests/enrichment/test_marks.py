@@ -22,7 +22,7 @@ from spanledger_processor import synthesized
 from spanledger_processor.accounting.account import account
 from spanledger_processor.config import load
 from spanledger_processor.enrichment import marks, write
-from spanledger_processor.enrichment.marks import rewrite, settle
+from spanledger_processor.enrichment.marks import plan_rewrite, rewrite
 from spanledger_processor.enrichment.stage import Reading
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.otlp.encoding import encode_traces
@@ -138,7 +138,7 @@ def test_all_other_bytes_of_the_span_stay() -> None:
     attribute = b"\x0a" + bytes((len(key) | 0x80, 0)) + key + array + later_field
     behind = b"\xa2\x06\x03xyz\x22\x00"
     span = before + b"\x4a" + bytes((len(attribute) | 0x80, 0)) + attribute + behind
-    moved = rewrite(span, settle(span, SpanView.parse(span).attributes, b"", frozenset()))
+    moved = rewrite(span, plan_rewrite(span, SpanView.parse(span).attributes, b"", frozenset()))
     aside = b"\x0a" + bytes((len(new),)) + new + array + later_field
     assert moved == before + b"\x4a" + bytes((len(aside),)) + aside + behind
 
@@ -230,7 +230,7 @@ def test_the_component_keeps_the_same_keys_where_it_cannot_ask() -> None:
     assert listed("usualNames") == {
         key for key in make_id_resolver(load(None).processor).keys if key.startswith("spanledger.")
     }
-    assert listed("broughtKeys") == marks._MADE
+    assert listed("broughtKeys") == marks._OF_SYNTHESIZED
 
 
 def test_a_missed_mark_goes_when_the_span_is_enriched() -> None:
@@ -283,6 +283,6 @@ def test_no_key_of_ours_is_there_twice_and_nothing_else_changes(pairs: list[tupl
 @given(st.binary(max_size=300))
 def test_no_bytes_get_past_malformed_error(span: bytes) -> None:
     try:
-        rewrite(span, settle(span, SpanView.parse(span).attributes, b"", frozenset()))
+        rewrite(span, plan_rewrite(span, SpanView.parse(span).attributes, b"", frozenset()))
     except MalformedError:
         return

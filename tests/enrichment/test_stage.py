@@ -76,11 +76,11 @@ def through(
 ) -> list[dict[str, Any]]:
     """The attributes of every span that comes out, with an empty ledger."""
     reading = stage.read(made.SerializeToString(), headers or {}, NOW)
-    out = ExportTraceServiceRequest.FromString(settled(reading))
+    out = ExportTraceServiceRequest.FromString(written(reading))
     return [dict(attributes(found)) for group in out.resource_spans for found in group.scope_spans[0].spans]
 
 
-def settled(reading: Reading) -> bytes:
+def written(reading: Reading) -> bytes:
     store, decisions = MemoryStore(), []
     for batch in reading.batches:
         with store.unit() as unit:
@@ -108,7 +108,7 @@ def test_a_request_without_genai_spans_leaves_as_the_very_bytes_that_came(stage:
     body = request(span(1, {"http.method": "GET"})).SerializeToString()
     reading = stage.read(body, {}, NOW)
     assert not reading.batches
-    assert settled(reading) is body
+    assert written(reading) is body
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_span_that_cannot_be_read_goes_on_as_it_came_beside_one_that_can(stage
     body = b"\x0a" + _varint(len(scoped) + 1 + len(_varint(len(scoped)))) + b"\x12" + _varint(len(scoped)) + scoped
     reading = stage.read(body, {}, NOW)
     assert dict(reading.failures) == {"malformed_span": 1}
-    out = settled(reading)
+    out = written(reading)
     assert torn in out
     assert b"spanledger.cost.usd" in out
 
@@ -247,7 +247,7 @@ def test_a_bug_of_ours_lets_the_span_pass_and_is_counted(stage: Stage, monkeypat
     body = request(span(1, CHAT)).SerializeToString()
     reading = stage.read(body, {}, NOW)
     assert dict(reading.failures) == {"ZeroDivisionError": 1}
-    assert settled(reading) == body
+    assert written(reading) == body
 
 
 def test_messages_that_cannot_be_looked_through_cost_a_call_no_price(
@@ -260,7 +260,7 @@ def test_messages_that_cannot_be_looked_through_cost_a_call_no_price(
     asked = '[{"role": "assistant", "parts": [{"type": "tool_call", "id": "1", "name": "read", "arguments": {}}]}]'
     reading = stage.read(request(span(1, CHAT | {"gen_ai.output.messages": asked})).SerializeToString(), {}, NOW)
     assert dict(reading.failures) == {"ZeroDivisionError": 1}
-    assert b"spanledger.cost.usd" in settled(reading)
+    assert b"spanledger.cost.usd" in written(reading)
 
 
 def test_bytes_that_are_no_request_are_refused_with_the_place(stage: Stage) -> None:

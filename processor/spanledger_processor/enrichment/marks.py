@@ -33,7 +33,7 @@ MISSED = "spanledger.missed"
 """The attribute of the Collector component on a span that could not be enriched."""
 
 _OWN, _FORGED = OWN.decode(), FORGED.decode()
-_MADE = frozenset(
+_OF_SYNTHESIZED = frozenset(
     {
         synthesized.GRANULARITY,
         synthesized.NOTE,
@@ -86,7 +86,7 @@ def is_summary(view: SpanView, signer: Ids) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class RewritePlan:
     """What becomes of a span: `extra` is appended; attributes are moved aside and left out by their places among all.
 
     Of attributes that would have one name aside the first is moved, the others are left out; so is what stands at
@@ -107,8 +107,8 @@ class Settled:
         return sorted((*self.moved, *self.left_out))
 
 
-def settle(span: bytes, attributes: Attributes, decided: bytes, names: frozenset[str]) -> Settled:
-    """Compare an encoded span with the encoded attributes that were `decided` for it, empty for a plain span.
+def plan_rewrite(span: bytes, attributes: Attributes, decided: bytes, names: frozenset[str]) -> RewritePlan:
+    """Return what becomes of an encoded span, by the encoded attributes `decided` for it, empty for a plain span.
 
     `names` are the keys by which any span may name a session, run, agent or task.
 
@@ -135,7 +135,7 @@ def settle(span: bytes, attributes: Attributes, decided: bytes, names: frozenset
             aside.add(new)
     known = bool(decided) and not any(key.startswith(_OWN) for key in missing)
     extra = b"".join(piece for _, piece in missing.values())
-    return Settled(extra, tuple(moved), tuple(left_out), tuple(missed) if extra else (), known)
+    return RewritePlan(extra, tuple(moved), tuple(left_out), tuple(missed) if extra else (), known)
 
 
 def _new_name(key: str) -> str:
@@ -143,7 +143,7 @@ def _new_name(key: str) -> str:
 
 
 def _may_bring(key: str) -> bool:
-    return key in _MADE or key == synthesized.SOURCE or key.startswith(f"{synthesized.SOURCE}.")
+    return key in _OF_SYNTHESIZED or key == synthesized.SOURCE or key.startswith(f"{synthesized.SOURCE}.")
 
 
 def _pieces(encoded: bytes) -> list[tuple[str, bytes, bytes]]:
@@ -160,12 +160,12 @@ def _pieces(encoded: bytes) -> list[tuple[str, bytes, bytes]]:
     return pieces
 
 
-def rewrite(span: bytes, settled: Settled) -> bytes:
+def rewrite(span: bytes, plan: RewritePlan) -> bytes:
     """Return an encoded span with attributes moved aside, left out and appended; every other byte stays as it came."""
-    if settled.unreadable:
+    if plan.unreadable:
         return without_marks(span)
     pieces: list[bytes] = []
-    moved, left_out = frozenset(settled.moved), frozenset(settled.left_out + settled.missed)
+    moved, left_out = frozenset(plan.moved), frozenset(plan.left_out + plan.missed)
     index, at = -1, 0
     for field in fields(span, 0, len(span)):
         is_attribute = field.number == _ATTRIBUTES and field.wire_type == LENGTH
@@ -175,7 +175,7 @@ def rewrite(span: bytes, settled: Settled) -> bytes:
         elif not (is_attribute and index in left_out):
             pieces.append(span[at : field.end])
         at = field.end
-    return b"".join((*pieces, settled.extra))
+    return b"".join((*pieces, plan.extra))
 
 
 def without_marks(encoded: bytes) -> bytes:

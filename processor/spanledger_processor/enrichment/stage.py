@@ -459,6 +459,7 @@ def _holds(span: bytes, marks: tuple[bytes, ...]) -> bool:
 
 
 _PASS = Fact(b"", b"")
+"""Stands for the fact of a span that goes on as it came."""
 _KIND = KIND.encode()
 _SYNTHESIZED = (synthesized.SOURCE.encode(),)
 """What every synthesized span holds."""

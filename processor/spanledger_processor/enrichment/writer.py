@@ -7,7 +7,7 @@ from functools import partial
 
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.enrichment.attributes import encode
-from spanledger_processor.enrichment.marks import Settled, rewrite, settle
+from spanledger_processor.enrichment.marks import RewritePlan, plan_rewrite, rewrite
 from spanledger_processor.enrichment.stage import RELEASED, SLICE, Reading
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.values import GIANT
@@ -78,15 +78,15 @@ def _writing_own(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) 
         if number % SLICE == 0:
             yield None
         encoded = request.groups[group].items[span]
-        settling = partial(_settled, reading, (group, span), decided_on)
-        settled = settling() if len(encoded) <= GIANT else (yield settling)
-        if settled is None:
+        planning = partial(_plan_of, reading, (group, span), decided_on)
+        plan = planning() if len(encoded) <= GIANT else (yield planning)
+        if plan is None:
             continue
-        if settled.moved or settled.left_out or settled.missed or settled.unreadable:
-            rewriting = partial(rewrite, encoded, settled)
+        if plan.moved or plan.left_out or plan.missed or plan.unreadable:
+            rewriting = partial(rewrite, encoded, plan)
             request.replace(group, span, rewriting() if len(encoded) <= GIANT else (yield rewriting))
-        elif settled.extra:
-            request.append(group, span, settled.extra)
+        elif plan.extra:
+            request.append(group, span, plan.extra)
 
 
 def releasing(reading: Reading, decisions: Sequence[MutableMapping[int, Decision]]) -> Generator[None, None, None]:
@@ -126,23 +126,23 @@ def additions(
             else:
                 by_place[place] = decision
     for place in own:
-        settled = _settled(reading, place, by_place.get(place))
-        if settled is not None:
+        plan = _plan_of(reading, place, by_place.get(place))
+        if plan is not None:
             span = first[place[0]] + place[1]
-            appended[span] = settled.extra
-            if forged := settled.forged_places:
+            appended[span] = plan.extra
+            if forged := plan.forged_places:
                 moved[span] = forged
     return appended, moved
 
 
-def _settled(reading: Reading, place: tuple[int, int], decision: Decision | None) -> Settled | None:
+def _plan_of(reading: Reading, place: tuple[int, int], decision: Decision | None) -> RewritePlan | None:
     """Return what becomes of a span that may have attributes which only Spanledger writes, None: it stays."""
     span = reading.request.groups[place[0]].items[place[1]]
     try:
         decided = b"" if decision is None else encode(decision)
-        settled = settle(span, reading.request.view(*place).attributes, decided, reading.names)
+        plan = plan_rewrite(span, reading.request.view(*place).attributes, decided, reading.names)
     except MalformedError:
-        settled = Settled(b"", unreadable=True)
-    reading.marked += settled.known
-    reading.forged += len(settled.forged_places) + settled.unreadable
-    return settled if decision is not None or settled.forged_places or settled.unreadable else None
+        plan = RewritePlan(b"", unreadable=True)
+    reading.marked += plan.known
+    reading.forged += len(plan.forged_places) + plan.unreadable
+    return plan if decision is not None or plan.forged_places or plan.unreadable else None

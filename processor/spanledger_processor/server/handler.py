@@ -226,7 +226,7 @@ class Handler:
         body = await self._redacted(signal, body)
         hold(COPIES * len(body))
         result = await self._delivery.deliver(signal, request_id, body, _late(deadline, large=large), items)
-        return self._told(signal, items, result)
+        return self._counted(signal, items, result)
 
     async def _with_synthesized(
         self,
@@ -262,18 +262,18 @@ class Handler:
                 hold(kept + COPIES * len(traces))
                 results.append(await deliver("traces", part_id, traces, until, count))
                 if results[-1].verdict is Verdict.RETRYABLE:
-                    return self._told("logs", records, _both(ACCEPTED, results))
+                    return self._counted("logs", records, _both(ACCEPTED, results))
                 continue
             body = await self._redacted("logs", body)
             hold(COPIES * (len(body) + len(traces)))
             of_log, of_part = await asyncio.gather(
                 deliver("logs", request_id, body, until, records), deliver("traces", part_id, traces, until, count)
             )
-            return self._told("logs", records, _both(of_log, [*results, of_part]))
+            return self._counted("logs", records, _both(of_log, [*results, of_part]))
         raise AssertionError("there are spans")
 
-    def _told(self, signal: Signal, items: int, result: Result) -> Result:
-        """Count the result of a request."""
+    def _counted(self, signal: Signal, items: int, result: Result) -> Result:
+        """Count the result of a request, and return it."""
         if result.verdict is Verdict.ACCEPTED:
             self._observer.accepted(signal, items)
         else:
@@ -401,7 +401,7 @@ class Handler:
         except StateError as error:
             if isinstance(error, UnitTooLargeError) and len(batch.facts) > 1:
                 return await self.account(batch, (len(batch.facts) + 1) // 2)
-            if self._ledger.problem is None:  # else the ledger has told already
+            if self._ledger.problem is None:  # else the ledger has logged it already
                 log.warning("spans go on as not_accounted: %s", error)
             decisions = unaccounted(batch)
             self._observer.unaccounted(decisions)

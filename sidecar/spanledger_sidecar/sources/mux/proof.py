@@ -114,9 +114,9 @@ def is_reset(reconciliation: Reconciliation, usage: UsageFile) -> bool:
         or any(_lacks_rows(reconciliation, key) for key in usage.models)
         or _is_the_chat(reconciliation, usage)
     )
-    if (may_be_reset(reconciliation) and is_copied(reconciliation)) or (
-        begun and not workspace.merged
-    ):  # a file made anew names no child that was merged
+    if may_be_reset(reconciliation) and is_copied(reconciliation):
+        return True
+    if begun and not workspace.merged:  # a file made anew names no child that was merged
         return True
     return any(_begins_again(state.file, usage.models.get(key, Bucket())) for key, state in workspace.models.items())
 
@@ -172,10 +172,8 @@ def is_copied(reconciliation: Reconciliation) -> bool:
     """
     last, timing, rows = reconciliation.last, reconciliation.files.timing, reconciliation.files.rows
     for key in {*reconciliation.models, *reconciliation.copied}:
-        in_file, in_rows = (
-            reconciliation.models.get(key, Bucket()).tokens,
-            reconciliation.copied[key].plus(reconciliation.chat[key]),
-        )
+        in_file = reconciliation.models.get(key, Bucket()).tokens
+        in_rows = reconciliation.copied[key].plus(reconciliation.chat[key])
         if not same(in_file, in_rows) and not same(in_file, in_rows.plus(reconciliation.new(key, in_chat=False))):
             return False
     if last is not None and not any(row.key == last.key and same(row.tokens, last.bucket.tokens) for row in rows):

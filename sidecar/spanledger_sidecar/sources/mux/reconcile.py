@@ -206,12 +206,11 @@ def _start_fork(reconciliation: Reconciliation, usage: UsageFile) -> None:
     Where the file may have what was copied, and the fork is not known to be that old, all that its rows do not tell is
     in doubt: the file may have been made anew. So it is where its last turn may be another workspace's.
     """
-    copied, is_sure = dict(reconciliation.copied), not proof.ends_as_another(reconciliation)
+    copied = dict(reconciliation.copied)
+    is_sure = not proof.ends_as_another(reconciliation)
     if not copied and proof.has_copied_last(reconciliation, usage):
-        copied, is_sure = (
-            {key: missing(bucket.tokens, reconciliation.new(key)) for key, bucket in usage.models.items()},
-            True,
-        )
+        copied = {key: missing(bucket.tokens, reconciliation.new(key)) for key, bucket in usage.models.items()}
+        is_sure = True
     elif copied:
         is_sure = (
             0 < reconciliation.files.created_ms < _FORKS_EMPTY_MS
@@ -382,10 +381,8 @@ def _late(reconciliation: Reconciliation, state: ModelState, rows: list[Row], wa
     rows that the file could hold at the last look, for as much as they tell more than the file gained, oldest first.
     Where that is no whole number of rows, the last one is late too, and what it tells more is left over.
     """
-    looked_ms, counted_ms = (
-        reconciliation.workspace.looked_ms or reconciliation.options.now_ms,
-        reconciliation.workspace.last_request_ms,
-    )
+    looked_ms = reconciliation.workspace.looked_ms or reconciliation.options.now_ms
+    counted_ms = reconciliation.workspace.last_request_ms
     late: set[bytes] = set()
     for row in rows:
         if row.tokens.total and 0 < row.proven_ms <= counted_ms and state.unmatched.holds(row.tokens):
