@@ -230,7 +230,7 @@ def test_the_component_keeps_the_same_keys_where_it_cannot_ask() -> None:
     assert listed("usualNames") == {
         key for key in make_id_resolver(load(None).processor).keys if key.startswith("spanledger.")
     }
-    assert listed("broughtKeys") == marks._OF_SYNTHESIZED
+    assert listed("broughtKeys") == marks._BROUGHT_KEYS
 
 
 def test_a_missed_mark_goes_when_the_span_is_enriched() -> None:

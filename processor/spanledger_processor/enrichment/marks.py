@@ -33,7 +33,7 @@ MISSED = "spanledger.missed"
 """The attribute of the Collector component on a span that could not be enriched."""
 
 _OWN, _FORGED = OWN.decode(), FORGED.decode()
-_OF_SYNTHESIZED = frozenset(
+_BROUGHT_KEYS = frozenset(
     {
         synthesized.GRANULARITY,
         synthesized.NOTE,
@@ -143,7 +143,7 @@ def _new_name(key: str) -> str:
 
 
 def _may_bring(key: str) -> bool:
-    return key in _OF_SYNTHESIZED or key == synthesized.SOURCE or key.startswith(f"{synthesized.SOURCE}.")
+    return key in _BROUGHT_KEYS or key == synthesized.SOURCE or key.startswith(f"{synthesized.SOURCE}.")
 
 
 def _pieces(encoded: bytes) -> list[tuple[str, bytes, bytes]]:

@@ -1,5 +1,5 @@
-"""Sessions and runs in order of their last activity or of their cost, without reading all of them, the sessions whose
-summary is due, and what budgets and warnings told, by time.
+"""Orders in which the ledger is read page by page: sessions and runs by last activity or cost, sessions whose summary
+is due, and thresholds and warnings by time.
 
 Rows of `Table.ORDER` have no value; their key is the tenant, the table and order, a rank, and the hash of the id. They
 are written where totals land, and only when a rank changes: times are ranked by about a second, costs in steps of 1.6 %
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from hashlib import blake2b
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from spanledger_processor.ledger.facts import believed_ns
 from spanledger_processor.ledger.keys import EVERY_TENANT, ID_HASH, ORDERS_COMPLETE, TENANT_HASH, hashed_key, order_key
@@ -29,8 +29,6 @@ _MANTISSA_BITS = 6
 _NAMELESS = blake2b(b"", digest_size=16).digest()
 """The hash of the empty id (unattributed), which has no row in the orders."""
 
-Ranks: TypeAlias = tuple[int, int, bool, int | None]
-"""By last activity, by cost, whether it is grouped, and in `UNSUMMARIZED` (None: its summary is not due)."""
 Position: TypeAlias = tuple[int, bytes]
 """A rank, and the hash of an id."""
 
@@ -50,6 +48,15 @@ class Order(IntEnum):
     """Warnings, likewise."""
     UNSENT = 7
     """Both, of all tenants, whose notification is due."""
+
+
+class Ranks(NamedTuple):
+    """The values that rank a total: `cost` is for sessions only, `unsummarized` None where no summary is due."""
+
+    last: int
+    cost: int
+    is_grouped: bool
+    unsummarized: int | None
 
 
 def time_rank(at_ns: int) -> int:
@@ -74,9 +81,9 @@ def cost_rank(cost: int) -> int:
 
 def ranks_of(sums: Sums) -> Ranks:
     """Return the values that rank a total in the orders."""
-    grouped = bool(sums.named or "parent" in sums.labels)
+    is_grouped = bool(sums.named or "parent" in sums.labels)
     due = _unsummarized_rank(sums) if sums.summarized_ns else None
-    return time_rank(sums.last_ns), cost_rank(sums.cost), grouped, due
+    return Ranks(time_rank(sums.last_ns), cost_rank(sums.cost), is_grouped, due)
 
 
 def _unsummarized_rank(sums: Sums) -> int | None:
@@ -123,13 +130,12 @@ def is_ordered(key: Key) -> bool:
 
 def rows_at(key: Key, ranks: Ranks) -> list[Key]:
     """Return the keys of the rows of the total at `key`."""
-    last, cost, grouped, unsummarized_rank = ranks
-    rows = [_row(key, Order.LAST, last)]
+    rows = [_row(key, Order.LAST, ranks.last)]
     if key[0] == Table.SESSION:
-        rows.append(_row(key, Order.COST, cost))
-    if unsummarized_rank is not None:
-        rows.append(order_key(EVERY_TENANT, bytes((key[0], Order.UNSUMMARIZED)), unsummarized_rank, key[1:]))
-    return [*rows, _row(key, Order.GROUPED, last)] if grouped else rows
+        rows.append(_row(key, Order.COST, ranks.cost))
+    if ranks.unsummarized is not None:
+        rows.append(order_key(EVERY_TENANT, bytes((key[0], Order.UNSUMMARIZED)), ranks.unsummarized, key[1:]))
+    return [*rows, _row(key, Order.GROUPED, ranks.last)] if ranks.is_grouped else rows
 
 
 def moved(key: Key, before: Ranks | None, after: Ranks) -> tuple[set[Key], set[Key]]:
@@ -160,9 +166,9 @@ def _read_all(reader: Reader, tenant: bytes, table: Table, order: Order) -> Iter
     """Return the positions of a ledger that has no orders yet, because it was never written since there are any."""
     for key, record in reader.scan(table, tenant):
         if is_ordered(key):
-            last, cost, grouped, _ = ranks_of(Sums.unpack(record))
-            if order != Order.GROUPED or grouped:
-                yield (cost if order == Order.COST else last), key[ID_HASH]
+            ranks = ranks_of(Sums.unpack(record))
+            if order != Order.GROUPED or ranks.is_grouped:
+                yield (ranks.cost if order == Order.COST else ranks.last), key[ID_HASH]
 
 
 def _row(key: Key, order: Order, rank: int) -> Key:

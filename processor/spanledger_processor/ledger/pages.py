@@ -466,13 +466,13 @@ class _RunPositions:
     def _positions_in(self, run_id: str) -> Iterator[Position]:
         key = run_key(self._tenant, run_id)
         if self._reader.get(key) is not None:
-            yield ranks_of(self._reader.sums(key))[0], key[ID_HASH]
+            yield ranks_of(self._reader.sums(key)).last, key[ID_HASH]
         for session_id in sessions_under(self._reader, self._tenant, run_id, most=None) or ():
             key = session_key(self._tenant, session_id)
             session = self._reader.sums(key)
-            last, _, grouped, _ = ranks_of(session)
-            if session.labels.get("id") and (grouped or self._all) and run_id in self._runs_of(session):
-                yield last, key[ID_HASH]
+            ranks = ranks_of(session)
+            if session.labels.get("id") and (ranks.is_grouped or self._all) and run_id in self._runs_of(session):
+                yield ranks.last, key[ID_HASH]
 
     def _names(self, session_id: str) -> tuple[set[str], str]:
         return named_by(self._reader.sums(session_key(self._tenant, session_id)))
