@@ -220,14 +220,14 @@ class Delivery:
         senders = self._senders[request.signal]
         taken = [(sender, *parts.of(sender.match)) for sender in senders]
         if request.items and all(sender.match is not None for sender in senders):
-            self._claimed(parts, request)
+            self._count_unmatched(parts, request)
         for sender, body, items in taken:
             if body or not request.body:
                 sender.send(request if body is request.body else replace(request, body=body, items=items), state)
         return [sender.name for sender, body, _ in taken if sender.exporter.required and (body or not request.body)]
 
-    def _claimed(self, parts: Parts, request: Request) -> None:
-        """Count and warn of what no exporter matches."""
+    def _count_unmatched(self, parts: Parts, request: Request) -> None:
+        """Count items that no exporter matches, and warn of them."""
         unmatched = parts.unmatched([sender.match for sender in self._senders[request.signal] if sender.match])
         if unmatched:
             self._observer.unclaimed(request.signal, unmatched)

@@ -114,6 +114,11 @@ FURTHER_CLASSES = frozenset(CLASS_NAMES) - {"input", "output", "cache_read", "ca
 counts_of: Callable[[Usage], tuple[int | None, ...]] = attrgetter(*CLASS_NAMES)
 """The counts of a usage in the order of `USAGE_CLASSES`."""
 
+SixCounts: TypeAlias = tuple[int, int | None, int | None, int | None, int | None, int | None]
+"""The counts of `TEXT_CLASSES`: nearly all calls have no others."""
+TEXT_CLASSES, OTHER_CLASSES = CLASS_NAMES[:6], CLASS_NAMES[6:]
+"""The classes in which usage of text is counted, and those beside them."""
+
 _NO_COUNTS: tuple[int, ...] = (0,) * len(USAGE_CLASSES)
 
 
@@ -254,6 +259,10 @@ class Call:
     def model(self) -> str:
         """Return the model that decides the price: the one that answered, else the one that was asked for."""
         return self.response_model or self.request_model
+
+
+CostParts: TypeAlias = tuple[Pico, Pico, Pico, Pico, Pico]
+"""The parts of a computed cost, in the order of `Cost`."""
 
 
 @dataclass(slots=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger_in_memory import make_fact
 from odd_traces import spans
 from spanledger_processor.accounting.count_once import match
 from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.incremental import Incremental
 from spanledger_processor.accounting.one_call import DOUBTS
-from spanledger_processor.accounting.trace import Trace
+from spanledger_processor.accounting.trace import COUNTED, Trace
 
 
 @given(spans(), st.integers(1, 11))
@@ -31,3 +32,16 @@ def test_incremental_says_what_match_says(facts: list[Fact], known_spans: int) -
         found = match(trace)
         assert known.roles == found.roles
         assert not [reason for reason in found.reasons.values() if reason.code in DOUBTS]
+
+
+def test_calls_of_one_library_are_decided_on_incrementally() -> None:
+    """The case that is to be fast, so that the comparison above is of more than traces which are left to `match`."""
+    trace = Trace()
+    first, *later = (span_of(make_fact(f"s{number}", "", "llm", 100 + number)) for number in range(4))
+    trace.add(first)
+    known = Incremental.of(trace, match(trace).roles)
+    assert known is not None
+    for span in later:
+        trace.add(span)
+        assert known.add(trace, [span])
+    assert known.roles == match(trace).roles == dict.fromkeys(trace.spans, COUNTED)

@@ -38,11 +38,10 @@ from spanledger_processor.accounting.trace_record import (
     unpack_head,
     whole_rows,
 )
-from spanledger_processor.dialects.usual import SixCounts
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums, speeds_of
-from spanledger_processor.model import CLASS_NAMES, Call, Cost, Decision, Usage
+from spanledger_processor.model import OTHER_CLASSES, Call, Cost, CostParts, Decision, SixCounts, Usage
 from spanledger_processor.units import Pico
 
 LONGEST_ID = 128
@@ -50,10 +49,9 @@ LONGEST_ID = 128
 LARGEST_COUNT = 1 << 60
 """What may be counted of one class."""
 
-Parts: TypeAlias = tuple[Pico, Pico, Pico, Pico, Pico]
 Rules: TypeAlias = Callable[[Batch, Reader], Ruling]
 
-_NO_REST = (0,) * (len(CLASS_NAMES) - 6)
+_NO_REST = (0,) * len(OTHER_CLASSES)
 _MOST_PATTERNS = 64
 """Of one prototype: as many as it has prices, and sets of counts that are told."""
 
@@ -90,7 +88,7 @@ class Prototype:
 class UsualFact(Fact):
     """The fact of a usual call: its own values, and the prototype from which the others come when they are asked for.
 
-    `counts` are of the first six of `USAGE_CLASSES`, the others are not told; `parts` of the amount as in `Cost`.
+    `counts` are of the first six of `USAGE_CLASSES`, the others are not told; `parts` are those of the amount.
     `price` names where the rates came from, `estimate` says that another amount is possible, and `is_unsure` that
     another reading of the counts is.
     """
@@ -112,7 +110,7 @@ class UsualFact(Fact):
     response_id: str
     counts: SixCounts
     amount: Pico
-    parts: Parts
+    parts: CostParts
     price: str
     estimate: bool
     is_unsure: bool

@@ -22,7 +22,7 @@ from spanledger_processor.dialects.normalize import Counts, Input, Output, contr
 from spanledger_processor.dialects.schema import NO_TOKENS, Dialect, Keys, ScopedSpan, Source
 from spanledger_processor.dialects.usage import source_for
 from spanledger_processor.dialects.values import MAX_COUNT, text
-from spanledger_processor.model import Call, Kind, Usage
+from spanledger_processor.model import Call, Kind, SixCounts, Usage
 
 _MOST = 4096
 """Readings kept, over all shapes."""
@@ -40,8 +40,6 @@ _Values: TypeAlias = tuple[
     int | None, int | None, int | None, int | None, int | None, int | None, int | None, int | None
 ]
 """What is told of `_CLASSES`."""
-SixCounts: TypeAlias = tuple[int, int | None, int | None, int | None, int | None, int | None]
-"""The first six of `USAGE_CLASSES`, of which a usual call has no others."""
 ReportedCounts: TypeAlias = tuple[str, SixCounts, bool]
 """Response id, counts, and whether another reading of them was possible."""
 

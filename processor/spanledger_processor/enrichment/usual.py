@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.usual import LARGEST_COUNT, LONGEST_ID, Parts, Prototype, UsualFact
+from spanledger_processor.accounting.usual import LARGEST_COUNT, LONGEST_ID, Prototype, UsualFact
 from spanledger_processor.dialects.asked_tools import MARKS, has_messages
 from spanledger_processor.dialects.registry import (
     detect_in_full,
@@ -35,7 +35,7 @@ from spanledger_processor.enrichment.facts import (
 )
 from spanledger_processor.enrichment.marks import OWN
 from spanledger_processor.enrichment.names import is_plain_id
-from spanledger_processor.model import Usage
+from spanledger_processor.model import CostParts, Usage
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.layout import Layouts, varints
 from spanledger_processor.otlp.values import RecordedAttributes
@@ -374,7 +374,9 @@ class UsualSpans:
         fact.digest = digest_with(reader.digest, counts[:5])
         return fact
 
-    def _priced(self, reader: _Reader, reported: ReportedCounts, at_ns: int) -> tuple[str, Pico, Parts, bool] | None:
+    def _priced(
+        self, reader: _Reader, reported: ReportedCounts, at_ns: int
+    ) -> tuple[str, Pico, CostParts, bool] | None:
         """Return price, amount, parts and estimate of a call for which a card with more than the usual rates holds."""
         response_id, counts, is_unsure = reported
         call = reader.reading.call(Usage(*counts), response_id, estimate=is_unsure)

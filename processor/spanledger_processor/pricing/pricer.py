@@ -30,7 +30,18 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import TypeAlias
 
-from spanledger_processor.model import USAGE_CLASSES, Call, Cost, CostSource, ReportedCost, Unpriced, counts_of
+from spanledger_processor.model import (
+    OTHER_CLASSES,
+    USAGE_CLASSES,
+    Call,
+    Cost,
+    CostParts,
+    CostSource,
+    ReportedCost,
+    SixCounts,
+    Unpriced,
+    counts_of,
+)
 from spanledger_processor.pricing import price_list
 from spanledger_processor.pricing.model_names import BEDROCK, Candidate, candidates_for
 from spanledger_processor.pricing.price_list import OVERRIDE, Override
@@ -66,8 +77,7 @@ _PARTS = ("input", "cache_read", "cache_write", "output", "other")
 _PART = (*(_PARTS.index(one.cost) for one in USAGE_CLASSES), _PARTS.index("other"))
 """The part of a `Cost` that each amount of a card's arithmetic belongs to; the request's own is among the others."""
 
-_USUAL = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
-_unusual_counts = attrgetter(*(one.name for one in USAGE_CLASSES if one.name not in _USUAL))
+_other_counts = attrgetter(*OTHER_CLASSES)
 
 _EPOCH = date(1970, 1, 1)
 _MAX_DAY = (date.max - _EPOCH).days
@@ -280,7 +290,7 @@ def usual_cost(call: Call, card: Card, rates: ClassRates) -> Cost | None:
     if not card.usual or usage is None or call.granularity != "per-message" or call.unclassed:
         return None
     given, output = usage.input, usage.output
-    if given is None or output is None or any(_unusual_counts(usage)):
+    if given is None or output is None or any(_other_counts(usage)):
         return None
     six = (given, output, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.reasoning)
     money = usual_money(six, rates, estimate=call.estimate)
@@ -290,13 +300,11 @@ def usual_cost(call: Call, card: Card, rates: ClassRates) -> Cost | None:
     return Cost(total, "computed", total, *parts, None, card.price, estimate)
 
 
-UsualMoney: TypeAlias = tuple[Pico, tuple[Pico, Pico, Pico, Pico, Pico], bool]
-"""An amount, its parts in the order of `Cost`, and whether another one is possible."""
+UsualMoney: TypeAlias = tuple[Pico, CostParts, bool]
+"""An amount, its parts, and whether another one is possible."""
 
 
-def usual_money(
-    counts: tuple[int, int | None, int | None, int | None, int | None, int | None], rates: ClassRates, *, estimate: bool
-) -> UsualMoney | None:
+def usual_money(counts: SixCounts, rates: ClassRates, *, estimate: bool) -> UsualMoney | None:
     """Return what the first six classes of usage cost at the rates of a card that is `usual`.
 
     `estimate`: another reading of the counts is possible. None where the counts contradict each other.

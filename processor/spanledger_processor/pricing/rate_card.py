@@ -33,6 +33,7 @@ from spanledger_processor.model import (
     NO_OUTPUT,
     OUTPUT,
     REASONING,
+    TEXT_CLASSES,
     USAGE_CLASSES,
     Call,
     Granularity,
@@ -65,8 +66,7 @@ _UNKNOWN = tuple(
 )
 """Classes that are unknown where a call does not report them, each with the one or two classes that include it."""
 _OUTPUT_PLACES = tuple(place for place, one in enumerate(USAGE_CLASSES) if one.cost == "output")
-_TEXT = frozenset(CLASS_NAMES[:6])
-"""Classes that a call of text alone has."""
+_TEXT_CLASSES = frozenset(TEXT_CLASSES)
 _OWN_PRICE = {one.name for one in USAGE_CLASSES if one.own_price}
 
 
@@ -288,7 +288,7 @@ def build(
     den = lcm(*(rate.denominator for step in steps for rate in step.values()))
     filled = [_filled(step) for step in steps]
     rates = [tuple(int((rate or 0) * den) for rate in row) for row in filled]
-    unsure_text = _TEXT.intersection((*unstated, *untold, *once))
+    unsure_text = _TEXT_CLASSES.intersection((*unstated, *untold, *once))
     usual = not (den != 1 or estimate or other_output or untold or unsure_text) and all(
         step[INPUT] is not None and step[OUTPUT] is not None and len({step[index] for index in _OUTPUT_PLACES}) == 1
         for step in filled
