@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -55,19 +56,21 @@ class World:
         return httpx2.Response(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
 
     @asynccontextmanager
-    async def process(self) -> AsyncIterator[Callable[[], Any]]:
-        """One process's life: a call tells of what is due."""
+    async def process(
+        self, webhooks: Mapping[str, Webhook] | None = None, answer: Callable[[httpx2.Request], Any] | None = None
+    ) -> AsyncIterator[Callable[[], Any]]:
+        """One process's life: a call tells of what is due. `answer` is what the webhooks do."""
         webhook = Webhook(url="http://hook.example/budget", secret=cast(Any, "s3cret"))
         ledger = cast(LedgerWriter, self.ledger)
         count = self.counts.append
         notices = Notices(
             ledger,
-            {"team": webhook},
+            webhooks or {"team": webhook},
             self._deliver,
             lambda one, outcome: count((one.budget, one.threshold, outcome)),
             now_ns=lambda: self.now_ns,
         )
-        async with httpx2.AsyncClient(transport=httpx2.MockTransport(self._answer)) as client:
+        async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer or self._answer)) as client:
             yield lambda: notices.send_due(client)
 
 
@@ -153,6 +156,82 @@ async def test_what_is_to_be_tried_again_waits() -> None:
         await tell()
         await tell()
     assert len(world.posts) == 1
+
+
+def _several(world: World, *budgets: str) -> None:
+    with world.ledger.store.unit() as unit:
+        for number, budget in enumerate(budgets):
+            one = replace(CROSSING, budget=budget, value=str(number), at_ns=NOW + number)
+            unit.apply(Changes(create={one.key: one.pack()}), NOW)
+
+
+async def test_a_webhook_that_hangs_keeps_no_other_waiting() -> None:
+    """It answers once the other webhook and every log record were told, so it is in nobody's way."""
+    world = World()
+    _several(world, "other", "none")
+    others = asyncio.Event()
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host == "other.example":
+            others.set()
+        await others.wait()
+        assert len(world.logs) == 3
+        return httpx2.Response(200)
+
+    webhooks = {"team": Webhook(url="http://hook.example"), "other": Webhook(url="http://other.example")}
+    async with asyncio.timeout(30), world.process(webhooks, answer) as tell:
+        await tell()
+    assert sorted(world.counts) == [("none", 80, "told"), ("other", 80, "told"), ("team", 80, "told")]
+
+
+async def test_of_a_webhook_that_does_not_answer_in_time_the_rest_is_tried_at_the_next_look() -> None:
+    world = World()
+    _several(world, "team", "team")
+    asked: list[str] = []
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(json.loads(request.content)["value"])
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    webhooks = {"team": Webhook(url="http://hook.example", timeout=cast(Any, "10ms"))}
+    async with asyncio.timeout(30), world.process(webhooks, answer) as tell:
+        for looks in (1, 2, 3):
+            await tell()
+            assert len(asked) == looks
+    assert len(set(asked)) == 3
+    assert (len(world.logs), world.counts) == (3, [])
+
+
+async def test_an_answer_without_end_is_not_read() -> None:
+    world = World()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    async def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, content=endless())
+
+    async with asyncio.timeout(30), world.process({"team": Webhook(url="http://hook.example")}, answer) as tell:
+        await tell()
+    assert world.is_told()
+
+
+async def test_a_webhook_that_cannot_be_posted_to_keeps_no_other_from_being_told() -> None:
+    """Such as one at a port that is none, of which the client has its own mind."""
+    world = World()
+    _several(world, "other")
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host == "hook.example":
+            raise OverflowError("port must be 0-65535.")
+        return httpx2.Response(200)
+
+    webhooks = {"team": Webhook(url="http://hook.example"), "other": Webhook(url="http://other.example")}
+    async with world.process(webhooks, answer) as tell:
+        await tell()
+    assert (len(world.logs), world.counts) == (2, [("other", 80, "told")])
 
 
 async def test_what_was_not_told_is_told_by_the_next_process() -> None:

@@ -2,7 +2,7 @@
 
 The commit that passes a threshold stores that a notification is due; it is marked as sent once the log record and the
 webhook's request were accepted. A restart in between sends it again, with the same id. Requests do not wait for a
-webhook, which is tried again for a day.
+webhook, which is tried again for a day; log records and other webhooks wait for twice its `timeout` at most.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import httpx2
@@ -60,6 +60,8 @@ class _State:
     refused: bool = False
     """The log record was refused for good, and is not sent again."""
     posted: bool = False
+    tried: bool = False
+    """The webhook was tried at the latest look, or needs no more."""
     failures: int = 0
     next_at: float = 0.0
 
@@ -111,50 +113,77 @@ class Notices:
         pending = await asyncio.to_thread(self._pending)
         reading_s = time.monotonic() - began
         self._states = {key: state for key, state in self._states.items() if key in pending}
+        due = list[tuple[Crossing, _State]]()
         for key, crossing in pending.items():
             state = self._states.get(key)
             if state is None:
                 state = self._states[key] = _State(posted=_webhook_of(crossing) not in self.webhooks)
                 log.warning("%s", sentence(crossing), extra={"kind": _kind(crossing)})
             if time.monotonic() >= state.next_at:
-                await self._try(client, crossing, state)
+                due.append((crossing, state))
+                await self._deliver_log(crossing, state)
+        by_webhook = dict[str, list[tuple[Crossing, _State]]]()
+        for crossing, state in due:
+            by_webhook.setdefault(_webhook_of(crossing), []).append((crossing, state))
+        async with asyncio.TaskGroup() as posts:
+            for name, crossings in by_webhook.items():
+                posts.create_task(self._post_all(client, self.webhooks.get(name), crossings))
+        for crossing, state in due:
+            await self._settle(crossing, state)
         return reading_s
 
     def _pending(self) -> dict[bytes, Crossing]:
         with self._ledger.snapshot() as reader:
             return {crossing.key: crossing for crossing in unsent_crossings(reader)}
 
-    async def _try(self, client: httpx2.AsyncClient, crossing: Crossing, state: _State) -> None:
+    async def _deliver_log(self, crossing: Crossing, state: _State) -> None:
         if not state.delivered:
             verdict = await self._deliver("logs", crossing.key, log_request(crossing))
             state.delivered, state.refused = verdict is not Verdict.RETRYABLE, verdict is Verdict.PERMANENT
-        if not state.posted:
-            state.posted = await self._post(client, crossing)
+
+    async def _post_all(
+        self, client: httpx2.AsyncClient, webhook: Webhook | None, crossings: Sequence[tuple[Crossing, _State]]
+    ) -> None:
+        """Post to one webhook, for as long as one answer of it may take; the rest is tried at the next look."""
+        until = time.monotonic() + (webhook.timeout if webhook else 0.0)
+        waits = False
+        for crossing, state in crossings:
+            state.tried = state.posted or not waits
+            if not state.posted and not waits:
+                state.posted = webhook is None or await self._post(client, webhook, crossing)
+                waits = time.monotonic() >= until
+
+    async def _settle(self, crossing: Crossing, state: _State) -> None:
+        """Mark as sent what was accepted or is given up; the rest waits longer each time that it was tried."""
         given_up = self._now_ns() - crossing.at_ns > _GIVE_UP_NS
         if not (state.delivered and state.posted) and not given_up:
-            state.failures += 1
-            state.next_at = time.monotonic() + min(2.0**state.failures, _LONGEST_WAIT_S)
+            if state.tried or not state.delivered:
+                state.failures += 1
+                state.next_at = time.monotonic() + min(2.0**state.failures, _LONGEST_WAIT_S)
             return
         accepted = state.delivered and state.posted and not state.refused
         self._count(crossing, "told" if accepted else "given_up")
         await self._ledger.submit(lambda unit: mark_sent(unit, crossing))
 
-    async def _post(self, client: httpx2.AsyncClient, crossing: Crossing) -> bool:
-        webhook, name = self.webhooks.get(_webhook_of(crossing)), crossing.warning or f"budget {crossing.budget}"
-        if webhook is None:
-            return True
+    async def _post(self, client: httpx2.AsyncClient, webhook: Webhook, crossing: Crossing) -> bool:
+        """Return whether a webhook accepts a notification; the body of its answer is not read."""
+        name = crossing.warning or f"budget {crossing.budget}"
         body = orjson.dumps({"id": crossing.key.hex(), "text": sentence(crossing), **_row(crossing)})
         headers = {"content-type": "application/json", SENT_AT: str(int(time.time()))}
         if webhook.secret is not None:
             headers[SIGNATURE] = signature(webhook.secret.get_secret_value(), headers[SENT_AT], body)
         try:
-            response = await client.post(webhook.url, content=body, headers=headers, timeout=webhook.timeout)
-        except httpx2.HTTPError as error:
+            async with (
+                asyncio.timeout(webhook.timeout),
+                client.stream("POST", webhook.url, content=body, headers=headers, timeout=webhook.timeout) as response,
+            ):
+                accepted, status = response.is_success, response.status_code
+        except Exception as error:  # noqa: BLE001 - an address that cannot be one keeps no others from being told
             log.warning("webhook of %s: %s", name, type(error).__name__)
             return False
-        if not response.is_success:
-            log.warning("webhook of %s: answered %s", name, response.status_code)
-        return response.is_success
+        if not accepted:
+            log.warning("webhook of %s: answered %s", name, status)
+        return accepted
 
 
 def _kind(crossing: Crossing) -> str:
