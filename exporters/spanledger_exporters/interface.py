@@ -108,7 +108,9 @@ class Exporter(Protocol):
         """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """End what is under way, and close connections and files."""
+        ...
 
 
 class DeliveryObserver(Protocol):

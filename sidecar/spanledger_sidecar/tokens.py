@@ -21,9 +21,11 @@ class TokenVector(NamedTuple):
     reasoning: int = 0
 
     def plus(self, other: TokenVector) -> TokenVector:
+        """Return the sum of each class."""
         return TokenVector(*(a + b for a, b in zip(self, other, strict=True)))
 
     def minus(self, other: TokenVector) -> TokenVector:
+        """Return the difference of each class, which may be negative."""
         return TokenVector(*(a - b for a, b in zip(self, other, strict=True)))
 
     def at_least(self, other: TokenVector) -> TokenVector:
@@ -46,6 +48,7 @@ class TokenVector(NamedTuple):
 
     @property
     def total(self) -> int:
+        """Return the sum over all classes."""
         return self.inputs + self.outputs
 
     def contains(self, other: TokenVector) -> bool:

@@ -180,7 +180,7 @@ class _Account:
         index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), memory.calls)
         self._traces = TraceSet(batch.tenant, reader, changes, batch.now_ns, memory.traces, index)
         self._twice: list[tuple[int, int]] = []
-        self._booked: list[tuple[int, Span]] = []
+        self._posted: list[tuple[int, Span]] = []
         self._carried: dict[int, UsageVector] = {}
         self._repeats: dict[int, ToolRepeats] = {}
         self._packed: dict[int, bytes] = {}
@@ -194,9 +194,9 @@ class _Account:
             self._give_up_asked(state)
         for state in self._traces:
             self._count_tools(state)
-            self._settle(state)
+            self._post(state)
         self._correct(sum(state.excess.cost - state.excess_before.cost for state in self._traces))
-        self._totals.settle()
+        self._totals.enter()
         for state in self._traces:
             self._decide(state)
         self._finish()
@@ -236,7 +236,7 @@ class _Account:
         if fact.digest != digest:
             self.ruling.conflicts += 1
 
-    def _settle(self, state: TraceState) -> None:
+    def _post(self, state: TraceState) -> None:
         """Post known spans whose postings or prices changed anew, and post the new ones."""
         for span, before in state.repriced:
             if span.posting is not None:
@@ -258,7 +258,7 @@ class _Account:
         """Post a new span; what earlier spans were sent with beyond the ledger is taken off what it is sent with."""
         span.posting = posting = state.posting(span)
         self._totals.post(span, posting, trace_id=state.trace_id)
-        self._booked.append((index, span))
+        self._posted.append((index, span))
         if not span.counted or span.claim is None:
             return credit
         spend = span.claim.spend
@@ -345,7 +345,7 @@ class _Account:
         sessions: dict[str, Pico] = {}
         runs: dict[str, Pico | None] = {}
         run_of: dict[str, Named] = {}
-        for index, span in reversed(self._booked):
+        for index, span in reversed(self._posted):
             decision = self.ruling.decisions[index]
             if not decision.run_id:
                 session = decision.session_id

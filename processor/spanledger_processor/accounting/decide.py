@@ -118,7 +118,7 @@ class ToolMarks(NamedTuple):
 def decide(
     fact: Fact, call: Call, session: Named, run: Named, money: Money, tool: ToolMarks, reason: Reason | None = None
 ) -> Decision:
-    """Return the decision on a span; running totals and budgets are entered when the whole request is booked."""
+    """Return the decision on a span; running totals and budgets are entered when the whole request is posted."""
     return Decision(
         call.kind,
         call.dialect,

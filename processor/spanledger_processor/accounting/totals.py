@@ -41,7 +41,7 @@ _MOST_SESSIONS_OF_RUNS = 2 * MOST_SESSIONS
 class Totals:
     """Posts spans to the totals of a reader, and takes them out again.
 
-    Bookings are gathered first, by where they go, and entered once: `settle`. What is read here decides on no amount,
+    Postings are gathered first, by where they go, and entered once: `enter`. What is read here decides on no amount,
     only on what spans say of their run and of running totals.
     """
 
@@ -224,8 +224,8 @@ class Totals:
                 labels["parent"] = bounded_id(parent)
             self._add(part_key(self._tenant, session, kind, name), sums, labels)
 
-    def settle(self) -> None:
-        """Enter all bookings. Call once."""
+    def enter(self) -> None:
+        """Enter what was posted; to be called once."""
         whole = Sums()
         for (session, run, parent), sums in self._groups.items():
             models, sums.models = sums.models, {}  # the whole has none

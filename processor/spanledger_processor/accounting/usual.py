@@ -405,7 +405,7 @@ class _Usual:
             self._post_group(session, group)
         for (_, day), of_claim in claims.items():
             self._post_claims(day, of_claim.pattern, of_claim.facts)
-        self._totals.settle()
+        self._totals.enter()
 
     def _post_claims(self, day: int, pattern: Pattern, facts: list[UsualFact]) -> None:
         """Enter calls of one pattern and day, of any sessions."""

@@ -1,6 +1,6 @@
 """Runs of spans whose trace names none: they follow from the session when they are queried.
 
-A session's record holds apart what traces with a run of their own booked (`Sums.elsewhere`); the rest stands under the
+A session's record holds apart what traces with a run of their own posted (`Sums.elsewhere`); the rest stands under the
 only run that the session names, else under the run of the session that spawned it, else under the session itself. So no
 amount moves when a run becomes known, or ceases to be the only one, and sums commute.
 """

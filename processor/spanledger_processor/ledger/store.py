@@ -160,7 +160,9 @@ class Unit(Reader, Protocol):
     @property
     def cache(self) -> dict[str, Any]: ...
 
-    def apply(self, changes: Changes, now_ns: int) -> None: ...
+    def apply(self, changes: Changes, now_ns: int) -> None:
+        """Take `changes` in, which arrived at `now_ns` (since 1970); they are nobody else's from then on."""
+        ...
 
     def part(self) -> AbstractContextManager[Unit]:
         """Return a part of this unit: its changes join the unit when its block ends, and are dropped if it raises."""
@@ -189,17 +191,25 @@ class Store(Protocol):
         StateBrokenError: likewise, until it is opened again.
     """
 
-    def unit(self) -> AbstractContextManager[Unit]: ...
+    def unit(self) -> AbstractContextManager[Unit]:
+        """Return a unit of work: it is stored when its block ends, and dropped if that raises."""
+        ...
 
-    def snapshot(self) -> AbstractContextManager[Reader]: ...
+    def snapshot(self) -> AbstractContextManager[Reader]:
+        """Return a view of what is committed now, which stays the same while its block runs."""
+        ...
 
     def maintain(self) -> bool:
         """Do a bounded slice of retention and flushing between units; return whether more is due."""
         ...
 
-    def usage(self) -> StoreUsage: ...
+    def usage(self) -> StoreUsage:
+        """Return how large the store is."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Write what was held back, and close the store."""
+        ...
 
 
 class StateError(Exception):

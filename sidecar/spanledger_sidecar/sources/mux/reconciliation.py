@@ -172,11 +172,17 @@ class Counted(NamedTuple):
 class WorkspaceStore(Protocol):
     """The other workspaces, and which of them counted what."""
 
-    def counted(self, key: bytes) -> Counted | None: ...
+    def counted(self, key: bytes) -> Counted | None:
+        """Return what was counted under a dedup key; None if nothing was."""
+        ...
 
-    def take(self, key: bytes, workspace: str, tokens: TokenVector) -> None: ...
+    def take(self, key: bytes, workspace: str, tokens: TokenVector) -> None:
+        """Remember that a workspace counted so much under a dedup key."""
+        ...
 
-    def workspace(self, workspace: str) -> Workspace: ...
+    def workspace(self, workspace: str) -> Workspace:
+        """Return the state of a workspace, a new one if nothing is known of it."""
+        ...
 
     def lost_children(self, workspace: str) -> list[Workspace]:
         """Return the children of a workspace whose folders are gone."""
@@ -229,6 +235,7 @@ def usage_key(key: str, tokens: TokenVector) -> bytes:
 
 
 def sums() -> dict[str, TokenVector]:
+    """Return sums by model key, which begin at nothing."""
     return defaultdict(lambda: ZERO)
 
 
