@@ -26,13 +26,7 @@ from spanledger_exporters.interface import (
     logger_of,
 )
 from spanledger_exporters.senders import BestEffortSender, DeliveryState, QueuedSender, Request, Sender
-from spanledger_exporters.settings import (
-    ALL_SIGNALS,
-    DebugSettings,
-    ExporterSettings,
-    Match,
-    NetworkSettings,
-)
+from spanledger_exporters.settings import ALL_SIGNALS, DebugSettings, ExporterSettings, Match, NetworkSettings
 from spanledger_exporters.wrappers import Renewed, Retrying
 from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.request import count_data_points, count_log_records, count_traces

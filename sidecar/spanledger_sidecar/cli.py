@@ -32,15 +32,7 @@ from spanledger_processor.signing import Signer, SigningKeyError, load_key
 from spanledger_processor.telemetry.log import FORMATS, LEVELS, one_line, set_up
 from spanledger_sidecar.cursor import CursorError
 from spanledger_sidecar.files import is_folder
-from spanledger_sidecar.loop import (
-    SOURCES,
-    AlreadyCountedError,
-    Grain,
-    Settings,
-    Sidecar,
-    SourceName,
-    SourceSettings,
-)
+from spanledger_sidecar.loop import SOURCES, AlreadyCountedError, Grain, Settings, Sidecar, SourceName, SourceSettings
 from spanledger_sidecar.records import nested
 from spanledger_sidecar.sender import PROTOCOLS, otlp
 from spanledger_sidecar.sources import Source

@@ -183,7 +183,7 @@ class Outbox:
         self._logged = ""
 
     def send(self) -> bool | None:
-        """Send what has waited longest: whether all of it was acknowledged or set apart, None if nothing waits."""
+        """Send what waited longest; return whether all was acknowledged or set apart, None if nothing waits."""
         batch = self._cursor.oldest(self._batch)
         if not batch:
             return None

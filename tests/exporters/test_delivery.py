@@ -14,16 +14,7 @@ import pytest
 
 from destinations import GrpcAnswer, GrpcBackend
 from requests_out import PATIENCE, Counts, delivering, happened, log_records, settings, soon, spans, until
-from spanledger_exporters import (
-    ACCEPTED,
-    Delivery,
-    DestinationError,
-    Exporter,
-    Result,
-    Signal,
-    Verdict,
-    build,
-)
+from spanledger_exporters import ACCEPTED, Delivery, DestinationError, Exporter, Result, Signal, Verdict, build
 from spanledger_exporters.senders import Sender
 from spanledger_exporters.settings import ALL_SIGNALS
 

@@ -12,15 +12,7 @@ from typing import TypeAlias
 
 from spanledger_processor.accounting.count_once import calls_again
 from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex
-from spanledger_processor.accounting.decide import (
-    LATE_ROUND,
-    ToolMarks,
-    decide,
-    in_doubt,
-    money_of,
-    span_of,
-    with_fee,
-)
+from spanledger_processor.accounting.decide import LATE_ROUND, ToolMarks, decide, in_doubt, money_of, span_of, with_fee
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest

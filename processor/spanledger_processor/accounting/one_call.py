@@ -291,9 +291,9 @@ def tells_more(span: Span, other: Span) -> bool:
 
 def richest(reports: list[Span]) -> Span:
     """Return the report of one call that is to count."""
-    found = max(reports, key=order_of_reports)
-    exact = [report for report in reports if _exact_of(report, found) is report]
-    return max(exact, key=order_of_reports) if exact else found
+    first = max(reports, key=order_of_reports)
+    exact = [report for report in reports if _exact_of(report, first) is report]
+    return max(exact, key=order_of_reports) if exact else first
 
 
 def _exact_of(one: Span, other: Span) -> Span | None:

@@ -6,16 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
-from spanledger_processor.accounting.count_once import (
-    Match,
-    apply,
-    match_across,
-)
-from spanledger_processor.accounting.cross_trace_index import (
-    CrossTraceIndex,
-    Entry,
-    Hashes,
-)
+from spanledger_processor.accounting.count_once import Match, apply, match_across
+from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex, Entry, Hashes
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.incremental import Incremental
 from spanledger_processor.accounting.one_call import NEAR_ONE_CALL, ONE_CALL, Reason, together
@@ -150,7 +142,7 @@ class TraceSet:
         return False
 
     def _share(self, span: Span, state: TraceState, other: Span, other_state: TraceState, reason: Reason) -> bool:
-        """Count one of two spans that report one call; whether it is the `other`."""
+        """Count one of two spans that report one call; return whether it is the `other`."""
         forgotten = other.span_id not in other_state.trace.spans
         counted = apply(span, other, forgotten=forgotten)
         state.revise()

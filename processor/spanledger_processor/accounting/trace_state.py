@@ -6,21 +6,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.count_once import (
-    Match,
-    match,
-)
-from spanledger_processor.accounting.cross_trace_index import (
-    CallFilter,
-)
+from spanledger_processor.accounting.count_once import Match, match
+from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.incremental import Incremental
 from spanledger_processor.accounting.one_call import ONE_CALL, Reason
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
 from spanledger_processor.accounting.trace import COUNTED, Claim, Posting, Span, Trace
-from spanledger_processor.accounting.trace_record import (
-    Head,
-)
+from spanledger_processor.accounting.trace_record import Head
 from spanledger_processor.ledger.store import Key, Reader
 from spanledger_processor.model import NO_SPEND, UsageVector
 

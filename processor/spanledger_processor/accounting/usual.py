@@ -53,7 +53,7 @@ Rules: TypeAlias = Callable[[Batch, Reader], Ruling]
 
 _NO_REST = (0,) * len(OTHER_CLASSES)
 _MOST_PATTERNS = 64
-"""Of one prototype: as many as it has prices, and sets of counts that are told."""
+"""Of one prototype: as many as it has prices, and sets of counts that are known."""
 
 
 class Prototype:
@@ -72,8 +72,8 @@ class Prototype:
             self._aliases = batch.aliases
             self._patterns.clear()
         _, output, read, write, hour, reasoning = fact.counts
-        told = output is None, read is None, write is None, hour is None, reasoning is None, not fact.first_token_ns
-        which = fact.price, fact.estimate, fact.is_unsure, fact.session.source, told
+        unknown = output is None, read is None, write is None, hour is None, reasoning is None, not fact.first_token_ns
+        which = fact.price, fact.estimate, fact.is_unsure, fact.session.source, unknown
         pattern = self._patterns.get(which)
         if pattern is not None or which in self._patterns:
             return pattern

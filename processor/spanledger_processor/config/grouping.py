@@ -10,12 +10,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from spanledger_exporters.settings import Duration
-from spanledger_processor.config.section import (
-    NULL_IS_DEFAULT,
-    AttributeKeys,
-    Count,
-    Section,
-)
+from spanledger_processor.config.section import NULL_IS_DEFAULT, AttributeKeys, Count, Section
 from spanledger_processor.dialects import registry
 
 

@@ -8,13 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from spanledger_exporters.settings import Duration
-from spanledger_processor.config.section import (
-    NULL_IS_DEFAULT,
-    Count,
-    Section,
-    UsdRate,
-    whole,
-)
+from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Section, UsdRate, whole
 
 
 class Webhook(Section):

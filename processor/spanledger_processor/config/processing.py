@@ -19,14 +19,7 @@ from spanledger_processor.config.grouping import (
     Tenant,
 )
 from spanledger_processor.config.limits import Budget, RateLimitSettings, Warnings
-from spanledger_processor.config.section import (
-    NULL_IS_DEFAULT,
-    Count,
-    CountOrOff,
-    Section,
-    UsdRate,
-    not_available,
-)
+from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, CountOrOff, Section, UsdRate, not_available
 from spanledger_processor.dialects.content import CLASSES
 from spanledger_processor.dialects.schema import ContentClass
 from spanledger_processor.model import FURTHER_CLASSES

@@ -21,15 +21,7 @@ from spanledger_processor.dialects.responses import (
     marks_of,
     modalities_in,
 )
-from spanledger_processor.dialects.schema import (
-    NO_TOKENS,
-    Attributes,
-    CostKey,
-    Dialect,
-    Keys,
-    Mark,
-    ScopedSpan,
-)
+from spanledger_processor.dialects.schema import NO_TOKENS, Attributes, CostKey, Dialect, Keys, Mark, ScopedSpan
 from spanledger_processor.dialects.usage import add_bought, add_shown, read_usage_of
 from spanledger_processor.dialects.usage_objects import read_context
 from spanledger_processor.dialects.usage_shapes import STANDARD

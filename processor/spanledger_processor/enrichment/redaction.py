@@ -15,14 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 from google.protobuf.message import DecodeError
 
-from spanledger_processor.dialects.content import (
-    UNKNOWN,
-    is_prose,
-    kept_of_name,
-    names_genai,
-    says_content,
-    verdict,
-)
+from spanledger_processor.dialects.content import UNKNOWN, is_prose, kept_of_name, names_genai, says_content, verdict
 from spanledger_processor.dialects.schema import ContentClass
 from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.encoding import any_value, delimited

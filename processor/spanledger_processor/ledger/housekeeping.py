@@ -115,13 +115,13 @@ class Housekeeping:
         return True
 
     def _pack_day(self, environment: lmdb.Environment, now_ms: int) -> bool:
-        """Pack the values of a dimension on a day that is over; whether there was one."""
+        """Pack the values of a dimension on a day that is over; return whether there was one."""
         with environment.begin() as txn:
-            found = self._packing.go(txn, now_ms)
-        if found is None:
+            packed = self._packing.go(txn, now_ms)
+        if packed is None:
             return False
         with environment.begin(write=True) as txn:
-            txn.put(*found)
+            txn.put(*packed)
         return True
 
     def _horizon(self, now_ms: int, usage: StoreUsage) -> int:

@@ -246,7 +246,7 @@ def _cuts(span: bytes, parts: _Parts, wanted: Sequence[str]) -> list[_Cut] | Non
 
 
 def _parts_of(span: bytes) -> _Parts | None:
-    """Take a span apart; None if it has events, or anything in it is not as it nearly always is."""
+    """Return a span taken apart; None if it has events, or anything in it is not as it nearly always is."""
     head: dict[int, _Cut] = {}
     pieces: list[_Piece] = []
     keys = set[bytes]()

@@ -76,7 +76,7 @@ AFTER_GRACE = 5.0
 
 _ALL_BY_S = 10.0
 """Seconds after which the ledger process answers scrapes without the workers that have not reported."""
-_TELL_S = 20.0
+_OWN_REQUEST_S = 20.0
 """Seconds for the exporters to take a request of our own."""
 
 
@@ -268,7 +268,7 @@ class _Stage:
         """
         if not self.delivery.takes(signal):
             return Verdict.ACCEPTED
-        deadline = asyncio.get_running_loop().time() + _TELL_S
+        deadline = asyncio.get_running_loop().time() + _OWN_REQUEST_S
         return (await self.delivery.deliver(signal, request_id, body, deadline)).verdict
 
     def adopt(self, config: Config) -> None:

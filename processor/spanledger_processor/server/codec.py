@@ -57,12 +57,11 @@ def decode_batch(data: bytes) -> Batch:
     """Return the batch that `encode_batch` was given."""
     (tenant, count, columns, now_ns, loop, aliases, budgets, name, watched, is_part, of_usual), wide = _unpacked(data)
     facts = list(_READ_FACTS[wide](columns, count))
-    for index, prototype, own in _beside_prototypes(
-        of_usual, _PROTOTYPE_READ
-    ):  # places in order, so that each is there by then
+    # in the order of their places, so that each place is there by then
+    for index, prototype, own in _beside_prototypes(of_usual, _PROTOTYPE_READ):
         facts.insert(index, _usual_fact(prototype, own, wide=wide))
-    told = map(_budget, budgets)
-    return Batch(tenant, facts, now_ns, _loop(loop), tuple(aliases), tuple(told), name, watched, is_part)
+    rules = tuple(map(_budget, budgets))
+    return Batch(tenant, facts, now_ns, _loop(loop), tuple(aliases), rules, name, watched, is_part)
 
 
 def _loop(row: list[Any]) -> LoopRule:

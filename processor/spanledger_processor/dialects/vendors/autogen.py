@@ -7,13 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spanledger_processor.dialects import texts
-from spanledger_processor.dialects.schema import (
-    Detection,
-    Dialect,
-    Precedence,
-    ScopedSpan,
-    UsageText,
-)
+from spanledger_processor.dialects.schema import Detection, Dialect, Precedence, ScopedSpan, UsageText
 from spanledger_processor.dialects.values import text
 from spanledger_processor.model import Call, Kind
 

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.dialects.schema import (
-    ContentKeys,
-    Detection,
-    GroupingKeys,
-    Precedence,
-    ScopedSpan,
-)
+from spanledger_processor.dialects.schema import ContentKeys, Detection, GroupingKeys, Precedence, ScopedSpan
 from spanledger_processor.dialects.vendors.otel import OTEL
 from spanledger_processor.model import Call
 

@@ -19,13 +19,7 @@ from spanledger_sidecar.records import (
 )
 from spanledger_sidecar.sources.mux import proof
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, MergedChild, Timing, UsageFile
-from spanledger_sidecar.sources.mux.reconciliation import (
-    Allocation,
-    Files,
-    Options,
-    Reconciliation,
-    WorkspaceStore,
-)
+from spanledger_sidecar.sources.mux.reconciliation import Allocation, Files, Options, Reconciliation, WorkspaceStore
 from spanledger_sidecar.sources.mux.rows import Row, Tool, model_of
 from spanledger_sidecar.sources.mux.state import ModelState, Workspace
 from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, total, with_total

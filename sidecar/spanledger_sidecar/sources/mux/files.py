@@ -410,7 +410,7 @@ def _read_finer(path: Path, workspace: str, reader: Reader, wanted: Wanted, fold
 
 
 def _each_line(path: Path, add: Callable[[dict[str, Any]], None], report: ReportError) -> bool:
-    """Give every object of a JSONL file to `add`; whether there was a file that can be read."""
+    """Give every object of a JSONL file to `add`; return whether there was a file that can be read."""
     lines = Lines()
     try:
         with open_plain(path) as file:
