@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import accumulate
+from typing import TypeAlias
 
 from spanledger_processor import synthesized
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
@@ -51,9 +52,13 @@ _TRACE_ID, _SPAN_ID = b"\x0a\x10", b"\x12\x08"
 """Tag and length of each. Libraries write the trace id first, the Collector last and the span id before it."""
 
 
+Place: TypeAlias = tuple[int, int]
+"""The index of a group in the request, and of a span in the group."""
+
+
 @dataclass(slots=True)
 class Reading:
-    """A request as it was read. `places` are the group and index of the span of each fact, by batch.
+    """A request as it was read. `places` are those of the span of each fact, by batch.
 
     `marked` counts spans that pass as they are: of a trusted hop, and once written, ours that came back. `failures`
     counts by reason the spans that pass as they came because something in them could not be read.
@@ -61,23 +66,23 @@ class Reading:
 
     request: TraceRequest
     batches: list[Batch] = field(default_factory=list)
-    places: list[list[tuple[int, int]]] = field(default_factory=list)
+    places: list[list[Place]] = field(default_factory=list)
     headers: Mapping[str, str] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
     """Keys by which a span may name its session, run, agent or task."""
     marked: int = 0
     forged: int = 0
     """Attributes that were moved aside, once written."""
-    own: dict[tuple[int, int], None] = field(default_factory=dict)
+    own: dict[Place, None] = field(default_factory=dict)
     """Places, in order, of spans that may have attributes which only Spanledger writes."""
     failures: Counter[str] = field(default_factory=Counter)
     failed: list[tuple[int, int, str]] = field(default_factory=list)
-    """Group and place of each of them, and the reason."""
+    """Indexes of the group and the span of each of them, and the reason."""
 
     def failed_spans(self) -> dict[int, str]:
         """Return the reasons by the spans' places in the request, counted over all groups."""
         first = self.first_places()
-        return {first[group] + place: reason for group, place, reason in self.failed}
+        return {first[group] + index: reason for group, index, reason in self.failed}
 
     def first_places(self) -> list[int]:
         """Return the place in the request of each group's first span."""
@@ -207,9 +212,9 @@ class Stage:
         """
         reading = Reading(parse_traces(body), names=self._builder.resolver.keys)
         reading.own = {
-            (number, place): None
+            (number, index): None
             for number, group in enumerate(reading.request.groups)
-            for place, span in enumerate(group.items)
+            for index, span in enumerate(group.items)
             if OWN in span and not (trusted and _KIND in span)
         }
         return reading
@@ -236,24 +241,24 @@ class Stage:
         trace_id, now_ns = b"", reading.batches[batch].now_ns
         facts, places = reading.batches[batch].facts, reading.places[batch]
         work = 0
-        for place, span in enumerate(group.items):
-            where = number, place
+        for index, span in enumerate(group.items):
+            place = number, index
             if len(span) > GIANT:
-                fact = yield partial(self._read_giant, reading, span, group, where, now_ns, trusted, hits)
+                fact = yield partial(self._read_giant, reading, span, group, place, now_ns, trusted, hits)
             else:
                 work += 1 + len(span) // _SPAN_BYTES
                 if work >= SLICE:
                     work = 0
                     yield None
                 if not _holds(span, hits):
-                    plain.append((number, place, span))
+                    plain.append((number, index, span))
                     continue
-                fact = self._read_span(reading, span, group, where, now_ns, trusted)
+                fact = self._read_span(reading, span, group, place, now_ns, trusted)
             if fact is None:
-                plain.append((number, place, span))
+                plain.append((number, index, span))
             elif fact is not _PASS:
                 facts.append(fact)
-                places.append(where)
+                places.append(place)
                 if fact.trace_id != trace_id:
                     trace_id = fact.trace_id
                     self._known.add(trace_id, reading.batches[batch].tenant)
@@ -263,7 +268,7 @@ class Stage:
         reading: Reading,
         span: bytes,
         group: ScopeGroup,
-        where: tuple[int, int],
+        place: Place,
         now_ns: int,
         trusted: bool,  # noqa: FBT001
         hits: tuple[bytes, ...],
@@ -271,35 +276,35 @@ class Stage:
         """Return what `_read_span` returns, on a thread: nothing is changed there but `reading`."""
         if not _holds(span, hits):
             return None
-        return self._read_span(reading, span, group, where, now_ns, trusted, replace(self._builder))
+        return self._read_span(reading, span, group, place, now_ns, trusted, replace(self._builder))
 
     def _read_span(
         self,
         reading: Reading,
         span: bytes,
         group: ScopeGroup,
-        where: tuple[int, int],
+        place: Place,
         now_ns: int,
         trusted: bool,  # noqa: FBT001
         builder: FactBuilder | None = None,
     ) -> Fact | None:
-        """Return the fact of a GenAI span, which stands `where` in the request; None for a plain span; _PASS for one
+        """Return the fact of a GenAI span, which stands at `place` in the request; None for a plain span; _PASS for one
         that goes on as it came. With a `builder` it is read by the full rules.
         """
         view: SpanView | None = None
         is_own = span.find(OWN) >= 0
         if is_own:
-            reading.own[where] = None
+            reading.own[place] = None
         try:
             if builder is None and not is_own:
                 usual = self._usual.at_once(span, group, now_ns, reading.headers)
                 if usual is not None:
                     return usual
-            view = reading.request.view(*where)
+            view = reading.request.view(*place)
             if is_own and KIND in view.attributes:
                 if trusted or is_summary(view, self._builder.signing):
                     reading.marked += 1
-                    del reading.own[where]
+                    del reading.own[place]
                     return _PASS
                 view.attributes = as_sent(span, view.attributes, _ALIASES)
             fact = (builder or self._usual).genai(span, view, group, now_ns, reading.headers)
@@ -316,7 +321,7 @@ class Stage:
             if builder is not None and view is not None:
                 view.attributes.clear()
         reading.failures[reason] += 1
-        reading.failed.append((*where, reason))
+        reading.failed.append((*place, reason))
         return _PASS
 
     def _with_asked_tools(self, reading: Reading, fact: Fact, view: SpanView, *, flat: bool) -> Fact:
@@ -353,17 +358,17 @@ class Stage:
         Arguments have to be known, and results not to be left out by a client; hidden ones are taken for the same.
         """
         calls = [
-            (f"{step.tool}\0{step.arguments}", _result_of(step) if _is_known(step) else f"\0{place}")
-            for place, step in enumerate(steps)
+            (f"{step.tool}\0{step.arguments}", _result_of(step) if _is_known(step) else f"\0{number}")
+            for number, step in enumerate(steps)
         ]
-        for place, step in enumerate(steps, 1):
+        for number, step in enumerate(steps, 1):
             if not step.is_new or not _is_known(step):
                 continue
-            length = history_loop(calls[:place], self.loop.of(step.tool))
+            length = history_loop(calls[:number], self.loop.of(step.tool))
             signature = self._builder.signing.sign(ToolCall(step.tool, step.arguments)) if length else None
             if signature is not None and signature.scope != "name_only":
                 identifier = made_id(step.id, signature.value) if is_made_id(step.id) else step.id
-                yield steps[place - length], step, identifier
+                yield steps[number - length], step, identifier
 
     def _add_plain(
         self,
@@ -381,7 +386,7 @@ class Stage:
                 yield None
             some = plain[first : first + RELEASED]
             linked = [one for one in some if _may_be_known(one[2], known)]
-            for read, (number, place, span) in enumerate(linked):
+            for read, (number, index, span) in enumerate(linked):
                 if read % SLICE == SLICE - 1:
                     yield None
                 group = reading.request.groups[number]
@@ -394,7 +399,7 @@ class Stage:
                 elif fact.trace_id in known:
                     batch = tenants[self._tenant_of(group, headers)]
                     reading.batches[batch].facts.append(fact)
-                    reading.places[batch].append((number, place))
+                    reading.places[batch].append((number, index))
 
     def know(self, trace_ids: Iterable[bytes]) -> None:
         """Treat plain spans of these traces as links: their GenAI spans were read by another process."""
@@ -466,7 +471,7 @@ _SYNTHESIZED = (synthesized.SOURCE.encode(),)
 _ALIASES = frozenset(ALIASES)
 
 
-def _without_empty(reading: Reading) -> tuple[list[Batch], list[list[tuple[int, int]]]]:
+def _without_empty(reading: Reading) -> tuple[list[Batch], list[list[Place]]]:
     full = [index for index, batch in enumerate(reading.batches) if batch.facts]
     return [reading.batches[index] for index in full], [reading.places[index] for index in full]
 

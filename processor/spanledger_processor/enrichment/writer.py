@@ -8,14 +8,14 @@ from functools import partial
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.enrichment.attributes import encode
 from spanledger_processor.enrichment.marks import RewritePlan, plan_rewrite, rewrite
-from spanledger_processor.enrichment.stage import RELEASED, SLICE, Reading
+from spanledger_processor.enrichment.stage import RELEASED, SLICE, Place, Reading
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.values import GIANT
 from spanledger_processor.otlp.wire import MalformedError, Steps, finished
 
 
 def write(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> bytes:
-    """Return the request with attributes appended: `decisions` is a mapping a batch, by the fact's place in it."""
+    """Return the request with attributes appended: `decisions` is a mapping a batch, by the fact's index in it."""
     return finished(writing(reading, decisions))
 
 
@@ -67,7 +67,7 @@ _WRITTEN = Fact(b"", b"")
 def _writing_own(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Steps[None]:
     """Write the spans that may have attributes which only Spanledger writes, in slices."""
     request = reading.request
-    by_place: dict[tuple[int, int], Decision] = {}
+    by_place: dict[Place, Decision] = {}
     for places, decided in zip(reading.places, decisions, strict=True):
         for number, (index, decision) in enumerate(decided.items(), 1):
             by_place[places[index]] = decision
@@ -117,7 +117,7 @@ def additions(
     first, own = reading.first_places(), reading.own
     appended: dict[int, bytes] = {}
     moved: dict[int, list[int]] = {}
-    by_place: dict[tuple[int, int], Decision] = {}
+    by_place: dict[Place, Decision] = {}
     for places, decided in zip(reading.places, decisions, strict=True):
         for index, decision in decided.items():
             place = places[index]
@@ -135,7 +135,7 @@ def additions(
     return appended, moved
 
 
-def _plan_of(reading: Reading, place: tuple[int, int], decision: Decision | None) -> RewritePlan | None:
+def _plan_of(reading: Reading, place: Place, decision: Decision | None) -> RewritePlan | None:
     """Return what becomes of a span that may have attributes which only Spanledger writes, None: it stays."""
     span = reading.request.groups[place[0]].items[place[1]]
     try:
