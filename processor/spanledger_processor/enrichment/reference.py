@@ -68,7 +68,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         "spanledger.dialect",
         "string",
         _GENAI,
-        "The vocabulary recognised; each is a section of [dialects.md](dialects.md).",
+        "The vocabulary detected; each is a section of [dialects.md](dialects.md).",
     ),
     Attribute(
         "spanledger.granularity",

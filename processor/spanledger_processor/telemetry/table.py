@@ -114,7 +114,7 @@ TABLE: tuple[MetricRow, ...] = (
         reasons=("retryable", "permanent"),
     ),
     # The stage
-    _counter("genai_spans_total", "kind dialect", "GenAI spans recognised."),
+    _counter("genai_spans_total", "kind dialect", "GenAI spans detected."),
     _counter("priced_spans_total", "source", "Spans counted with a price, by spanledger.cost.source."),
     _counter(
         "unpriced_spans_total",
