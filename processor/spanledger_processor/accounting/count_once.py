@@ -49,7 +49,7 @@ from spanledger_processor.accounting.one_call import (
     tells_more,
     together,
 )
-from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, REPEATS, Claim, Span, Trace
+from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, INSTEAD_OF, REPEATS, Claim, Span, Trace
 from spanledger_processor.model import AGGREGATES, CONTAINERS, INPUT, NO_SPEND, OUTPUT, REASONING
 
 CALLS_AGAIN = (
@@ -417,9 +417,14 @@ def match_across(span: Span, other: Span, session: Named, *, one_trace: bool = F
     """
     of_session = other if other.session.id == session.id else replace(other, session=session)
     code = one_call(span, of_session, one_trace=one_trace)
-    if code == "equal usage" and source_of(span) in other.reported_by:
+    if code == "equal usage" and not other.reported_by.isdisjoint(_forms(source_of(span))):
         code = "library"
     return Reason(code, other.span_id.hex())
+
+
+def _forms(source: str) -> tuple[str, str]:
+    """Return how a source stands in `reported_by`: of a later report, and of one in whose place the span counts."""
+    return source, INSTEAD_OF + source
 
 
 def apply(span: Span, other: Span, *, forgotten: bool = False) -> Span:
@@ -432,6 +437,7 @@ def apply(span: Span, other: Span, *, forgotten: bool = False) -> Span:
         span.twin = other.span_id.hex()
         return other
     other.twin = span.span_id.hex()
-    span.reported_by |= {*other.reported_by, source_of(other)} - {source_of(span)}
+    before = {source.removeprefix(INSTEAD_OF) for source in (*other.reported_by, source_of(other))}
+    span.reported_by |= {INSTEAD_OF + source for source in before if source != source_of(span)}
     span.sent, other.sent = span.sent + other.sent, NO_SPEND
     return span

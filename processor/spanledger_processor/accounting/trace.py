@@ -29,6 +29,8 @@ REPEATS = "repeats"
 """The role of a span that repeats others, and adds nothing."""
 DUPLICATE = "duplicate:"
 """The role of a further report of a call, followed by the span id in hex of the span that is counted."""
+INSTEAD_OF = "instead of "
+"""Before a source in `Span.reported_by`: its report counted first, and gave its place to a richer one."""
 
 
 @dataclass(slots=True)
@@ -198,7 +200,7 @@ class Span:
     closes: bool = False
     """Its source reports the end of the session; not remembered, the session is."""
     reported_by: set[str] = field(default_factory=set)
-    """Sources in other traces that report the call which is counted here."""
+    """Sources in other traces that report the call which is counted here; behind `INSTEAD_OF` those that did before."""
     detail: Detail = NO_DETAIL
     lent_session: str = ""
     """The session of a twin in another trace, where its own trace names none."""
@@ -261,8 +263,8 @@ class Span:
 
     @property
     def is_reported_elsewhere(self) -> bool:
-        """Return whether a span of another trace reports the same call."""
-        return bool(self.twin or self.reported_by)
+        """Return whether a span of another trace reports the same call, other than those in whose place it counts."""
+        return bool(self.twin) or any(not source.startswith(INSTEAD_OF) for source in self.reported_by)
 
     @property
     def counted(self) -> bool:
