@@ -61,6 +61,21 @@ def counted(ledger: MemoryLedger) -> tuple[int, int]:
     return calls, loops
 
 
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_tools_beyond_the_limit_are_one_row(most: int) -> None:
+    ledger, facts = MemoryLedger(), [tool(f"t{number}", f"i{number}", start=number) for number in range(6)]
+    for number, fact in enumerate(facts):
+        assert fact.call is not None
+        fact.call.tool = ToolCall(("a", "b", "b", "c", "c", "c")[number], call_id=f"i{number}")
+    ledger.take(facts)
+    with ledger.store.snapshot() as reader:
+        rows, more = dimensions.tools(reader, TENANT, 0, None, most)
+    shown = [("c", 3), ("b", 2), ("a", 1)]
+    beyond = sum(calls for _, calls in shown[most:])
+    assert [(row["id"], row["calls"]) for row in rows] == [*shown[:most], *([("", beyond)] if beyond else [])]
+    assert (rows[-1].get("other", False), more) == (bool(beyond), 3 - most)
+
+
 @pytest.mark.parametrize(
     ("spans", "calls"),
     [

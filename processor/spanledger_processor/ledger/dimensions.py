@@ -151,7 +151,7 @@ def of_session(reader: Reader, tenant: bytes, session_id: str, session: Sums) ->
 
 def tools(reader: Reader, tenant: bytes, since: int, until: int | None, most: int) -> tuple[list[Row], int]:
     """Return the rows of all tools from one UTC day (days since 1970) to another, both included, the most called first,
-    and how many more there are. Those of a day that are not told apart are one, behind them.
+    and how many more there are. Those, and what is not told apart by day, are one row behind them (`other`).
     """
     whole, by_tool = reader.sums(total_key(tenant)), dict[str | None, Sums]()
     first, last = whole.first_ns // NS_PER_DAY, whole.arrival_ms // MS_PER_DAY + 1
@@ -161,11 +161,13 @@ def tools(reader: Reader, tenant: bytes, since: int, until: int | None, most: in
             sums = Sums.unpack(record)
             if sums.labels.get("dimension") == TOOL and sums.labels.get("day") == str(day):
                 by_tool.setdefault(sums.labels.get("value"), Sums()).add(sums)
-    other = by_tool.pop(None, None)
+    other = by_tool.pop(None, Sums())
     rows = [(tool, sums) for tool, sums in by_tool.items() if _is_used(sums)]
     rows.sort(key=lambda row: (-row[1].tool_calls, row[0] or ""))
     shown = [{"id": tool or "", **_of_tool(sums)} for tool, sums in rows[:most]]
-    if other is not None and _is_used(other):
+    for _, sums in rows[most:]:
+        other.add(sums)
+    if _is_used(other):
         shown.append({"id": "", "other": True, **_of_tool(other)})
     return shown, max(0, len(rows) - most)
 

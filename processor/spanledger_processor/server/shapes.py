@@ -331,7 +331,7 @@ SUMMARY: Shape = {
         optional=True,
         rows=_TOOL,
     ),
-    "tools_left_out": Field("integer", "Tools beyond `limit`.", optional=True),
+    "tools_left_out": Field("integer", "Tools beyond `limit`; they are in the row of all others.", optional=True),
 }
 GONE: Shape = {
     "since": SUMMARY["since"],
