@@ -429,7 +429,7 @@ async def test_the_documents_agree_with_the_code() -> None:
     health = Health(dict, lambda: True)
     api = Api(ApiSettings(endpoint="127.0.0.1:0"), health, bytes, ledger_of(), Pricer())
     app: Any = api._listeners["api"]._server.config.app
-    served_paths = {route.path.replace(":path}", "}") for route in app._app.routes}
+    served_paths = {route.path.replace(":id}", "}") for route in app._app.routes}
     assert served_paths == set(document["paths"]) == {*(route.path for route in ROUTES), *OTHERS}
     for route in ROUTES:
         described = document["paths"][route.path]["get"]["parameters"]
