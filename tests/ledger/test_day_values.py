@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
+from typing import Any, cast
 
 from counted_reads import CountedReads
 from spanledger_processor.ledger import budgets, dimensions
@@ -11,6 +12,7 @@ from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.keys import EVERY_TENANT, dimension_key
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.retention import Packing
 from spanledger_processor.ledger.store import Changes, Reader, Table, record_key
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import NS_PER_DAY
@@ -161,3 +163,28 @@ def test_a_day_is_packed_when_it_is_over_and_quiet(tmp_path: Path) -> None:
     with store.snapshot() as reader:
         assert packed_days(reader) == 1
     store.close()
+
+
+def test_days_of_few_values_are_not_read_each_second() -> None:
+    """They stay as they are: the ledger's thread looks at them once a minute."""
+    looks: list[str] = []
+
+    class Cursor:
+        def __enter__(self) -> Cursor:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return
+
+        def set_range(self, _: bytes) -> bool:
+            looks.append("look")
+            return False
+
+    class Transaction:
+        def cursor(self) -> Cursor:
+            return Cursor()
+
+    packing, txn = Packing(), cast(Any, Transaction())
+    for second in range(121):
+        assert packing.go(txn, second * 1000) is None
+    assert len(looks) == 3

@@ -44,6 +44,7 @@ _DUE, _DAY = bytes((Table.DUE,)), bytes((Table.DAY,))
 _DIMENSION = bytes((Table.DIMENSION,))
 _AGEING = (Table.SESSION, Table.RUN, Table.TASK)
 _DAYS_VISITED = 256
+_PACKING_ROUND_MS = 60_000
 _SAMPLE, _TENANTS_SAMPLED = 256, 64
 _TENANTS_COMPARED, _COUNTED = 256, 256
 _CROWDING = 1.1
@@ -277,13 +278,18 @@ class Packing:
 
     def __init__(self) -> None:
         self._next = _DIMENSION
+        self._again_ms = 0
 
     def go(self, txn: lmdb.Transaction[bytes], now_ms: int) -> KeyAndRecord | None:
-        """Return the key and the packed values of one of the next days; None where none of them can be packed."""
+        """Return the key and the packed values of one of the next days; None where none of them can be packed, and for
+        a minute after it went round: days of few values stay as they are, and were read each second.
+        """
+        if now_ms < self._again_ms:
+            return None
         with txn.cursor() as cursor:
             for _ in range(_DAYS_VISITED):
                 if not cursor.set_range(self._next) or cursor.key()[:1] != _DIMENSION:
-                    self._next = _DIMENSION
+                    self._next, self._again_ms = _DIMENSION, now_ms + _PACKING_ROUND_MS
                     return None
                 prefix = cursor.key()[:PREFIX]
                 self._next = prefix + b"\xff" * (_KEY_LENGTH - PREFIX)
