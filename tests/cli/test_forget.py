@@ -14,13 +14,17 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from chats import chat, request, set_attributes
 from commands import answer, run
 from replays import attributes, spans_of
+from spanledger_processor.accounting import totals
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import Config, load
 from spanledger_processor.enrichment import write
+from spanledger_processor.ledger.budgets import LargeRun, due_runs
+from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.server.wiring import make_stage, open_store
 from spanledger_processor.signing import Signer
 
 NOW = time.time_ns()
+BUDGET_OF_RUNS = {"name": "runs", "amount": 1, "period": "run"}
 SESSION, USER, OTHER = "the-session-of-jane-doe", "jane.doe@example.com", "another-session"
 
 
@@ -108,6 +112,25 @@ def test_what_comes_later_under_the_name_is_a_session_of_its_own(config: Path, b
     account(config, request(of(SESSION, USER)))
     assert reported(config, "session", SESSION)["calls"] == 1
     assert reported(config, "summary")["total"]["calls"] == calls + 1
+
+
+def test_a_large_run_with_a_budget_goes_under_its_new_name(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is noted to be added up: nothing of the old name stays, and it is found by the new one."""
+    monkeypatch.setattr(totals, "MOST_SESSIONS", 1)
+    settings = {**json.loads(config.read_text()), "processor": {"budgets": [BUDGET_OF_RUNS]}}
+    config.write_text(json.dumps(settings))
+    account(
+        config, request(*(of(f"session-{number}", "somebody", **{"spanledger.run.id": SESSION}) for number in "123"))
+    )
+    assert SESSION.encode() in stored(config)
+    assert run("forget", "tenant", "", "--config", str(config)).exit_code == 0
+    assert SESSION.encode() not in stored(config)
+    (new,) = [row["id"] for row in reported(config, "runs")]
+    store = open_store(load((config,), ()))
+    with store.snapshot() as reader:
+        (due,) = due_runs(reader)
+        assert due == LargeRun.read(reader, tenant_hash(""), new)
+    store.close()
 
 
 def test_a_name_that_is_not_there_is_said_so(config: Path, body: bytes) -> None:

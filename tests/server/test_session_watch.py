@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -14,18 +15,28 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from chats import chat, request, set_attributes
 from spanledger_exporters import Verdict
+from spanledger_processor.accounting import totals
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load
 from spanledger_processor.enrichment import write
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.budgets import WarningRules, cost_rise, crossings, warning_row
 from spanledger_processor.ledger.facts import Facts, Lifecycle
+from spanledger_processor.ledger.runs import one_run
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.ledger.writer import LedgerWriter
+from spanledger_processor.server import session_watch
 from spanledger_processor.server.http_api import close_session
 from spanledger_processor.server.notices import log_request, sentence
 from spanledger_processor.server.session_watch import EVENT, SessionWatch
-from spanledger_processor.server.wiring import are_watched, make_lifecycle, make_stage, make_warnings, summary_wait
+from spanledger_processor.server.wiring import (
+    are_watched,
+    make_budgets,
+    make_lifecycle,
+    make_stage,
+    make_warnings,
+    summary_wait,
+)
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.units import USD
 from stores import WriterInMemory
@@ -554,3 +565,83 @@ async def test_a_rise_of_cost_is_warned_of() -> None:
     row = warning_row(one)
     assert (row["session"], row["cost_usd_exact"], row["usual_usd_exact"]) == ("a", "1.20015", "0.06015")
     assert sentence(one) == "session a: spends $1.20 at a stretch, 20.0 times the usual $0.060150"
+
+
+def notes_of_budgets(world: World) -> list[tuple[str, str, int, int]]:
+    with world.store.snapshot() as reader:
+        kept = crossings(reader, TENANT, warnings=False)
+        return [(one.budget, one.value, one.threshold, one.used) for one in kept]
+
+
+def cost_of(body: bytes) -> int:
+    """What is on the spans that were sent on, in 1e-12 USD."""
+    spans = [one for group in ExportTraceServiceRequest.FromString(body).resource_spans for one in group.scope_spans]
+    told = [attributes(span.attributes) for scope in spans for span in scope.spans]
+    return sum(round(one["spanledger.cost.usd"] * USD) for one in told)
+
+
+async def test_a_run_of_too_many_sessions_for_a_request_has_its_thresholds_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once for each, also by the next process, and by what all of its sessions have spent."""
+    monkeypatch.setattr(totals, "MOST_SESSIONS", 2)
+    world = World('processor.budgets=[{"name": "run", "amount": 0.01, "period": "run", "thresholds": [50, 100]}]')
+    budgets = make_budgets(world.config.processor)
+    spent, number = 0, 0
+    while spent < budgets[0].amount:
+        before, at_ns = spent, START + number * MINUTE
+        body = world.take(call(f"s{number}", at_ns, **{"spanledger.run.id": "nightly"}))
+        spent, number = spent + cost_of(body), number + 1
+        watch = world.process()
+        watch.budgets = budgets
+        await watch.add_up_runs()
+        assert await asyncio.to_thread(watch._added_up) == [], "nothing is due until more is spent"
+        if spent >= budgets[0].amount // 2 > before:
+            half = spent
+    assert number > 3
+    assert sorted(notes_of_budgets(world)) == [("run", "nightly", 50, half), ("run", "nightly", 100, spent)]
+    body = world.take(call("last", START + number * MINUTE, **{"spanledger.run.id": "nightly"}))
+    (span,) = ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0].spans
+    told = attributes(span.attributes)
+    assert (told["spanledger.budget.name"], told["spanledger.budget.used"]) == ("run", spent / budgets[0].amount)
+    assert "spanledger.run.cost_usd" not in told
+
+
+async def test_what_is_spent_while_a_run_is_added_up_makes_it_due_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(totals, "MOST_SESSIONS", 2)
+    world = World('processor.budgets=[{"name": "run", "amount": 1e-9, "period": "run"}]')
+    for number in range(4):
+        world.take(call(f"s{number}", START + number * MINUTE, **{"spanledger.run.id": "nightly"}))
+    watch = world.process()
+    watch.budgets = make_budgets(world.config.processor)
+    submit = world.ledger.submit
+
+    async def submit_later(work: Any, **more: Any) -> Any:
+        monkeypatch.setattr(world.ledger, "submit", submit)
+        world.take(call("late", START + HOUR, **{"spanledger.run.id": "nightly"}))
+        return await submit(work, **more)
+
+    monkeypatch.setattr(world.ledger, "submit", submit_later)
+    await watch.add_up_runs()
+    (due,) = await asyncio.to_thread(watch._added_up)
+    with world.store.snapshot() as reader:
+        run = one_run(reader, TENANT, "nightly")
+    assert run is not None
+    assert (due.id, due.spent, run.calls) == ("nightly", run.cost, 5)
+
+
+async def test_runs_of_many_sessions_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is time for one only, the next one is added up next, although the first spends on."""
+    monkeypatch.setattr(totals, "MOST_SESSIONS", 2)
+    monkeypatch.setattr(session_watch, "_ADDING_S", -1.0)
+    world = World('processor.budgets=[{"name": "run", "amount": 1e-9, "period": "run", "thresholds": [100]}]')
+    watch = world.process()
+    watch.budgets = make_budgets(world.config.processor)
+    runs = ["a", "b", "c"]
+    for round_ in range(3):
+        for run in runs:
+            for number in range(3):
+                at_ns = START + (9 * round_ + 3 * runs.index(run) + number) * MINUTE
+                world.take(call(f"{run}{number}", at_ns, **{"spanledger.run.id": run}))
+        await watch.add_up_runs()
+    assert sorted(value for _, value, *_ in notes_of_budgets(world)) == runs

@@ -22,7 +22,7 @@ from spanledger_processor.accounting.trace import REPEATS, Span, Trace, event_co
 from spanledger_processor.accounting.trace_set import TraceSet
 from spanledger_processor.accounting.trace_state import Memory, TraceState
 from spanledger_processor.accounting.usual import account_usual
-from spanledger_processor.ledger.budgets import RUN, SESSION, BudgetRule, Crossing, share, spent_in_period
+from spanledger_processor.ledger.budgets import RUN, SESSION, BudgetRule, Crossing, LargeRun, share, spent_in_period
 from spanledger_processor.ledger.dimensions import AGENT, MODEL, PROVIDER
 from spanledger_processor.ledger.keys import EVERY_TENANT, corrections_key
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
@@ -44,7 +44,7 @@ class Budgets:
         self._changes = changes
         self._totals = totals
         self._now_ns = now_ns
-        self._used: dict[tuple[str, str], Pico | None] = {}
+        self._used: dict[tuple[str, str], Pico] = {}
 
     def enter(self, span: Span, decision: Decision) -> None:
         """Put the budget that is used most, of those a counted span counts against, on its decision, from the first
@@ -53,7 +53,7 @@ class Budgets:
         most = 0.0
         for rule, value in self._of(span, decision):
             used = self._spent(rule, value)
-            if used is None or used * 100 < min(rule.thresholds, default=100) * rule.amount:
+            if used * 100 < min(rule.thresholds, default=100) * rule.amount:
                 continue
             if share(used, rule.amount) > most:
                 most = share(used, rule.amount)
@@ -78,22 +78,30 @@ class Budgets:
                 if not rule.dimension or (value and rule.value in ("", value)):
                     yield rule, value
 
-    def _spent(self, rule: BudgetRule, value: str) -> Pico | None:
+    def _spent(self, rule: BudgetRule, value: str) -> Pico:
         """Return what is used of a budget once this request is added, and store the thresholds that it passes."""
         of = (rule.name, value)
         if of not in self._used:
             self._used[of] = used = self._add_up(rule, value)
-            if used is not None:
-                self._store_passed(rule, value, used)
+            self._store_passed(rule, value, used)
         return self._used[of]
 
-    def _add_up(self, rule: BudgetRule, value: str) -> Pico | None:
+    def _add_up(self, rule: BudgetRule, value: str) -> Pico:
         if rule.period == SESSION:
             return self._totals.session_cost(value)
         if rule.period == RUN:
-            return self._totals.run_cost(value)
+            return self._spent_in_run(value)
         today = self._now_ns // NS_PER_DAY
         return spent_in_period(self._reader, self._tenant, rule, value, today, self._changes.add)
+
+    def _spent_in_run(self, run_id: str) -> Pico:
+        """Return what a run has spent; one of too many sessions is noted to be added up, and has what it had then."""
+        spent = self._totals.run_cost(run_id)
+        if spent is not None:
+            return spent
+        run = LargeRun.read(self._reader, self._tenant, run_id)
+        self._changes.replace[run.key] = replace(run, changes=run.changes + 1).pack(self._now_ns)
+        return run.spent
 
     def _store_passed(self, rule: BudgetRule, value: str, used: Pico) -> None:
         since = rule.since(self._now_ns // NS_PER_DAY)

@@ -11,7 +11,7 @@ ledger's sums, too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from operator import itemgetter
@@ -25,9 +25,11 @@ from spanledger_processor.ledger.keys import (
     CROSSINGS_COMPLETE,
     EVERY_TENANT,
     ID_HASH,
+    bounded_id,
     budget_key,
     dimension_key,
     hashed_key,
+    large_run_key,
     session_key,
 )
 from spanledger_processor.ledger.orders import Order, Position, cost_rank, walk
@@ -173,6 +175,66 @@ class Crossing:
 def share(used: Pico, amount: Pico) -> float:
     """Return how much of an amount is used; 1 is all of it."""
     return used / amount
+
+
+@dataclass(frozen=True, slots=True)
+class LargeRun:
+    """A run of too many sessions to be added up with a request, of which there is a budget.
+
+    It is added up beside requests (`server/session_watch`): `spent` is what it came to then. `changes` counts requests
+    that spent something in it, `added` is how many they were when it was added up last.
+    """
+
+    tenant: bytes
+    id: str
+    changes: int = 0
+    added: int = 0
+    spent: Pico = 0
+
+    @property
+    def key(self) -> Key:
+        """Return its key."""
+        return large_run_key(self.tenant, self.id)
+
+    @property
+    def is_due(self) -> bool:
+        """Return whether something was spent since it was added up."""
+        return self.changes != self.added
+
+    def pack(self, now_ns: int) -> bytes:
+        """Return the stored form; its second element is the arrival, by which retention goes."""
+        return pack([1, now_ns // NS_PER_MS, self.tenant, self.id, self.changes, self.added, self.spent])
+
+    @classmethod
+    def unpack(cls, record: bytes) -> LargeRun:
+        """Read a stored form."""
+        _, _, tenant, run_id, changes, added, spent, *_ = unpack(record)
+        return cls(tenant, run_id, changes, added, int(spent))
+
+    @classmethod
+    def read(cls, reader: Reader, tenant: bytes, run_id: str) -> LargeRun:
+        """Return what is known of a run."""
+        record = reader.get(large_run_key(tenant, run_id))
+        return cls(tenant, bounded_id(run_id)) if record is None else cls.unpack(record)
+
+    def added_up(self, reader: Reader) -> LargeRun:
+        """Return it with what its sessions have spent by now."""
+        total = one_run(reader, self.tenant, self.id)
+        return replace(self, added=self.changes, spent=0 if total is None else total.cost)
+
+
+def due_runs(reader: Reader) -> list[LargeRun]:
+    """Return the runs that are to be added up, in the order of their keys."""
+    runs = (LargeRun.unpack(record) for _, record in reader.scan(Table.LARGE_RUN, EVERY_TENANT))
+    return [run for run in runs if run.is_due]
+
+
+def passed_by_run(rules: Iterable[BudgetRule], run: LargeRun, now_ns: int) -> Iterator[Crossing]:
+    """Yield the thresholds of budgets of each run that a run has passed."""
+    for rule in rules:
+        if rule.period == RUN and rule.concerns(run.tenant):
+            for threshold in rule.passed(run.spent, now_ns):
+                yield Crossing(rule.name, run.tenant, run.id, "", threshold, run.spent, rule.amount, now_ns)
 
 
 def spent_in_period(

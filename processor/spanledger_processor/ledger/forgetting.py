@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import lmdb
 import msgpack
 
+from spanledger_processor.ledger.budgets import LargeRun
 from spanledger_processor.ledger.day_values import outdated
 from spanledger_processor.ledger.keys import (
     EVERY_TENANT,
@@ -115,8 +116,13 @@ def _parts(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int
 
 
 def _budgets(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
-    """Rename ids in thresholds that were passed: of sessions, runs and values of dimensions."""
+    """Rename ids in thresholds that were passed: of sessions, runs and values of dimensions, and in large runs."""
     changed = 0
+    for key, record in [*_rows(txn, Table.LARGE_RUN, EVERY_TENANT)]:
+        if key[FIRST_ID] == near(tenant) and (new := _replaced(record, renamed)) != record:
+            txn.delete(key)
+            txn.put(LargeRun.unpack(new).key, new)
+            changed += 1
     for key, record in [*_rows(txn, Table.BUDGET, EVERY_TENANT)]:
         if key[FIRST_ID] == near(tenant) and (new := _replaced(record, renamed)) != record:
             txn.put(key, new)

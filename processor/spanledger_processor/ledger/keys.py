@@ -78,6 +78,11 @@ def budget_key(tenant: bytes, budget: str, value: str, since: str, threshold: in
     )
 
 
+def large_run_key(tenant: bytes, run_id: str) -> Key:
+    """Return the key of what is known of a run of too many sessions to be added up with a request."""
+    return record_key(Table.LARGE_RUN, EVERY_TENANT, tenant, id_bytes(bounded_id(run_id)))
+
+
 def link_key(tenant: bytes, kind: bytes, above: str, session_id: str) -> Key:
     """Return the key of a link from a run or a session to a session (`runs`)."""
     return record_key(Table.LINK, tenant, kind + id_bytes(bounded_id(above)), id_bytes(bounded_id(session_id)))

@@ -50,7 +50,16 @@ _TENANTS_COMPARED, _COUNTED = 256, 256
 _CROWDING = 1.1
 """Times an even share from which a tenant crowds out the others; less is within what `_count` may be wrong by."""
 
-_TOTALS = (Table.SESSION, Table.RUN, Table.TASK, Table.LINK, Table.DIMENSION, Table.PART, Table.BUDGET)
+_TOTALS = (
+    Table.SESSION,
+    Table.RUN,
+    Table.TASK,
+    Table.LINK,
+    Table.DIMENSION,
+    Table.PART,
+    Table.BUDGET,
+    Table.LARGE_RUN,
+)
 _PROJECTS_A_DAY = 64
 """The most projects of removed sessions that have sums of their own, for each day."""
 _NAMELESS = (Table.SESSION, Table.RUN)

@@ -68,6 +68,8 @@ class Table(IntEnum):
     """Per span of a long trace that its rules do not look at any more: the segment of the trace that holds it."""
     DAY_VALUES = 22
     """Per dimension and UTC day that is over: its values packed together (`day_values`)."""
+    LARGE_RUN = 23
+    """Runs of too many sessions to be added up with a request, of all tenants together (`budgets.LargeRun`)."""
     INDEX = 13
     """A row a request, by arrival: the traces of the calls that it counted, by hashes of their ids and usage."""
 

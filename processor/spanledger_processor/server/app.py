@@ -358,6 +358,7 @@ def _start_notices(
         notices.webhooks = webhooks
         watch.summaries = summary_wait(new)
         watch.rules = make_warnings(processor)
+        watch.budgets = make_budgets(processor)
 
     adopt(config)
     for part in (notices, watch):

@@ -1,9 +1,11 @@
-"""Summaries of sessions that ended, each sent once, and the rules of warnings.
+"""Summaries of sessions that ended, each sent once, the rules of warnings, and budgets of runs of many sessions.
 
 A summary is a span and a log record whose ids are made of the session and its last activity. They are marked as sent in
 the ledger once every required exporter has them; a restart in between sends them again, with the same ids. Many
 sessions that ended (as after old data were replayed) go into one request, and take a bounded share of the time.
-Warnings are stored in the ledger like the thresholds of budgets, and `notices` sends both.
+Warnings are stored in the ledger like the thresholds of budgets, and `notices` sends both. A run of too many sessions
+to be added up with each request is added up here, once something was spent in it, and the thresholds that it passed are
+stored.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -26,7 +28,17 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from spanledger_exporters import Signal, Verdict
 from spanledger_processor import synthesized
 from spanledger_processor.enrichment.marks import KIND, SUMMARY, SUMMARY_GRANULARITY, TENANT, summary_ids
-from spanledger_processor.ledger.budgets import Crossing, WarningRules, of_day, of_session
+from spanledger_processor.ledger.budgets import (
+    RUN,
+    BudgetRule,
+    Crossing,
+    LargeRun,
+    WarningRules,
+    due_runs,
+    of_day,
+    of_session,
+    passed_by_run,
+)
 from spanledger_processor.ledger.facts import Facts, Lifecycle
 from spanledger_processor.ledger.queries import tenants_of
 from spanledger_processor.ledger.rows import Row
@@ -57,6 +69,8 @@ _REQUEST_BYTES = 2**20
 """The size of a request of several summaries, a quarter of what receivers take by default."""
 _SHARE = 0.2
 """Share of the time that may go into summaries, sending included."""
+_ADDING, _ADDING_S = 0.1, 1.0
+"""Share of the time that may go into adding up runs, and seconds at a time after which no further one is begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +118,61 @@ class SessionWatch:
         self._checked: dict[Key, int] = {}
         """By session: a hash of its record when the rules were last applied to it."""
         self._task = PeriodicTask(self._run, _INTERVAL_S, "summing up sessions failed")
+        self._adding = PeriodicTask(self._add_up, _INTERVAL_S, "adding up runs failed")
+        self._added_last = b""
         self.summaries: float | None = None
         """Seconds without activity after which the summary of an ended session is sent; None: none is sent."""
         self.rules = WarningRules()
+        self.budgets: tuple[BudgetRule, ...] = ()
 
     def start(self) -> None:
-        """Begin to look for sessions that ended."""
+        """Begin to look for sessions that ended, and for runs to be added up."""
         self._task.start()
+        self._adding.start()
 
     async def stop(self) -> None:
         """Stop; what is not sent stays due in the ledger."""
         await self._task.stop()
+        await self._adding.stop()
+
+    async def _add_up(self) -> float:
+        began = time.monotonic()
+        await self.add_up_runs()
+        return max(_INTERVAL_S, (time.monotonic() - began) / _ADDING)
+
+    async def add_up_runs(self) -> None:
+        """Add up runs in which something was spent since the last time, and store the thresholds that they passed.
+
+        They take turns: as many are added up as fit into a second, at least one.
+
+        Raises:
+            StateError: the ledger cannot be read or written.
+        """
+        rules = [rule for rule in self.budgets if rule.period == RUN]
+        added = await asyncio.to_thread(self._added_up) if rules else []
+        if not added:
+            return
+        self._added_last = added[-1].key
+        now_ns = self._now_ns()
+        await self._store([crossing for run in added for crossing in passed_by_run(rules, run, now_ns)])
+
+        def note(unit: Unit) -> None:
+            for run in added:
+                if (record := unit.get(run.key)) is not None:  # spans may have come meanwhile, then it stays due
+                    latest = replace(LargeRun.unpack(record), added=run.added, spent=run.spent)
+                    unit.apply(Changes(replace={run.key: latest.pack(now_ns)}), now_ns)
+
+        await self._ledger.submit(note)
+
+    def _added_up(self) -> list[LargeRun]:
+        began, added = time.monotonic(), list[LargeRun]()
+        with self._ledger.snapshot() as reader:
+            due = sorted(due_runs(reader), key=lambda run: (run.key <= self._added_last, run.key))
+            for run in due:
+                added.append(run.added_up(reader))
+                if time.monotonic() - began > _ADDING_S:
+                    break
+        return added
 
     async def _run(self) -> float:
         if time.monotonic() >= self._warn_at:
