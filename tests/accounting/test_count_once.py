@@ -7,10 +7,11 @@ import itertools
 import pytest
 
 from ledger_in_memory import NOW, MakeFact, MemoryLedger
-from spanledger_processor.accounting.count_once import CALLS_AGAIN
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.ledger.store import Table
 from spanledger_processor.model import Cost, Usage
+
+GOOGLES = "opentelemetry.instrumentation.google_genai"
 
 
 def test_agent_span_that_repeats_its_children_adds_nothing(ledger: MemoryLedger, fact: MakeFact) -> None:
@@ -373,7 +374,7 @@ def test_twins_that_end_on_both_sides_of_a_period_find_each_other(ledger: Memory
     assert ledger.total.calls == 1
 
 
-@pytest.mark.parametrize(("scope", "estimate"), [(CALLS_AGAIN[2], True), ("ai", False)])
+@pytest.mark.parametrize(("scope", "estimate"), [(GOOGLES, True), ("ai", False)])
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_tool_below_a_call_of_googles_shows_that_it_was_several(
     ledger: MemoryLedger, fact: MakeFact, scope: str, *, at_once: bool, estimate: bool
@@ -392,7 +393,7 @@ def test_a_tool_below_a_call_of_googles_shows_that_it_was_several(
 
 def test_a_tool_that_comes_too_late_to_mark_the_call_above_it_says_so(ledger: MemoryLedger, fact: MakeFact) -> None:
     """A span cannot be marked once it has been sent (docs/counting.md#in-doubt)."""
-    (call,) = ledger.take([fact("c", "", "llm", 30, scope=CALLS_AGAIN[2])])
+    (call,) = ledger.take([fact("c", "", "llm", 30, scope=GOOGLES)])
     (tool,) = ledger.take([fact("t", "c", "tool", start=2, length=2)])
     (other,) = ledger.take([fact("u", "d", "tool", start=2, length=2)])
     assert (call.note, other.note) == ("", "")

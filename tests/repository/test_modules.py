@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
+from spanledger_processor.dialects.registry import DIALECTS, LIBRARIES
 from tools.parts import ROOT
 from tracked import tracked
 
@@ -60,3 +62,25 @@ def test_a_short_module_with_one_importer_is_a_part_of_it() -> None:
         if path.name != "__init__.py" and len(importers[name]) == 1 and len(path.read_text().splitlines()) < SHORT
     }
     assert {name for name in short if ".vendors." not in name} == BOUNDARIES
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """The texts of a module that are no docstrings."""
+    tree = ast.parse(path.read_text())
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def test_rules_of_counting_name_no_library() -> None:
+    """The rules know of a library what `Library` says of it, in the module of its vocabulary."""
+    scopes = {library.scope for library in LIBRARIES}
+    scopes |= {scope for dialect in DIALECTS for scope in dialect.detection.scopes}
+    scopes |= {source.scope for dialect in DIALECTS for source in dialect.sources}
+    names = {scope.rstrip("*./-") for scope in scopes} - {"", "opentelemetry"}
+    assert len(names) > 50
+    rooms = ("spanledger_processor.accounting.", "spanledger_processor.ledger.")
+    texts = {(name, text) for name, path in MODULES.items() if name.startswith(rooms) for text in _texts(path)}
+    assert len(texts) > 500
+    assert {(name, text) for name, text in texts if any(scope in text for scope in names if len(scope) > 5)} == set()

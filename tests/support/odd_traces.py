@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ledger_in_memory import make_fact
-from spanledger_processor.accounting.count_once import CALLS_AGAIN
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.model import USAGE_CLASSES, Cost
 from spanledger_processor.pricing.rate_card import Card
 
 SPANS = 12
+CALLS_AGAIN = "openinference.instrumentation.google_genai"
 CARD = Card("p", 1, (1,) * (len(USAGE_CLASSES) + 1)).written()
 
 
@@ -28,7 +28,7 @@ def spans(draw: st.DrawFn, names: int = SPANS) -> list[Fact]:
 @st.composite
 def _span(draw: st.DrawFn, number: int, names: int) -> Fact:
     kind = draw(st.sampled_from(["llm", "llm", "llm", "tool", "agent", "other", ""]))
-    more: dict[str, Any] = {"scope": draw(st.sampled_from(["one", "one", "two", CALLS_AGAIN[0]]))}
+    more: dict[str, Any] = {"scope": draw(st.sampled_from(["one", "one", "two", CALLS_AGAIN]))}
     if kind == "llm" and draw(st.booleans()):
         more["response_id"] = f"r{draw(st.integers(0, 2 * SPANS))}"
     cost = draw(st.sampled_from([100 + number, 100 + number, 100, None])) if kind not in ("", "tool") else None

@@ -13,7 +13,7 @@ they decide (docs/counting.md has examples, and `explain` prints their numbers):
 5. Around: where the links between are not known, an agent repeats the spans with usage that it wholly contains in time.
 6. Richer above: a span that repeats a single call of equal usage, and is richer or has it counted in another trace,
    counts in that call's place; not one that names another model than a call that has a price. So does an agent that
-   tells all steps of the one call right below it, which tells the last one's usage (`STEPS_ABOVE`).
+   tells all steps of the one call right below it, which tells the last one's usage (`Library.tells_last_step`).
 7. Without usage: a call without usage has no role where a span above it counts, or where it holds calls with usage.
 8. Everything else counts: with usage and a price, or unpriced.
 
@@ -52,16 +52,6 @@ from spanledger_processor.accounting.one_call import (
 from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, INSTEAD_OF, REPEATS, Claim, Span, Trace
 from spanledger_processor.model import AGGREGATES, CONTAINERS, INPUT, NO_SPEND, OUTPUT, REASONING
 
-CALLS_AGAIN = (
-    "openinference.instrumentation.google_genai",
-    "opentelemetry.instrumentation.google_generativeai",
-    "opentelemetry.instrumentation.google_genai",
-)
-"""Scopes whose span of one call holds Google's automatic function calling: it returns the last of several responses.
-AI SDK's streams hold tools as well, and are one call each."""
-STEPS_ABOVE = ("@voltagent/",)
-"""Scopes whose span of a call in several steps tells the last step's usage, and the agent's above it that of all steps
-(`usage` and `totalUsage` of the AI SDK; @voltagent/core 2.10.0, `resolveFinishUsage`)."""
 _SOURCES = 16
 """Libraries that report one call, at most."""
 
@@ -120,7 +110,7 @@ def _doubts(trace: Trace, claimants: list[Span], roles: Mapping[bytes, str]) -> 
 
 def calls_again(span: Span) -> bool:
     """Return whether a span stands for several calls of the model if a tool is below it."""
-    return span.kind == "llm" and span.claim is not None and span.scope.startswith(CALLS_AGAIN)
+    return span.kind == "llm" and span.claim is not None and span.library.calls_again
 
 
 def _has_price(span: Span) -> bool:
@@ -368,10 +358,10 @@ def _take_place(changed: Match, upper: Span, counted: str, call: Span) -> None:
 
 
 def _steps_above(trace: Trace, calls: Iterable[Span], roles: Mapping[bytes, str]) -> Iterator[tuple[Span, Span]]:
-    """Yield the agents that tell more usage than the one call of theirs, each with that call (`STEPS_ABOVE`)."""
+    """Yield the agents that tell more usage than their one call, with that call (`Library.tells_last_step`)."""
     below: dict[bytes, list[Span]] = defaultdict(list)
     for call in calls:
-        if call.scope.startswith(STEPS_ABOVE) and call.kind not in AGGREGATES:
+        if call.library.tells_last_step and call.kind not in AGGREGATES:
             below[call.parent_id].append(call)
     for parent_id, own in below.items():
         agent = trace.spans.get(parent_id)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.count_once import STEPS_ABOVE, calls_again
+from spanledger_processor.accounting.count_once import calls_again
 from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.one_call import ReportSource
@@ -154,7 +154,7 @@ class Incremental:
 
     def _takes(self, trace: Trace, span: Span) -> bool:
         claim = span.claim
-        if self._shows_rounds(trace, span) or (claim is not None and span.scope.startswith(STEPS_ABOVE)):
+        if self._shows_rounds(trace, span) or (claim is not None and span.library.tells_last_step):
             return False
         if claim is None:
             return not (span.carries_below or span.span_id in self._above) or self._climb(trace, span)

@@ -26,13 +26,8 @@ LOG_BEFORE_NS, LOG_AFTER_NS = 1_000_000_000, 5_000_000_000
 """A log event is written at the end of its call, or soon after; its clock may be a little behind."""
 EDGE_NS = 250_000_000
 """By how much, in two traces, one span may start before or end after the other that it contains."""
-_OF_AN_SDK = "com.anthropic.sdk"
-"""The scope of an SDK that reports all its calls: a framework's span around one may begin earlier, with the client."""
 FEW_TOKENS = 16
 """Calls of fewer output tokens (labels, yes or no, embeddings) often have equal counts by chance."""
-_ADDS_UP = frozenset({"opentelemetry.instrumentation.anthropic", "@arizeai/openinference-instrumentation-langchain"})
-"""Libraries that add the first count of a stream's output to the last one, which holds it: OpenLLMetry on Anthropic,
-and LangChain for JavaScript (docs/formats/genai.md)."""
 
 Outputs: TypeAlias = Literal["equal", "known", "any"]
 """How outputs are compared: equal, equal where both are known, or not at all."""
@@ -298,11 +293,12 @@ def richest(reports: list[Span]) -> Span:
 
 def _exact_of(one: Span, other: Span) -> Span | None:
     """Return which of two equally rich reports with two outputs is exact; None where no library is known to err."""
-    if one.claim is None or other.claim is None or (one.scope in _ADDS_UP) == (other.scope in _ADDS_UP):
+    errs = one.library.adds_first_count
+    if one.claim is None or other.claim is None or errs == other.library.adds_first_count:
         return None
     if one.claim.richness[:4] != other.claim.richness[:4] or one.claim.tokens[1:2] == other.claim.tokens[1:2]:
         return None
-    return other if one.scope in _ADDS_UP else one
+    return other if errs else one
 
 
 # Time.
@@ -324,5 +320,5 @@ def contains(one: Span, other: Span) -> bool:
 def closely(one: Span, other: Span) -> bool:
     """Return whether two spans start and end so close together that no other call of that length fits between."""
     outer, inner = (one, other) if one.start_ns <= other.start_ns else (other, one)
-    early = 0 if inner.scope.startswith(_OF_AN_SDK) else inner.start_ns - outer.start_ns
+    early = 0 if inner.library.begins_late else inner.start_ns - outer.start_ns
     return one.logged != other.logged or max(early, abs(one.end_ns - other.end_ns)) <= EDGE_NS

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
+from spanledger_processor.dialects.registry import library_of
+from spanledger_processor.dialects.schema import Library
 from spanledger_processor.ledger.sums import Sums, speeds_of
 from spanledger_processor.model import CONTAINERS, INPUT, NO_SPEND, OUTPUT, Call, Cost, Usage, UsageVector
 from spanledger_processor.pricing import canonical_model
@@ -217,6 +219,11 @@ class Span:
     def spends(self) -> bool:
         """Return whether it claims that anything was spent."""
         return self.claim is not None and self.claim.spends
+
+    @property
+    def library(self) -> Library:
+        """Return how the library that made it reports its calls."""
+        return library_of(self.scope)
 
     @property
     def agent(self) -> str:

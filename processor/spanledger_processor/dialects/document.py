@@ -44,12 +44,18 @@ _NAMES = {
     "cache_write_1h": "cache write, 1 hour",
 }
 _COST_SOURCES = {"billed": "billed by the one that charges", "reported": "the library's estimate"}
+_LIBRARIES = {
+    "calls_again": "stand for one more call of the model after each tool below, and tell the last one's usage",
+    "tells_last_step": "tell the last step's usage; the agent's above tells that of all",
+    "adds_first_count": "add the first count of a stream's output to the last, which holds it",
+    "begins_late": "begin when the request is sent; a framework's around one may begin earlier",
+}
 _UNITS = {10**12: "USD", 10**6: "micro-USD", 100: "1e-10 USD"}
 
 
 def page() -> str:
     """Return the whole page."""
-    parts = [_HEAD, _contents(), *map(_dialect, DIALECTS), _logs(), _grouping(), _content()]
+    parts = [_HEAD, _contents(), *map(_dialect, DIALECTS), _libraries(), _logs(), _grouping(), _content()]
     return "\n".join(parts)
 
 
@@ -152,6 +158,22 @@ def _cost(cost: CostKey) -> str:
     return (
         f"`{'.'.join((cost.key, *cost.path))}`{parts} ({_UNITS[cost.unit]}, {_COST_SOURCES[cost.source]}{unreliable})"
     )
+
+
+def _libraries() -> str:
+    lines = [
+        "## Reports that differ from their calls",
+        "",
+        "What [counting](counting.md) has to know of a library, whichever vocabulary it speaks.",
+        "",
+        "| scope | its spans |",
+        "|---|---|",
+        *(
+            f"| `{library.scope}` | {'; '.join(said for name, said in _LIBRARIES.items() if getattr(library, name))} |"
+            for library in registry.LIBRARIES
+        ),
+    ]
+    return "\n".join([*lines, ""])
 
 
 def _sources(sources: tuple[Source, ...]) -> Iterator[str]:

@@ -20,7 +20,15 @@ from types import ModuleType
 from spanledger_processor import synthesized
 from spanledger_processor.dialects import engine, vendors
 from spanledger_processor.dialects.keys import keys_of, specialize
-from spanledger_processor.dialects.schema import Attributes, ContentKeys, Detection, Dialect, LogEvent, ScopedSpan
+from spanledger_processor.dialects.schema import (
+    Attributes,
+    ContentKeys,
+    Detection,
+    Dialect,
+    Library,
+    LogEvent,
+    ScopedSpan,
+)
 from spanledger_processor.dialects.usual import UsualCalls, usual_calls
 from spanledger_processor.dialects.values import text
 from spanledger_processor.model import CALLS, COST_ALIASES, Call
@@ -46,6 +54,10 @@ LOG_EVENTS: tuple[LogEvent, ...] = tuple(event for module in _modules() for even
 
 CONTENT_KEYS: tuple[ContentKeys, ...] = tuple({id(dialect.content): dialect.content for dialect in DIALECTS}.values())
 """The tables of content of all dialects; many have the convention's own."""
+
+LIBRARIES = tuple(dict.fromkeys(library for dialect in DIALECTS for library in dialect.libraries))
+"""Libraries whose reports differ from their calls; several dialects may have one."""
+_ANY_LIBRARY = Library("*")
 
 _FIRST = ("gen_ai.conversation.id", "session.id")
 
@@ -161,6 +173,16 @@ def detect_in_full(view: ScopedSpan) -> Call | None:
     """Return what `detect` does, asking the span for no more than the full rules ask."""
     shape = _shape_of(view)
     return None if shape is None else _read_in_full(shape, view)
+
+
+@lru_cache(maxsize=_MOST_SHAPES)
+def library_of(scope: str) -> Library:
+    """Return how the library of a scope reports its calls."""
+    for library in LIBRARIES:
+        beginning = library.scope.removesuffix("*")
+        if scope == beginning or (beginning != library.scope and scope.startswith(beginning)):
+            return library
+    return _ANY_LIBRARY
 
 
 def first_token_ns(dialect: str, attributes: Attributes, start_ns: int, end_ns: int) -> int:

@@ -201,6 +201,24 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Library:
+    """How the reports of one library differ from its calls, whichever vocabulary it speaks; `Source` is on its counts.
+
+    `scope` is its scope's name, with `*` behind it the beginning of the name. `calls_again`: its span of a call may
+    stand for several, one more after each tool below it, and tells the last one's usage. `tells_last_step`: so does its
+    span of a call in several steps, and the agent's span above it tells the usage of all. `adds_first_count`: it adds
+    the first count of a stream's output to the last one, which holds it. `begins_late`: it reports every call from when
+    it was sent, so that a framework's span around one may begin earlier.
+    """
+
+    scope: str
+    calls_again: bool = False
+    tells_last_step: bool = False
+    adds_first_count: bool = False
+    begins_late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CostKey:
     """A key that holds what a call cost; `unit` is what 1 of it is worth. `path` leads into a JSON object.
 
@@ -377,6 +395,7 @@ class Dialect:
     usage_texts: tuple[UsageText, ...] = ()
     fallback_texts: tuple[UsageText, ...] = ()
     sources: tuple[Source, ...] = (ANY_SOURCE,)
+    libraries: tuple[Library, ...] = ()
     costs: tuple[CostKey, ...] = ()
     not_costs: Keys = ()
     served: Keys = ()

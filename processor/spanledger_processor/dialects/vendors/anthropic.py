@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input
-from spanledger_processor.dialects.schema import Detection, Precedence, ScopedSpan, Source
+from spanledger_processor.dialects.schema import Detection, Library, Precedence, ScopedSpan, Source
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.otel import OTEL, without_operation
 from spanledger_processor.model import Kind
@@ -38,4 +38,5 @@ ANTHROPIC = replace(
     kind_else=_requests,
     fixed_provider="anthropic",
     sources=(Source(Input.INCLUSIVE, why="follows the convention"),),
+    libraries=(Library(f"{_SDK}*", begins_late=True),),
 )

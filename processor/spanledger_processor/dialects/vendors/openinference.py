@@ -12,6 +12,7 @@ from spanledger_processor.dialects.schema import (
     Dialect,
     GroupingKeys,
     Kinds,
+    Library,
     Mark,
     Precedence,
     ScopedSpan,
@@ -224,6 +225,10 @@ OPENINFERENCE = Dialect(
     own_cache=(Mark("metadata", path=("cache_hit",)),),
     usage_texts=(UsageText("output.value"), UsageText("metadata")),
     fallback_texts=(UsageText("output.value"),),
+    libraries=(
+        Library("openinference.instrumentation.google_genai*", calls_again=True),
+        Library(_JS + "langchain", adds_first_count=True),
+    ),
     sources=(
         Source(
             Input.EXCLUSIVE,

@@ -17,6 +17,7 @@ from spanledger_processor.dialects.schema import (
     Detection,
     GroupingKeys,
     Kinds,
+    Library,
     Precedence,
     ScopedSpan,
     Source,
@@ -210,6 +211,10 @@ OPENLLMETRY = replace(
             {"workflow": "workflow", "task": "workflow", "agent": "agent", "tool": "tool", "unknown": "other"},
         ),
         Kinds("llm.request.type", REQUEST_TYPES),
+    ),
+    libraries=(
+        Library(_PY + "google_generativeai*", calls_again=True),
+        Library(_PY + "anthropic", adds_first_count=True),
     ),
     sources=(
         Source(

@@ -11,6 +11,7 @@ from spanledger_processor.dialects.schema import (
     Dialect,
     GroupingKeys,
     Kinds,
+    Library,
     Precedence,
     ScopedSpan,
     Source,
@@ -86,6 +87,8 @@ VOLTAGENT = Dialect(
             read=("0.1.19", "2.10.0"),
         ),
     ),
+    # `usage` and `totalUsage` of the AI SDK (`resolveFinishUsage` of @voltagent/core 2.10.0)
+    libraries=(Library("@voltagent/*", tells_last_step=True),),
     costs=(
         CostKey(
             "usage.cost",
