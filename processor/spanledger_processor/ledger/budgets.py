@@ -30,6 +30,7 @@ from spanledger_processor.ledger.keys import (
     dimension_key,
     hashed_key,
     large_run_key,
+    order_key,
     session_key,
 )
 from spanledger_processor.ledger.orders import Order, Position, cost_rank, walk
@@ -149,7 +150,7 @@ class Crossing:
     def pack(self) -> bytes:
         """Return the stored form; its second element is the arrival, by which retention goes."""
         values = [self.budget, self.tenant, self.value, self.since, self.threshold, self.warning]
-        return pack([1, self.at_ns // 1_000_000, values, self.used, self.amount, self.at_ns, self.sent])
+        return pack([1, self.arrival_ms, values, self.used, self.amount, self.at_ns, self.sent])
 
     @classmethod
     def unpack(cls, record: bytes) -> Crossing:
@@ -157,6 +158,21 @@ class Crossing:
         _, _, (budget, tenant, value, since, threshold, *more), used, amount, at_ns, reported, *_ = unpack(record)
         warning = more[0] if more else ""
         return cls(budget, tenant, value, since, threshold, int(used), int(amount), at_ns, reported, warning)
+
+    @property
+    def arrival_ms(self) -> int:
+        """Return the time by which it is ordered, and retention goes."""
+        return self.at_ns // NS_PER_MS
+
+    @property
+    def orders(self) -> set[Key]:
+        """Return the keys of its rows in the orders of thresholds or warnings, and of what nobody was told yet."""
+        id_hash = self.key[ID_HASH]
+        order = Order.WARNINGS if self.warning else Order.THRESHOLDS
+        rows = {order_key(self.tenant, bytes((Table.BUDGET, order)), self.arrival_ms, id_hash)}
+        if not self.sent:
+            rows.add(order_key(EVERY_TENANT, bytes((Table.BUDGET, Order.UNSENT)), self.arrival_ms, id_hash))
+        return rows
 
     def row(self) -> Row:
         """Return the crossing as a row of an answer."""
@@ -170,6 +186,13 @@ class Crossing:
             "amount_usd_exact": exact_usd(self.amount),
             "at": time_of(self.at_ns),
         }
+
+
+def crossing_moved(before: bytes | None, after: bytes) -> tuple[set[Key], set[Key]]:
+    """Return the rows in the orders that are to go, and those that are to come, where a crossing's record changes."""
+    old = set() if before is None else Crossing.unpack(before).orders
+    new = Crossing.unpack(after).orders
+    return old - new, new - old
 
 
 def share(used: Pico, amount: Pico) -> float:

@@ -15,10 +15,11 @@ from pathlib import Path
 import lmdb
 
 from spanledger_processor.ledger import environment, forgetting
+from spanledger_processor.ledger.budgets import Crossing
 from spanledger_processor.ledger.environment import FOLDER, FolderLock, LmdbReader, map_lmdb_errors
 from spanledger_processor.ledger.housekeeping import Housekeeping
 from spanledger_processor.ledger.keys import CROSSINGS_COMPLETE, ORDERS_COMPLETE, SCHEMA_KEY
-from spanledger_processor.ledger.orders import ORDERED, is_ordered, ranks_of, rows_at, rows_of_crossing
+from spanledger_processor.ledger.orders import ORDERED, is_ordered, ranks_of, rows_at
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Reader, StateError, StoreUsage, Table, Unit
 from spanledger_processor.ledger.sums import Sums
@@ -119,7 +120,7 @@ def _put_in_order(env: lmdb.Environment, table: Table) -> None:
 
 def _rows_of(key: bytes, record: bytes) -> list[bytes]:
     if key[0] == Table.BUDGET:
-        return rows_of_crossing(key, record)
+        return list(Crossing.unpack(record).orders)
     return rows_at(key, ranks_of(Sums.unpack(record))) if is_ordered(key) else []
 
 

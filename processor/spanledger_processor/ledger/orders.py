@@ -15,7 +15,6 @@ from typing import NamedTuple, TypeAlias
 
 from spanledger_processor.ledger.facts import believed_ns
 from spanledger_processor.ledger.keys import EVERY_TENANT, ID_HASH, ORDERS_COMPLETE, TENANT_HASH, hashed_key, order_key
-from spanledger_processor.ledger.packing import unpack
 from spanledger_processor.ledger.store import Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
 
@@ -106,21 +105,6 @@ def unsummarized(reader: Reader, until: int) -> Iterator[tuple[bytes, Key]]:
             return
         tenant, id_hash = row[prefix + 8 : prefix + 16], row[prefix + 16 :]
         yield tenant, hashed_key(tenant, Table.SESSION, id_hash)
-
-
-def rows_of_crossing(key: Key, record: bytes) -> list[Key]:
-    """Return the keys of the rows of a threshold or warning (`budgets.Crossing`) at `key`."""
-    _, at_ms, (_, tenant, _, _, _, *more), _, _, _, sent, *_ = unpack(record)
-    order = Order.WARNINGS if more and more[0] else Order.THRESHOLDS
-    rows = [order_key(tenant, bytes((Table.BUDGET, order)), at_ms, key[ID_HASH])]
-    return rows if sent else [*rows, order_key(EVERY_TENANT, bytes((Table.BUDGET, Order.UNSENT)), at_ms, key[ID_HASH])]
-
-
-def crossing_moved(key: Key, before: bytes | None, after: bytes) -> tuple[set[Key], set[Key]]:
-    """Return the rows that are to go, and those that are to come, where the record of a crossing changes."""
-    old = set() if before is None else set(rows_of_crossing(key, before))
-    new = set(rows_of_crossing(key, after))
-    return old - new, new - old
 
 
 def is_ordered(key: Key) -> bool:

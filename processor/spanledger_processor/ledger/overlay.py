@@ -11,8 +11,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from spanledger_processor.ledger.budgets import crossing_moved
 from spanledger_processor.ledger.day_values import OUTDATED, outdated
-from spanledger_processor.ledger.orders import crossing_moved, is_ordered, moved, ranks_of
+from spanledger_processor.ledger.orders import is_ordered, moved, ranks_of
 from spanledger_processor.ledger.store import PREFIX, Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
 
@@ -176,7 +177,7 @@ class Overlay:
         landing = Landing([item for item in self.records.items() if item[0] not in self.added])
         for key, record in self.records.items():
             if key[0] == Table.BUDGET:
-                gone, come = crossing_moved(key, below.get(key), record)
+                gone, come = crossing_moved(below.get(key), record)
                 landing.gone += gone
                 landing.rows += ((row, b"") for row in come)
         for key, added in self.added.items():

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import lmdb
 
+from spanledger_processor.ledger.budgets import Crossing
 from spanledger_processor.ledger.day_values import OUTDATED, is_over, outdated, packed
 from spanledger_processor.ledger.dimensions import VALUES_KEPT
 from spanledger_processor.ledger.facts import OTHER_MODELS
@@ -26,7 +27,7 @@ from spanledger_processor.ledger.keys import (
     index_key,
     unattributed_key,
 )
-from spanledger_processor.ledger.orders import ranks_of, rows_at, rows_of_crossing
+from spanledger_processor.ledger.orders import ranks_of, rows_at
 from spanledger_processor.ledger.packing import second
 from spanledger_processor.ledger.store import PREFIX, Key, Table
 from spanledger_processor.ledger.sums import Sums
@@ -190,7 +191,7 @@ def _retire(txn: lmdb.Transaction[bytes], key: Key, record: bytes) -> bool:
     if table == Table.DIMENSION:
         return _join_others(txn, [(key, Sums.unpack(record))]) > 0
     if table == Table.BUDGET:
-        for row in rows_of_crossing(key, record):
+        for row in Crossing.unpack(record).orders:
             txn.delete(row)
     nameless = unattributed_key(tenant, table)
     if key == nameless:
