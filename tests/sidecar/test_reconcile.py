@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+from functools import wraps
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
 
 from mux_homes import WORKSPACE, WRITTEN_MS, bucket, last, put, row, usage
 from sidecars import Endpoint, Tokens, by_model, cost_by_model, scan
+from spanledger_sidecar.sources.mux import proof
 from spanledger_sidecar.spans import Span
 
 MODEL, OTHER = "anthropic:claude-x", "openai:gpt-x"
@@ -69,6 +72,27 @@ class Mux:
 @pytest.fixture
 def mux(tmp_path: Path) -> Mux:
     return Mux(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _proofs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold each function of `proof`, wherever a test of this module comes to it, to leaving the state as it was."""
+
+    def held(name: str, function: FunctionType) -> FunctionType:
+        @wraps(function)
+        def checked(first: Any, *more: Any) -> Any:
+            before = repr((first, more))
+            result = function(first, *more)
+            assert repr((first, more)) == before, name
+            return result
+
+        return checked  # type: ignore[return-value]
+
+    functions = {name: one for name, one in vars(proof).items() if isinstance(one, FunctionType)}
+    own = {name: one for name, one in functions.items() if one.__module__ == proof.__name__}
+    assert sum("Reconciliation" in str(one.__annotations__) for one in own.values()) > 10
+    for name, function in own.items():
+        monkeypatch.setattr(proof, name, held(name, function))
 
 
 A, B, C = (100, 2000, 30, 40, 5), (200, 2000, 30, 40, 5), (300, 2000, 30, 40, 5)

@@ -92,7 +92,7 @@ def _share_of_child(reconciliation: Reconciliation, entry: MergedChild, parent: 
         part
         for allocations in reconciliation.allocations.values()
         for part in allocations
-        if part.row is not None and part.row.dedup_key in reconciliation.merged and part.row.cost is None
+        if part.row is not None and part.row.dedup_key in reconciliation.merged.tokens and part.row.cost is None
     ]
     if entry.cost is None or any(not models.get(part.key, Bucket(complete=False)).complete for part in parts):
         return

@@ -1,6 +1,7 @@
 """Find what a usage file proves: which rows it has, and whether its sums begin again.
 
-Mux makes a file that is lost from the chat, without what only the file had (docs/formats/mux.md).
+Mux makes a file that is lost from the chat, without what only the file had (docs/formats/mux.md). Nothing here changes
+what it is given.
 """
 
 from __future__ import annotations
@@ -11,10 +12,16 @@ from typing import TypeVar
 
 from spanledger_sidecar.records import dedup_key
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, UsageFile
-from spanledger_sidecar.sources.mux.reconciliation import Reconciliation, seen_usage, usage_key
-from spanledger_sidecar.sources.mux.rows import NO_MODEL, Row
-from spanledger_sidecar.sources.mux.state import Early, ModelState
-from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, capped, missing, same, total
+from spanledger_sidecar.sources.mux.reconciliation import (
+    NO_MERGED_ROWS,
+    MergedRows,
+    Reconciliation,
+    seen_usage,
+    usage_key,
+)
+from spanledger_sidecar.sources.mux.rows import Row
+from spanledger_sidecar.sources.mux.state import Early
+from spanledger_sidecar.tokens import ZERO, TokenVector, by_class, missing, same, total
 
 _TRIED = 10
 """Rows of which every selection is tried."""
@@ -85,23 +92,22 @@ def corrected(rows: list[Row], gain: TokenVector) -> dict[bytes, TokenVector]:
     return result
 
 
-def of_child(reconciliation: Reconciliation, rows: list[Row]) -> dict[bytes, TokenVector]:
-    """Return the usage of a merged child's rows by dedup key, with the classes that its parent's file proves.
+def merged_rows(reconciliation: Reconciliation, rows: list[Row]) -> MergedRows:
+    """Return which of a removed child's rows its parent's file has, with the classes that the file proves.
 
-    Those of rows that are, with what was known before, just what the parent's file says of the child. It tells no
-    models: of compactions on several, each class is right only over all of them, which is not proved.
+    Those that are, with what was known before, just what the parent's file says of the child. It tells no models: of
+    compactions on several, each class is right only over all of them, which is not proved.
     """
     entry = reconciliation.entry
     if entry is None or entry.tokens is None:
-        return {}
+        return NO_MERGED_ROWS
     seen = total(seen_usage(reconciliation.workspace, entry).values())
     gain = missing(entry.tokens, seen)
     merged = rows if same(total(row.tokens for row in rows), gain) else exactly(rows, gain)
     if not merged:
-        return {}
-    reconciliation.merged = {row.dedup_key for row in merged}
-    reconciliation.classes_proven = len({row.key for row in rows if row.lacks_writes}) <= 1
-    return corrected(merged, by_class(entry.tokens, seen))
+        return NO_MERGED_ROWS
+    classes_proven = len({row.key for row in rows if row.lacks_writes}) <= 1
+    return MergedRows(corrected(merged, by_class(entry.tokens, seen)), classes_proven)
 
 
 def is_reset(reconciliation: Reconciliation, usage: UsageFile) -> bool:
@@ -126,13 +132,13 @@ def _lacks_last(reconciliation: Reconciliation, usage: UsageFile) -> bool:
     last, seen_ms = usage.last, max(reconciliation.workspace.seen_last_ms, reconciliation.workspace.last_request_ms)
     if last is None or last.end_ms <= seen_ms or last.key not in usage.models:
         return False
-    growth = missing(usage.models[last.key].tokens, reconciliation.workspace.model(last.key).file)
+    growth = missing(usage.models[last.key].tokens, reconciliation.workspace.known(last.key).file)
     return not growth.holds(last.bucket.tokens)
 
 
 def _lacks_rows(reconciliation: Reconciliation, key: str) -> bool:
     """Return whether the sums hold all of the chat, and did not grow by its new rows: they began again before."""
-    state, now = reconciliation.workspace.model(key), reconciliation.models[key].tokens
+    state, now = reconciliation.workspace.known(key), reconciliation.models[key].tokens
     rows = [row for row in reconciliation.rows if row.key == key and reconciliation.may_hold(row.proven_ms)]
     growth = missing(now, state.file)
     explained = growth.plus(state.unmatched)
@@ -154,7 +160,7 @@ def _is_the_chat(reconciliation: Reconciliation, usage: UsageFile) -> bool:
         proven = proven_by_last(reconciliation, key)
         if not same(bucket.tokens, reconciliation.chat[key].plus(reconciliation.copied[key]).plus(proven)):
             return False
-        state = reconciliation.workspace.model(key)
+        state = reconciliation.workspace.known(key)
         new: list[Row | Early] = [
             row for row in reconciliation.rows if row.key == key and reconciliation.may_hold(row.proven_ms)
         ]
@@ -188,7 +194,7 @@ def may_be_reset(reconciliation: Reconciliation) -> bool:
     beside_chat = beside_growth = 0
     for key in {*reconciliation.models, *reconciliation.copied}:
         copied = reconciliation.copied[key]
-        now, before = reconciliation.models.get(key, Bucket()).tokens, reconciliation.workspace.model(key).file
+        now, before = reconciliation.models.get(key, Bucket()).tokens, reconciliation.workspace.known(key).file
         chat = copied.plus(reconciliation.chat[key]).plus(reconciliation.new(key, in_chat=False))
         if not now.holds(chat):
             return False
@@ -204,56 +210,7 @@ def _begins_again(before: TokenVector, bucket: Bucket) -> bool:
     return bool(bucket.named) and before.total > 0 and bucket.tokens != before
 
 
-def restart(reconciliation: Reconciliation, usage: UsageFile) -> None:
-    """Begin again with a file that was rebuilt from the chat: the part of it that rows proved before is counted."""
-    workspace, finer = reconciliation.workspace, reconciliation.files.chat or bool(reconciliation.files.rows)
-    states = workspace.models
-    workspace.models = {key: states.get(key, ModelState()) for key in usage.models}
-    lost_children = any(child not in usage.children for child in workspace.merged)
-    for key, bucket in usage.models.items():
-        state = workspace.models[key]
-        if not finer or key in NO_MODEL:
-            state.covered = bucket.tokens
-            state.unmatched = ZERO if finer else bucket.tokens
-        else:
-            _restart_model(reconciliation, key, bucket, rebuilt=lost_children)
-        state.paid = at_rate(bucket.cost, bucket.tokens, state.covered)
-        state.early = []
-    workspace.merged = [child for child in workspace.merged if child in usage.children]
-
-
-def _restart_model(reconciliation: Reconciliation, key: str, bucket: Bucket, *, rebuilt: bool) -> None:
-    """Begin again with one model of a file; one that only shrank still has what no row ever told.
-
-    Two writers that overwrite each other make a file smaller too.
-    """
-    state, now = reconciliation.workspace.models[key], bucket.tokens
-    own = missing(reconciliation.chat[key], reconciliation.new(key, in_chat=True))
-    rows, others = own.plus(reconciliation.copied[key]), missing(state.file, state.chat)
-    reconciliation.vanished[key] = missing(state.chat, own)
-    proven = proven_by_last(reconciliation, key)
-    pool = missing(now, proven)
-    kept = reconciliation.workspace.merged and not rebuilt
-    if kept or (others.total and not rebuilt and _overwritten(reconciliation, key, pool, others)):
-        state.covered = capped(pool, own.plus(others))
-        return
-    late = [
-        row
-        for row in reconciliation.rows
-        if row.key == key
-        and row.in_chat
-        and reconciliation.may_hold(row.end_ms, reconciliation.workspace.last_request_ms)
-    ]
-    unmatched = state.unmatched
-    for row in late:
-        if row.tokens.total and unmatched.holds(row.tokens):
-            unmatched = missing(unmatched, row.tokens)
-            reconciliation.late.add(row.dedup_key)
-            rows = rows.plus(row.tokens)
-    state.covered, state.unmatched = capped(pool, rows), ZERO
-
-
-def _overwritten(reconciliation: Reconciliation, key: str, pool: TokenVector, others: TokenVector) -> bool:
+def is_overwritten(reconciliation: Reconciliation, key: str, pool: TokenVector, others: TokenVector) -> bool:
     """Return whether the file still has the usage that no row proved, and lacks at most some rows."""
     whole = reconciliation.chat[key].plus(others)
     if by_class(pool, reconciliation.chat[key]).contains(others):
@@ -328,7 +285,7 @@ def is_early(reconciliation: Reconciliation, key: str, last: LastRequest) -> boo
     """Return whether the last request is a row that was counted before the file had it."""
     return not _has_unknown_row(reconciliation, last) and any(
         same(early.tokens, last.bucket.tokens) and reconciliation.may_hold(early.end_ms) and not early.lost
-        for early in reconciliation.workspace.model(key).early
+        for early in reconciliation.workspace.known(key).early
     )
 
 

@@ -41,18 +41,18 @@ from dataclasses import replace
 from spanledger_sidecar.records import span_id, trace_id
 from spanledger_sidecar.sources.mux import proof
 from spanledger_sidecar.sources.mux.build import GROWTH, record
-from spanledger_sidecar.sources.mux.files import UsageFile
+from spanledger_sidecar.sources.mux.files import Bucket, UsageFile
 from spanledger_sidecar.sources.mux.reconciliation import (
     Allocation,
     Counted,
     Files,
+    ModelSums,
     Options,
     Reconciliation,
     WorkspaceStore,
     merge_child,
-    sums,
 )
-from spanledger_sidecar.sources.mux.rows import Row, canonical
+from spanledger_sidecar.sources.mux.rows import NO_MODEL, Row, canonical
 from spanledger_sidecar.sources.mux.state import Early, ModelState, Workspace
 from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, capped, missing, same, taken, total
 
@@ -83,9 +83,9 @@ def match(workspace: Workspace, files: Files, options: Options, store: Workspace
         counted = store.counted(row.dedup_key)
         own = counted is None or counted.workspace == workspace.id
         if not own:
-            reconciliation.copied[row.key] = reconciliation.copied[row.key].plus(row.tokens)
+            reconciliation.copied.add(row.key, row.tokens)
         elif row.in_chat:
-            reconciliation.chat[row.key] = reconciliation.chat[row.key].plus(row.tokens)
+            reconciliation.chat.add(row.key, row.tokens)
         if counted is None:
             reconciliation.rows.append(row)
         elif own and (growth := _growth(row, counted)) is not None:
@@ -153,7 +153,7 @@ def baseline(reconciliation: Reconciliation) -> None:
     """Set what of the file was counted before, or belongs to another workspace."""
     workspace, usage = reconciliation.workspace, reconciliation.files.usage
     if reconciliation.start == "reset" and usage is not None:
-        proof.restart(reconciliation, usage)
+        _restart(reconciliation, usage)
     for key, bucket in reconciliation.models.items():
         state = workspace.model(key)
         state.file, state.cost, state.complete = bucket.tokens, bucket.cost, bucket.complete
@@ -170,6 +170,55 @@ def baseline(reconciliation: Reconciliation) -> None:
         reconciliation.before[key] = workspace.model(key).covered.at_most(workspace.model(key).file)
 
 
+def _restart(reconciliation: Reconciliation, usage: UsageFile) -> None:
+    """Begin again with a file that was rebuilt from the chat: the part of it that rows proved before is counted."""
+    workspace, finer = reconciliation.workspace, reconciliation.files.chat or bool(reconciliation.files.rows)
+    states = workspace.models
+    workspace.models = {key: states.get(key, ModelState()) for key in usage.models}
+    lost_children = any(child not in usage.children for child in workspace.merged)
+    for key, bucket in usage.models.items():
+        state = workspace.models[key]
+        if not finer or key in NO_MODEL:
+            state.covered = bucket.tokens
+            state.unmatched = ZERO if finer else bucket.tokens
+        else:
+            _restart_model(reconciliation, key, bucket, rebuilt=lost_children)
+        state.paid = at_rate(bucket.cost, bucket.tokens, state.covered)
+        state.early = []
+    workspace.merged = [child for child in workspace.merged if child in usage.children]
+
+
+def _restart_model(reconciliation: Reconciliation, key: str, bucket: Bucket, *, rebuilt: bool) -> None:
+    """Begin again with one model of a file; one that only shrank still has what no row ever told.
+
+    Two writers that overwrite each other make a file smaller too.
+    """
+    state, now = reconciliation.workspace.models[key], bucket.tokens
+    own = missing(reconciliation.chat[key], reconciliation.new(key, in_chat=True))
+    rows, others = own.plus(reconciliation.copied[key]), missing(state.file, state.chat)
+    reconciliation.vanished[key] = missing(state.chat, own)
+    proven = proof.proven_by_last(reconciliation, key)
+    pool = missing(now, proven)
+    kept = reconciliation.workspace.merged and not rebuilt
+    if kept or (others.total and not rebuilt and proof.is_overwritten(reconciliation, key, pool, others)):
+        state.covered = capped(pool, own.plus(others))
+        return
+    late = [
+        row
+        for row in reconciliation.rows
+        if row.key == key
+        and row.in_chat
+        and reconciliation.may_hold(row.end_ms, reconciliation.workspace.last_request_ms)
+    ]
+    unmatched = state.unmatched
+    for row in late:
+        if row.tokens.total and unmatched.holds(row.tokens):
+            unmatched = missing(unmatched, row.tokens)
+            reconciliation.late.add(row.dedup_key)
+            rows = rows.plus(row.tokens)
+    state.covered, state.unmatched = capped(pool, rows), ZERO
+
+
 def _uncover_beyond(state: ModelState, there: TokenVector) -> None:
     """Make early what was covered before there was a file, and is not `there` in it."""
     beyond = missing(state.covered, there)
@@ -182,10 +231,10 @@ def _take_as_known(reconciliation: Reconciliation) -> None:
     """Take all present usage as known; rows that prove it later are deducted from it."""
     since_ms, workspace = reconciliation.options.since_ms, reconciliation.workspace
     old = [row for row in reconciliation.rows if row.end_ms < since_ms]
-    in_rows = sums()
+    in_rows = ModelSums()
     for row in reconciliation.rows:
         if row.end_ms < since_ms or reconciliation.may_hold(row.proven_ms):
-            in_rows[row.key] = in_rows[row.key].plus(row.tokens)
+            in_rows.add(row.key, row.tokens)
     for key in {*in_rows, *reconciliation.models}:
         state = workspace.model(key)
         state.covered, state.unmatched = state.file.at_least(in_rows[key]), missing(state.file, in_rows[key])
@@ -264,7 +313,8 @@ def _take_rows(reconciliation: Reconciliation) -> dict[str, list[Row]]:
     by_key = defaultdict[str, list[Row]](list)
     awaited = {row.dedup_key for row in reconciliation.rows if _is_awaited(reconciliation, row)}
     reconciliation.rows = [row for row in reconciliation.rows if row.dedup_key not in awaited]
-    classes = proof.of_child(reconciliation, reconciliation.rows)
+    reconciliation.merged = proof.merged_rows(reconciliation, reconciliation.rows)
+    classes = reconciliation.merged.tokens
     reconciliation.rows = [replace(row, tokens=classes.get(row.dedup_key, row.tokens)) for row in reconciliation.rows]
     for row in reconciliation.rows:
         _take(reconciliation, row, row.whole or row.tokens)

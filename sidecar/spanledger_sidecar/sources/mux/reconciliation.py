@@ -6,6 +6,7 @@ Also here: what of a parent's usage is that of children which were merged into i
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
@@ -234,9 +235,28 @@ def usage_key(key: str, tokens: TokenVector) -> bytes:
     return dedup_key("mux usage", key, *tokens)
 
 
-def sums() -> dict[str, TokenVector]:
-    """Return sums by model key, which begin at nothing."""
-    return defaultdict(lambda: ZERO)
+class ModelSums(dict[str, TokenVector]):
+    """ModelSums by model key, which begin at nothing; a sum that is asked for is not made thereby."""
+
+    def __missing__(self, key: str) -> TokenVector:
+        return ZERO
+
+    def add(self, key: str, tokens: TokenVector) -> None:
+        """Add to the sum of a model."""
+        self[key] = self[key].plus(tokens)
+
+
+class MergedRows(NamedTuple):
+    """What a parent's file proves of a removed child's rows: which of them it has, by dedup key and with their classes.
+
+    `classes_proven`: it tells all classes of each, not only over all of them.
+    """
+
+    tokens: Mapping[bytes, TokenVector]
+    classes_proven: bool
+
+
+NO_MERGED_ROWS = MergedRows({}, classes_proven=False)
 
 
 @dataclass(slots=True)
@@ -250,9 +270,8 @@ class Reconciliation:
     remainder, `known` how many tokens are from before usage counts, `vanished` what rows that are gone had told. From
     the third:
     `allocations` by model key; `without_span` span ids of rows that make no span; `retry_ms` when to look again for
-    what is held back (0: never); `merged` are keys of a removed child's rows that its parent's file tells the sum of,
-    and `classes_proven` where it tells all their classes. From the fourth: `records`. `last` is the last request until
-    a row took it.
+    what is held back (0: never); `merged` what a removed child's parent proves of its rows. From the fourth: `records`.
+    `last` is the last request until a row took it.
     """
 
     workspace: Workspace
@@ -261,17 +280,16 @@ class Reconciliation:
     store: WorkspaceStore
     start: Start = "goes on"
     rows: list[Row] = field(default_factory=list)
-    chat: dict[str, TokenVector] = field(default_factory=sums)
-    copied: dict[str, TokenVector] = field(default_factory=sums)
-    before: dict[str, TokenVector] = field(default_factory=sums)
-    vanished: dict[str, TokenVector] = field(default_factory=sums)
+    chat: ModelSums = field(default_factory=ModelSums)
+    copied: ModelSums = field(default_factory=ModelSums)
+    before: ModelSums = field(default_factory=ModelSums)
+    vanished: ModelSums = field(default_factory=ModelSums)
     late: set[bytes] = field(default_factory=set)
     children: list[ChildRemainder] = field(default_factory=list)
     allocations: dict[str, list[Allocation]] = field(default_factory=lambda: defaultdict(list))
     without_span: set[bytes] = field(default_factory=set)
     last: LastRequest | None = None
-    merged: set[bytes] = field(default_factory=set)
-    classes_proven: bool = False
+    merged: MergedRows = NO_MERGED_ROWS
     retry_ms: int = 0
     known: int = 0
     from_source: int = 0
@@ -301,7 +319,7 @@ class Reconciliation:
         """
         if (row := allocation.row) is not None:
             allocation.guess |= 0 < row.end_ms < self.files.created_ms
-            allocation.guess |= row.lacks_writes and not allocation.in_file and not self.classes_proven
+            allocation.guess |= row.lacks_writes and not allocation.in_file and not self.merged.classes_proven
         self.allocations[allocation.key].append(allocation)
 
     def new(self, key: str, *, in_chat: bool | None = None) -> TokenVector:
@@ -311,7 +329,7 @@ class Reconciliation:
 
     def left(self, key: str) -> TokenVector:
         """Return what of the file nothing explains yet."""
-        state = self.workspace.model(key)
+        state = self.workspace.known(key)
         return missing(state.file, state.covered)
 
     def remember_usage(self, key: str, tokens: TokenVector) -> None:

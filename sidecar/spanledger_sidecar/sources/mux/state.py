@@ -73,7 +73,12 @@ class Workspace:
     keys: dict[str, str] = field(default_factory=dict)
 
     def model(self, key: str) -> ModelState:
+        """Return the state of a model, to change; a new one if nothing is known of it."""
         return self.models.setdefault(key, ModelState())
+
+    def known(self, key: str) -> ModelState:
+        """Return the state of a model, to read; an empty one, which is not kept, if nothing is known of it."""
+        return self.models.get(key) or ModelState()
 
     def pack(self) -> bytes:
         """Return the stored form."""
