@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
@@ -15,7 +15,7 @@ from spanledger_processor.ledger import budgets
 from spanledger_processor.ledger.budgets import FORECAST, BudgetRule
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Changes
-from spanledger_processor.model import Decision
+from spanledger_processor.model import Call, Decision, Usage
 from spanledger_processor.units import USD
 
 TODAY = NOW // (86_400 * 10**9)
@@ -109,6 +109,87 @@ def test_what_is_used_and_passed_does_not_depend_on_order(
     assert used(ledger, RULES[0])[""] == truth["day", ""]
     assert used(ledger, RULES[1])["red"] == truth["red", "red"]
     assert used(ledger, RULES[4], "s1") == ({"s1": truth["session", "s1"]} if any(c[2] == "s1" for c in calls) else {})
+
+
+BY_VALUE = [
+    BudgetRule(f"{period} {dimension} {value}", 500, period, dimension=dimension, value=value, thresholds=(50, 100))
+    for period in ("session", "run")
+    for dimension, value in (
+        ("team", "red"),
+        ("team", ""),
+        ("agent", "lead"),
+        ("agent", ""),
+        ("model", "gpt"),
+        ("provider", "anthropic"),
+    )
+]
+_calls_of_sessions = st.tuples(
+    st.integers(1, 400),
+    st.sampled_from(["", "red", "blue"]),
+    st.sampled_from(["", "lead", "other"]),
+    st.sampled_from([("gpt", "openai"), ("haiku", "anthropic"), ("", "")]),
+    st.sampled_from(["s1", "s2", "s3"]),
+    st.sampled_from(["", "", "nightly"]),
+)
+"""Without a model it is a tool's span, which costs nothing."""
+
+
+@settings(max_examples=50)
+@given(st.lists(_calls_of_sessions, max_size=6), st.data())
+def test_a_budget_by_a_value_is_one_of_sessions_and_runs_in_which_something_has_it(
+    calls: list[tuple[int, str, str, tuple[str, str], str, str]], data: st.DataObject
+) -> None:
+    """With all that they spent, in whatever order it comes; also where what has it is no call."""
+    facts, of_nightly = list[Fact](), {session for *_, session, run in calls if run}
+    spent, values = dict[tuple[str, str], int](), dict[tuple[str, str], set[tuple[str, str]]]()
+    for number, (cost, team, agent, (model, provider), session, run) in enumerate(calls):
+        fact = call(f"c{number}", cost, team=team, session=session, run=run)
+        fact.agent = agent
+        if model:
+            usage = Usage(input=cost, output=100)
+            fact.call = Call("otel", "llm", provider=provider, request_model=model, usage=usage)
+        else:
+            fact.call, fact.cost = Call("otel", "tool"), None
+        facts.append(fact)
+        named = {"team": team, "agent": agent, "model": model, "provider": provider}
+        has = {(name, of) for name, value in named.items() if value for of in (value, "")}
+        for of in (("session", session), ("run", "nightly" if session in of_nightly else session)):
+            spent[of] = spent.get(of, 0) + (cost if model else 0)
+            values.setdefault(of, set()).update(has)
+    ledger, left = MemoryLedger(), [*data.draw(st.permutations(facts)), *facts]
+    while left:
+        size = data.draw(st.integers(1, len(left)))
+        take(ledger, BY_VALUE, *left[:size])
+        ledger.store.cache.clear()
+        left = left[size:]
+    concerned = [
+        (rule, name, amount)
+        for rule in BY_VALUE
+        for (period, name), amount in spent.items()
+        if rule.period == period and (rule.dimension, rule.value) in values[period, name]
+    ]
+    own_runs_before = {(rule.name, name) for rule in BY_VALUE if rule.period == "run" for name in of_nightly}
+    assert {one for one in passed(ledger) if one[:2] not in own_runs_before} == {
+        (rule.name, name, threshold)
+        for rule, name, amount in concerned
+        for threshold in (50, 100)
+        if amount * 100 >= threshold * rule.amount
+    }
+    for rule in BY_VALUE:
+        of_rule = {name: amount for one, name, amount in concerned if one is rule}
+        for name in ("s1", "s2", "s3", "nightly"):
+            assert used(ledger, rule, name) == ({name: of_rule[name]} if name in of_rule else {})
+        reached = {name: amount for name, amount in of_rule.items() if amount * 100 >= 50 * rule.amount}
+        assert used(ledger, rule) == reached
+
+
+def test_of_many_values_a_session_is_taken_to_have_each() -> None:
+    """It keeps three of a dimension: a budget may then be one of a session too many, and of none too few."""
+    ledger, rule = MemoryLedger(), BudgetRule("red", 100, "session", dimension="team", value="red")
+    take(ledger, [rule], *(call(team, 100, team=team, session="s") for team in ("a", "b")))
+    assert passed(ledger) == set()
+    take(ledger, [rule], call("c", 100, team="c", session="s"))
+    assert passed(ledger) == {("red", "s", threshold) for threshold in (50, 80, 100)}
 
 
 def test_a_span_names_the_budget_that_is_used_most() -> None:

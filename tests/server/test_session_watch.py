@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +19,7 @@ from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load
 from spanledger_processor.enrichment import write
 from spanledger_processor.ledger import queries
-from spanledger_processor.ledger.budgets import WarningRules, cost_rise, crossings, warning_row
+from spanledger_processor.ledger.budgets import LargeRun, WarningRules, cost_rise, crossings, due_runs, warning_row
 from spanledger_processor.ledger.facts import Facts, Lifecycle
 from spanledger_processor.ledger.runs import one_run
 from spanledger_processor.ledger.store import tenant_hash
@@ -573,6 +572,11 @@ def notes_of_budgets(world: World) -> list[tuple[str, str, int, int]]:
         return [(one.budget, one.value, one.threshold, one.used) for one in kept]
 
 
+def due(world: World) -> list[LargeRun]:
+    with world.store.snapshot() as reader:
+        return due_runs(reader)
+
+
 def cost_of(body: bytes) -> int:
     """What is on the spans that were sent on, in 1e-12 USD."""
     spans = [one for group in ExportTraceServiceRequest.FromString(body).resource_spans for one in group.scope_spans]
@@ -595,7 +599,7 @@ async def test_a_run_of_too_many_sessions_for_a_request_has_its_thresholds_told(
         watch = world.process()
         watch.budgets = budgets
         await watch.add_up_runs()
-        assert await asyncio.to_thread(watch._added_up) == [], "nothing is due until more is spent"
+        assert due(world) == [], "nothing is due until more is spent"
         if spent >= budgets[0].amount // 2 > before:
             half = spent
     assert number > 3
@@ -623,11 +627,13 @@ async def test_what_is_spent_while_a_run_is_added_up_makes_it_due_again(monkeypa
 
     monkeypatch.setattr(world.ledger, "submit", submit_later)
     await watch.add_up_runs()
-    (due,) = await asyncio.to_thread(watch._added_up)
+    assert [one.id for one in due(world)] == ["nightly"]
+    await watch.add_up_runs()
+    assert due(world) == []
     with world.store.snapshot() as reader:
-        run = one_run(reader, TENANT, "nightly")
-    assert run is not None
-    assert (due.id, due.spent, run.calls) == ("nightly", run.cost, 5)
+        total = one_run(reader, TENANT, "nightly")
+        assert total is not None
+        assert (total.calls, LargeRun.read(reader, TENANT, "nightly").spent) == (5, total.cost)
 
 
 async def test_runs_of_many_sessions_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -645,3 +651,23 @@ async def test_runs_of_many_sessions_take_turns(monkeypatch: pytest.MonkeyPatch)
                 world.take(call(f"{run}{number}", at_ns, **{"spanledger.run.id": run}))
         await watch.add_up_runs()
     assert sorted(value for _, value, *_ in notes_of_budgets(world)) == runs
+
+
+async def test_a_budget_by_a_value_is_told_of_large_runs_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(totals, "MOST_SESSIONS", 2)
+    of_red = (
+        '{"name": "red", "amount": 1e-9, "period": "run", "dimension": "team", "value": "red", "thresholds": [100]}'
+    )
+    world = World(f"processor.budgets=[{of_red}]", "processor.dimensions.team=[team]")
+    for run, team in (("a", "red"), ("b", "blue")):
+        for number in range(4):
+            of_team = {"team": team} if number == 0 else {}
+            world.take(call(f"{run}{number}", START + number * MINUTE, **{"spanledger.run.id": run, **of_team}))
+    watch = world.process()
+    watch.budgets = make_budgets(world.config.processor)
+    await watch.add_up_runs()
+    assert [(name, run) for name, run, *_ in notes_of_budgets(world)] == [("red", "a")]
+    for run, named in (("a", "red"), ("b", None)):
+        body = world.take(call(f"{run}-last", START + HOUR + ord(run), **{"spanledger.run.id": run}))
+        (span,) = ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0].spans
+        assert attributes(span.attributes).get("spanledger.budget.name") == named

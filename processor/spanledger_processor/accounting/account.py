@@ -22,9 +22,18 @@ from spanledger_processor.accounting.trace import REPEATS, Span, Trace, event_co
 from spanledger_processor.accounting.trace_set import TraceSet
 from spanledger_processor.accounting.trace_state import Memory, TraceState
 from spanledger_processor.accounting.usual import account_usual
-from spanledger_processor.ledger.budgets import RUN, SESSION, BudgetRule, Crossing, LargeRun, share, spent_in_period
+from spanledger_processor.ledger.budgets import (
+    RUN,
+    SESSION,
+    BudgetRule,
+    Crossing,
+    LargeRun,
+    concerns,
+    share,
+    spent_in_period,
+)
 from spanledger_processor.ledger.dimensions import AGENT, MODEL, PROVIDER
-from spanledger_processor.ledger.keys import EVERY_TENANT, corrections_key
+from spanledger_processor.ledger.keys import EVERY_TENANT, budget_key, corrections_key
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import Changes, Key, Reader, Unit
 from spanledger_processor.ledger.sums import Sums
@@ -50,16 +59,23 @@ class Budgets:
         """Put the budget that is used most, of those a counted span counts against, on its decision, from the first
         threshold on, and store the thresholds that are passed.
         """
-        most = 0.0
+        most, counts = 0.0, span.counted and span.claim is not None
         for rule, value in self._of(span, decision):
             used = self._spent(rule, value)
-            if used * 100 < min(rule.thresholds, default=100) * rule.amount:
+            if not counts or used * 100 < min(rule.thresholds, default=100) * rule.amount:
                 continue
             if share(used, rule.amount) > most:
                 most = share(used, rule.amount)
                 decision.budget_name, decision.budget_used = rule.name, most
 
     def _of(self, span: Span, decision: Decision) -> Iterator[tuple[BudgetRule, str]]:
+        """Yield the budgets that a span counts against; those of its session and run also where it is not counted: it
+        may be what shows that they are concerned, or that a session belongs to a run.
+        """
+        for rule in self._rules:
+            value = {SESSION: decision.session_id, RUN: decision.run_id}.get(rule.period)
+            if value:
+                yield rule, value
         claim, posting = span.claim, span.posting
         if not self._rules or claim is None or posting is None or not span.counted:
             return
@@ -68,12 +84,7 @@ class Budgets:
         said = span.detail.dimensions
         named.update(zip(said[::2], said[1::2], strict=True))
         for rule in self._rules:
-            if rule.period in (SESSION, RUN):
-                value = decision.session_id if rule.period == SESSION else decision.run_id
-                named_value = named.get(rule.dimension, "") if rule.dimension else ""
-                if value and (not rule.dimension or (named_value and rule.value in ("", named_value))):
-                    yield rule, value
-            elif claim.day in rule.days_until(today):
+            if rule.period not in (SESSION, RUN) and claim.day in rule.days_until(today):
                 value = named.get(rule.dimension, "") if rule.dimension else ""
                 if not rule.dimension or (value and rule.value in ("", value)):
                     yield rule, value
@@ -88,20 +99,27 @@ class Budgets:
 
     def _add_up(self, rule: BudgetRule, value: str) -> Pico:
         if rule.period == SESSION:
-            return self._totals.session_cost(value)
+            is_one = not rule.dimension or self._concerns(rule, self._totals.session(value))
+            return self._totals.session_cost(value) if is_one else 0
         if rule.period == RUN:
-            return self._spent_in_run(value)
+            return self._spent_in_run(rule, value)
         today = self._now_ns // NS_PER_DAY
         return spent_in_period(self._reader, self._tenant, rule, value, today, self._changes.add)
 
-    def _spent_in_run(self, run_id: str) -> Pico:
+    def _concerns(self, rule: BudgetRule, session: Sums) -> bool:
+        return concerns(self._reader, self._tenant, rule, session, self._changes.add)
+
+    def _spent_in_run(self, rule: BudgetRule, run_id: str) -> Pico:
         """Return what a run has spent; one of too many sessions is noted to be added up, and has what it had then."""
         spent = self._totals.run_cost(run_id)
         if spent is not None:
-            return spent
+            sessions = self._totals.sessions_of_run(run_id) if rule.dimension else ()
+            return spent if not rule.dimension or any(self._concerns(rule, one) for one in sessions) else 0
         run = LargeRun.read(self._reader, self._tenant, run_id)
         self._changes.replace[run.key] = replace(run, changes=run.changes + 1).pack(self._now_ns)
-        return run.spent
+        first = budget_key(self._tenant, rule.name, run_id, "", min(rule.thresholds))
+        is_known = not rule.dimension or self._reader.get(first) is not None
+        return run.spent if is_known else 0
 
     def _store_passed(self, rule: BudgetRule, value: str, used: Pico) -> None:
         since = rule.since(self._now_ns // NS_PER_DAY)

@@ -67,6 +67,8 @@ class Totals:
         self._described: dict[str, dict[str, str]] = {}
         """Names and projects of sessions, where their spans tell them."""
         self._sessions_left = _MOST_SESSIONS_OF_RUNS
+        self._under: dict[str, list[str] | None] = {}
+        """Sessions that may be part of a run, by run."""
         self._linked: dict[tuple[bytes, str], set[str]] = {}
         """Links that are new."""
 
@@ -265,16 +267,27 @@ class Totals:
         """Return the running total of a session, with everything that is settled."""
         return self._cost(session_key(self._tenant, session_id))
 
+    def session(self, session_id: str) -> Sums:
+        """Return a copy of the totals of a session, with everything that is settled."""
+        key = session_key(self._tenant, session_id)
+        session = self._known(key).copy()
+        if (change := self._changes.add.get(key)) is not None:
+            session.add(change)
+        return session
+
+    def sessions_of_run(self, run_id: str) -> list[Sums]:
+        """Return the sessions of which some part belongs to a run; none where `run_cost` is None."""
+        under, run_id = self._sessions_under(run_id) or (), bounded_id(run_id)
+        parts = (one for one in under if run_id in self._names(one)[0] or self.run_of(one).id == run_id)
+        return [session for session in map(self.session, parts) if session.spans]
+
     def run_cost(self, run_id: str) -> Pico | None:
         """Return the running total of a run, with all that is settled; None if too many sessions are part of it, or of
         the runs that were asked for before.
         """
-        most = min(MOST_SESSIONS, self._sessions_left)
-        sessions = sessions_under(self._reader, self._tenant, run_id, self._linked, most=max(most, 1))
+        sessions = self._sessions_under(run_id)
         if sessions is None:
-            self._sessions_left -= most
             return None
-        self._sessions_left -= len(sessions) - 1
         total = self._cost(run_key(self._tenant, run_id))
         for session in sessions:
             key = session_key(self._tenant, session)
@@ -283,6 +296,15 @@ class Totals:
             if own and self.run_of(session).id == bounded_id(run_id):
                 total += own
         return total
+
+    def _sessions_under(self, run_id: str) -> list[str] | None:
+        """Return the sessions that may be part of a run; None if they are too many."""
+        if run_id not in self._under:
+            most = min(MOST_SESSIONS, self._sessions_left)
+            sessions = sessions_under(self._reader, self._tenant, run_id, self._linked, most=max(most, 1))
+            self._sessions_left -= most if sessions is None else len(sessions) - 1
+            self._under[run_id] = sessions
+        return self._under[run_id]
 
     def _settle_claims(self) -> None:
         described: dict[tuple[int, str, tuple[str, ...]], Sums] = {}

@@ -35,7 +35,8 @@ class Budget(Section):
     days: Annotated[Count, Field(le=366)] | None = Field(default=None, description="Of `rolling`: today included.")
     dimension: str | None = Field(
         default=None,
-        description="Of whose spend: agent, model, provider, or of `processor.dimensions`. Default: all of it.",
+        description="Of whose spend: agent, model, provider, or of `processor.dimensions`; with `session` and `run`: "
+        "of those in which anything has the value. Default: all of it.",
     )
     value: str | None = Field(
         default=None, min_length=1, description="Of one value of the dimension; default: of each by itself."

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.dimensions import AGENT, MODEL, PROVIDER
-from spanledger_processor.ledger.facts import VALUES_OF_A_NAME, Facts
+from spanledger_processor.ledger.facts import OTHER_MODELS, VALUES_OF_A_NAME, Facts
 from spanledger_processor.ledger.keys import (
     CROSSINGS_COMPLETE,
     EVERY_TENANT,
@@ -29,14 +29,16 @@ from spanledger_processor.ledger.keys import (
     budget_key,
     dimension_key,
     hashed_key,
+    id_bytes,
     large_run_key,
     order_key,
+    part_key,
     session_key,
 )
 from spanledger_processor.ledger.orders import Order, Position, cost_rank, walk
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, time_of, usd
-from spanledger_processor.ledger.runs import one_run
+from spanledger_processor.ledger.runs import each_session_of_run, one_run
 from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import NS_PER_DAY, NS_PER_MS, Pico
@@ -252,12 +254,45 @@ def due_runs(reader: Reader) -> list[LargeRun]:
     return [run for run in runs if run.is_due]
 
 
-def passed_by_run(rules: Iterable[BudgetRule], run: LargeRun, now_ns: int) -> Iterator[Crossing]:
+def passed_by_run(reader: Reader, rules: Iterable[BudgetRule], run: LargeRun, now_ns: int) -> Iterator[Crossing]:
     """Yield the thresholds of budgets of each run that a run has passed."""
     for rule in rules:
-        if rule.period == RUN and rule.concerns(run.tenant):
+        if rule.period == RUN and rule.concerns(run.tenant) and _concerns_run(reader, run.tenant, rule, run.id):
             for threshold in rule.passed(run.spent, now_ns):
                 yield Crossing(rule.name, run.tenant, run.id, "", threshold, run.spent, rule.amount, now_ns)
+
+
+def concerns(reader: Reader, tenant: bytes, rule: BudgetRule, session: Sums, changed: Changed = _NOTHING) -> bool:
+    """Return whether a budget per session is one of this session: whether anything in it has the value of the rule's
+    dimension, or any value of it.
+
+    A session of which not all values are kept, of three and more, or not all models, is taken to have each.
+    """
+    name, facts, session_id = rule.dimension, session.facts, session.labels.get("id", "")
+    if not name or facts is None:
+        return True
+    if name == AGENT and rule.value:
+        key = part_key(tenant, session_id, AGENT, rule.value)
+        return reader.sums(key).spans + (changed[key].spans if key in changed else 0) > 0
+    if name == AGENT:
+        stored = reader.scan(Table.PART, tenant, within=near(id_bytes(session_id)))
+        parts = [*(Sums.unpack(record) for _, record in stored), *changed.values()]
+        return any(part.labels.get("kind") == AGENT and part.labels["session"] == session_id for part in parts)
+    if name in (MODEL, PROVIDER):
+        labels = facts.models
+        if OTHER_MODELS in labels or (not labels and session.calls):
+            return True
+        return any(not rule.value or rule.value in _names_of(label, name) for label in labels)
+    known = facts.values.get(name, ())
+    return len(known) >= VALUES_OF_A_NAME or (rule.value in known if rule.value else bool(known))
+
+
+def _names_of(label: str, dimension: str) -> tuple[str, ...]:
+    """Return what a label of a model, with or without a provider in front, may name of a dimension."""
+    provider, has_provider, model = label.partition("/")
+    if dimension == PROVIDER:
+        return (provider,) if has_provider else ()
+    return (label, model)
 
 
 def spent_in_period(
@@ -353,7 +388,7 @@ def _sessions(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | Non
     """Yield one session, or those that have passed a threshold, the dearest first."""
     if wanted is not None:
         key = session_key(tenant, wanted)
-        if wanted and reader.get(key) is not None and _concerns(rule, session := reader.sums(key)):
+        if wanted and reader.get(key) is not None and concerns(reader, tenant, rule, session := reader.sums(key)):
             yield wanted, session.cost
         return
     least = min(rule.thresholds, default=100) * rule.amount // 100
@@ -361,19 +396,8 @@ def _sessions(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | Non
         if position[0] < cost_rank(least):
             return
         session = reader.sums(hashed_key(tenant, Table.SESSION, position[1]))
-        if session.cost >= least and _concerns(rule, session):
+        if session.cost >= least and concerns(reader, tenant, rule, session):
             yield session.labels.get("id", ""), session.cost
-
-
-def _concerns(rule: BudgetRule, session: Sums) -> bool:
-    """Return whether a budget per session is one of this session: whether it has the value of the dimension, or any.
-
-    Of agents, models and providers that is not looked for, and of many values a session does not know all: then it is.
-    """
-    if not rule.dimension or rule.dimension in (AGENT, MODEL, PROVIDER) or session.facts is None:
-        return True
-    known = session.facts.values.get(rule.dimension, ())
-    return len(known) >= VALUES_OF_A_NAME or (rule.value in known if rule.value else bool(known))
 
 
 def _runs(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -> Iterator[tuple[str, Pico]]:
@@ -381,8 +405,14 @@ def _runs(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -
     latest = islice(crossings(reader, tenant, warnings=False), _LOOKED_AT if wanted is None else 0)
     names = dict.fromkeys([wanted] if wanted is not None else (one.value for one in latest if one.budget == rule.name))
     for name in filter(None, names):
-        if (total := one_run(reader, tenant, name)) is not None:
+        if (total := one_run(reader, tenant, name)) is not None and _concerns_run(reader, tenant, rule, name):
             yield name, total.cost
+
+
+def _concerns_run(reader: Reader, tenant: bytes, rule: BudgetRule, run_id: str) -> bool:
+    """Return whether a budget per run is one of this run: whether it is one of any of its sessions."""
+    sessions = each_session_of_run(reader, tenant, run_id) if rule.dimension else ()
+    return not rule.dimension or any(concerns(reader, tenant, rule, session) for session in sessions)
 
 
 def _row(rule: BudgetRule, value: str, used: Pico, now_ns: int) -> Row:

@@ -126,17 +126,21 @@ def one_run(reader: Reader, tenant: bytes, run_id: str) -> Sums | None:
 
 def sessions_of_run(reader: Reader, tenant: bytes, run_id: str, most: int) -> tuple[list[Sums], int]:
     """Return the sessions of which some part belongs to a run, by first activity, and how many more there are."""
+    rows = list(each_session_of_run(reader, tenant, run_id))
+    rows.sort(key=lambda session: (session.first_ns, session.labels.get("id", "")))
+    return rows[:most], max(0, len(rows) - most)
+
+
+def each_session_of_run(reader: Reader, tenant: bytes, run_id: str) -> Iterator[Sums]:
+    """Yield the sessions of which some part belongs to a run."""
     run_id = bounded_id(run_id)
-    rows: list[Sums] = []
     for session_id in (sessions_under(reader, tenant, run_id, most=None) or ()) if run_id else ():
         session = reader.sums(session_key(tenant, session_id))
         if not session.spans:
             continue
         decided, _ = run_of_session(session_id, lambda asked: named_by(reader.sums(session_key(tenant, asked))))
         if decided == run_id or run_id in session.named:
-            rows.append(session)
-    rows.sort(key=lambda session: (session.first_ns, session.labels.get("id", "")))
-    return rows[:most], max(0, len(rows) - most)
+            yield session
 
 
 def named_by(session: Sums) -> tuple[set[str], str]:

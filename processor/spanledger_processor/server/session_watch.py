@@ -149,27 +149,27 @@ class SessionWatch:
             StateError: the ledger cannot be read or written.
         """
         rules = [rule for rule in self.budgets if rule.period == RUN]
-        added = await asyncio.to_thread(self._added_up) if rules else []
+        now_ns = self._now_ns()
+        added = await asyncio.to_thread(self._added_up, rules, now_ns) if rules else []
         if not added:
             return
-        self._added_last = added[-1].key
-        now_ns = self._now_ns()
-        await self._store([crossing for run in added for crossing in passed_by_run(rules, run, now_ns)])
+        self._added_last = added[-1][0].key
+        await self._store([crossing for _, crossings in added for crossing in crossings])
 
         def note(unit: Unit) -> None:
-            for run in added:
+            for run, _ in added:
                 if (record := unit.get(run.key)) is not None:  # spans may have come meanwhile, then it stays due
                     latest = replace(LargeRun.unpack(record), added=run.added, spent=run.spent)
                     unit.apply(Changes(replace={run.key: latest.pack(now_ns)}), now_ns)
 
         await self._ledger.submit(note)
 
-    def _added_up(self) -> list[LargeRun]:
-        began, added = time.monotonic(), list[LargeRun]()
+    def _added_up(self, rules: Sequence[BudgetRule], now_ns: int) -> list[tuple[LargeRun, list[Crossing]]]:
+        began, added = time.monotonic(), list[tuple[LargeRun, list[Crossing]]]()
         with self._ledger.snapshot() as reader:
             due = sorted(due_runs(reader), key=lambda run: (run.key <= self._added_last, run.key))
-            for run in due:
-                added.append(run.added_up(reader))
+            for run in (one.added_up(reader) for one in due):
+                added.append((run, [*passed_by_run(reader, rules, run, now_ns)]))
                 if time.monotonic() - began > _ADDING_S:
                     break
         return added
