@@ -1,9 +1,10 @@
 """The real programs that tests and benchmarks run against: found where they are, or made.
 
 `python -m tools.parts` finds or makes them all and says where they are; exit 1 names what is missing and why.
-Looked for in this order: the part's environment variable, PATH, the cache folder `.parts/` of this checkout, an
-unpacked copy of `../shared/parts/<name>-*.xz` where somebody put one. Made from Go modules, a Debian package or an npm
-package. The coding agents are looked for on PATH in no case: tests need the version that they were written for.
+Looked for in this order: the part's environment variable, PATH, the cache folder `.parts/` of this checkout, and
+`<name>-<version>-<system>-<machine>.xz` in the folder that SPANLEDGER_PARTS names. Made from Go modules, a Debian
+package or an npm package. The coding agents are looked for on PATH in no case: tests need the version that they were
+written for.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ CACHE = ROOT / ".parts"
 RECIPES = ROOT / "deploy" / "parts"
 COMPONENT = ROOT / "processor" / "collector"
 COMPONENT_MANIFEST = ROOT / "deploy" / "collector" / "builder.yaml"
-PACKED = ROOT.parent / "shared" / "parts"
 
 
 class PartMissingError(Exception):
@@ -97,8 +97,10 @@ def obtain(name: str) -> Path:
 
 
 def _unpack(part: Part) -> Path | None:
+    if not (folder := os.environ.get("SPANLEDGER_PARTS")):
+        return None
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    packed = PACKED / f"{part.name}-{part.version}-{sys.platform}-{machine}.xz"
+    packed = Path(folder) / f"{part.name}-{part.version}-{sys.platform}-{machine}.xz"
     if not packed.exists():
         return None
     CACHE.mkdir(exist_ok=True)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tools.parts import ROOT
+from changed_copies import run_changed
 
 MODULE = '''
 """Acme's tracer."""
@@ -46,13 +42,8 @@ def _span() -> bytes:
 
 def test_a_module_is_all_there_is_to_a_dialect(tmp_path: Path) -> None:
     """In a copy of the package, with one file more."""
-    package = ROOT / "processor" / "spanledger_processor"
-    copied = shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    (copied / "dialects" / "vendors" / "acme.py").write_text(MODULE)
     (tmp_path / "span.binpb").write_bytes(_span())
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "spanledger_processor.cli", "explain", str(tmp_path / "span.binpb"), "--json"]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
-    assert answer.returncode == 0, answer.stderr
-    (span,) = json.loads(answer.stdout)["spans"]
+    files = {"processor/spanledger_processor/dialects/vendors/acme.py": MODULE}
+    answer = run_changed(tmp_path, files, "-m", "spanledger_processor.cli", "explain", "span.binpb", "--json")
+    (span,) = json.loads(answer)["spans"]
     assert (span["dialect"], span["kind"]) == ("acme", "llm")

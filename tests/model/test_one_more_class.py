@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import spanledger_processor
+from changed_copies import run_changed
 
+LAST = (
+    '    file_searches: int | None = _sold("storage_searches_kcount", unit="search", absent="none", own_price=True)\n'
+)
 LINE = '    output_video: int | None = _sold("output_video_mtok", "output", own_price=True)\n'
 PROGRAM = """
 import json
@@ -43,19 +42,8 @@ print(json.dumps({
 
 
 def test_a_further_class_is_one_line_and_its_price(tmp_path: Path) -> None:
-    package = Path(spanledger_processor.__file__).parent
-    copy = tmp_path / package.name
-    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    model = (copy / "model.py").read_text()
-    head, fields, rest = model.partition("    file_searches: int | None = ")
-    last, newline, rest = rest.partition("\n")
-    (copy / "model.py").write_text(head + fields + last + newline + LINE + rest)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
-    )
-    assert ran.returncode == 0, ran.stderr
-    reported = json.loads(ran.stdout)
+    files = {"processor/spanledger_processor/model.py": {LAST: LINE}}
+    reported = json.loads(run_changed(tmp_path, files, "-c", PROGRAM))
     # gemini-omni-1.1-flash in genai-prices 0.2.3: input 1.5, output 9, output_video 17.5
     assert reported["usd"] == (1000 * 1.5 + 100 * 9 + 400 * 17.5) / 1e6
     assert not reported["estimate"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import lzma
+import os
+import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tools import programs
+from tools import parts, programs
 from tools.changelog import main, release
 from tools.parts import PARTS, ROOT
 from tools.release import VERSIONED, build, try_wheel, versions, write_version
@@ -99,6 +103,24 @@ def test_the_wheel_runs_in_an_environment_of_its_own(tmp_path: Path) -> None:
 def test_a_release_needs_a_version() -> None:
     assert release_main([]) == 2
     assert release_main(["next"]) == 1
+
+
+def test_a_part_that_was_made_before_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = replace(PARTS["tempo"], programs=())
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    packed = tmp_path / "made" / f"tempo-{part.version}-{sys.platform}-{machine}.xz"
+    packed.parent.mkdir()
+    packed.write_bytes(lzma.compress(b"#!/bin/sh\n"))
+    monkeypatch.setattr(parts, "CACHE", tmp_path / "cache")
+    monkeypatch.setitem(PARTS, "tempo", part)
+    monkeypatch.delenv(part.variable, raising=False)
+    monkeypatch.delenv("SPANLEDGER_PARTS", raising=False)
+    assert parts.find("tempo") is None
+    monkeypatch.setenv("SPANLEDGER_PARTS", str(packed.parent))
+    found = parts.find("tempo")
+    assert found == tmp_path / "cache" / f"tempo-{part.version}"
+    assert found.read_bytes() == b"#!/bin/sh\n"
+    assert os.access(found, os.X_OK)
 
 
 def test_parts_have_a_version_and_a_variable() -> None:
