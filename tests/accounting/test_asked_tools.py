@@ -269,13 +269,17 @@ def test_a_second_report_says_of_its_call_what_the_first_one_did() -> None:
     assert counted(ledger) == (3, 1)
 
 
-def test_what_began_before_the_window_is_no_part_of_a_loop_of_a_conversation() -> None:
+@pytest.mark.parametrize(("window_s", "gap_s"), [(3600, 3600), (10**6, 1800)])
+def test_what_began_before_the_window_or_a_gap_is_no_part_of_a_loop_of_a_conversation(
+    window_s: int, gap_s: int
+) -> None:
     """As `git status` at long intervals: of steps whose ids were seen before it is known when they were asked for."""
     for pause_s, loops in ((1700, 1), (1801, 0)):
-        ledger = MemoryLedger(loop=LoopRule(consecutive=3))
+        rule = LoopRule(consecutive=3, window_ns=window_s * 10**9, gap_ns=gap_s * 10**9)
+        ledger = MemoryLedger(loop=rule)
         starts = [number * pause_s * 10**9 for number in range(4)]
         steps = [call(f"c{number}", f"id{number}", start=start) for number, start in enumerate(starts)]
-        steps[3].stuck, steps[3].stuck_since = ("id2", "read"), ("id0",)
+        steps[3].stuck, steps[3].stuck_steps = ("id2", "read"), (("id0", "id1", "id2"),)
         for step in steps:
             ledger.take([step])
         assert counted(ledger)[1] == loops

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ledger_in_memory import TENANT, MemoryLedger, make_fact, take_in_any_order
 from spanledger_processor.accounting.facts import Fact, LoopRule
 from spanledger_processor.ledger import queries
+from spanledger_processor.ledger.store import Table
 from spanledger_processor.model import Signature, ToolCall
 
 MS = 1_000_000
@@ -108,7 +109,40 @@ def test_loops_and_what_only_looks_like_one(sequence: str, loops: list[int]) -> 
 def test_a_cycle_at_long_intervals_is_none() -> None:
     """`git status` and the like, with a quarter of an hour between."""
     assert _of("a b a b a b", every_ms=900_000) == []
-    assert _of("a b a b a b", LoopRule(cycles=3, window_ns=10**18), every_ms=900_000) == [5]
+    assert _of("a b a b a b", LoopRule(cycles=3, window_ns=10**18, gap_ns=10**18), every_ms=900_000) == [5]
+
+
+def test_the_same_call_at_long_intervals_is_no_loop() -> None:
+    """`git status` with the same result each quarter of an hour, and each ten minutes."""
+    assert _of("a:1 a:1 a:1 a:1 a:1", every_ms=900_000) == []
+    assert _of("a:1 a:1 a:1 a:1 a:1", every_ms=600_000) == [2, 3, 4]
+    assert _of("a:1 a:1 a:1", LoopRule(consecutive=3, gap_ns=900_000 * MS), every_ms=900_000) == [2]
+
+
+def test_a_gap_is_the_time_in_which_no_call_is_under_way() -> None:
+    """Tests that take a quarter of an hour, and that fail alike three times, one right after the other, are a loop."""
+    for length_s, loops in ((880, [False, False, True]), (200, [False] * 3)):
+        ledger = MemoryLedger(loop=DEFAULT)
+        calls = [tool(f"c{number}", at=number * 900_000) for number in range(3)]
+        for call in calls:
+            call.end_ns = call.start_ns + length_s * 10**9
+        assert [ledger.take([call])[0].tool_loop for call in calls] == loops
+
+
+@given(st.data())
+def test_the_number_of_loops_with_gaps_does_not_depend_on_order(data: st.DataObject) -> None:
+    """Of calls minutes apart, against the same calls in the order in which they were made."""
+    minutes = data.draw(st.lists(st.integers(0, 60), min_size=1, max_size=8, unique=True))
+    calls = [tool(f"c{at}", at=at * 60_000, signature="h1:k:a") for at in sorted(minutes)]
+    numbers = []
+    for order in (calls, data.draw(st.permutations(calls))):
+        ledger = MemoryLedger(loop=DEFAULT)
+        for call in order:
+            ledger.take([call])
+        facts = ledger.table(Table.SESSION)["s"].facts
+        assert facts is not None
+        numbers.append(facts.loops)
+    assert numbers[0] == numbers[1]
 
 
 def test_what_many_calls_came_after_is_no_part_of_a_loop() -> None:

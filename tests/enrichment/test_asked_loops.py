@@ -82,7 +82,7 @@ def test_a_loop_is_seen_where_arguments_are_known_and_results_are_not_left_out(
     for sent in (body, without_content(body)):
         fact = read(stage_of(()), sent)
         assert fact.stuck == stuck
-        assert fact.stuck_since == ((f"c{len(calls) - 3}",) if stuck else ())
+        assert fact.stuck_steps == ((tuple(f"c{len(calls) - back}" for back in (3, 2, 1)),) if stuck else ())
         assert fact.asked == ()
 
 

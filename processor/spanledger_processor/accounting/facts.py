@@ -45,7 +45,7 @@ class Fact:
     card of its model (`Card.written`), where log events below it name no model, `first_token_ns` how long after its
     start the first token of its answer came (0: not reported). `fee` is what an execution of a tool costs by itself.
     `asked` are the tool calls that a model's output asks for, `stuck` those of its input that completed a loop by its
-    history: ids and tools in turn. `stuck_since` are the ids of the first steps of those loops. `asked_signatures` are
+    history: ids and tools in turn. `stuck_steps` are the ids of the steps of those loops. `asked_signatures` are
     those of `asked` by which loops are found where nothing tells their results, one of each, empty of those without
     known arguments; none where results can be told.
     Times in ns since 1970; `day` is days since 1970 by the time that prices go by.
@@ -76,7 +76,7 @@ class Fact:
     fee: Cost | None = None
     asked: tuple[str, ...] = ()
     stuck: tuple[str, ...] = ()
-    stuck_since: tuple[str, ...] = ()
+    stuck_steps: tuple[tuple[str, ...], ...] = ()
     asked_signatures: tuple[str, ...] = ()
 
 
@@ -85,7 +85,8 @@ class LoopRule:
     """When a tool call completes a loop without progress: so many times in a row; so many times in all; or as the end
     of two to five calls that come so many times in turn (`cycles`).
 
-    0 switches one off. What began more than `window_ns`, or more than `calls` tool calls, before does not count.
+    0 switches one off. What began more than `window_ns`, or more than `calls` tool calls, before does not count; nor,
+    but for `repeats`, does what had ended more than `gap_ns` before the next tool call began.
     `tools` has other thresholds for tools by pattern of their name: pattern, consecutive, repeats, cycles.
     """
 
@@ -95,6 +96,7 @@ class LoopRule:
     cycles: int = 0
     calls: int = 100
     tools: tuple[tuple[str, int, int, int], ...] = ()
+    gap_ns: int = 600 * 10**9
 
     def of(self, tool: str) -> LoopRule:
         """Return the rule for a tool: the first pattern that its name matches, as file names match."""

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -26,9 +27,10 @@ _LENGTHS = range(2, 6)
 """Calls of a cycle."""
 _LATEST = 40
 """A session's latest calls that are remembered: eight cycles of five."""
-_STEP_RESULT, _STARTED, _RULE, _CALL = 1, 2, 3, 5
-"""Indexes in a step of its result, of its start, of how often its tool may be called in a row and in turn, and of the
-digest of its call id. Before them is the signature's digest. Steps that earlier releases wrote end with the start.
+_STEP_RESULT, _STARTED, _RULE, _CALL, _ENDED = 1, 2, 3, 5, 6
+"""Indexes in a step of its result, of its start, of how often its tool may be called in a row and in turn, of the
+digest of its call id, and of its end. Before them is the signature's digest. Steps that earlier releases wrote end with
+the start, or with the call id.
 """
 _NEVER = (0, 0)
 """The rule for a call whose arguments are not known: it completes no loop."""
@@ -101,13 +103,15 @@ class ToolCounts:
         self._now_ms = now_ns // 1_000_000
         self._rule = rule
         self._window_ns = rule.window_ns
+        self._gap_ns = rule.gap_ns
         self._calls = rule.calls
 
     def ask(self, session: bytes, span: Span, trace_id: bytes, fact: Fact) -> None:
         """Note the tool calls that a model's span asks for, less those that another trace's spans have executed.
 
-        A loop that its input completes (`stuck`) is none where its first step began before the window. Where nothing
-        tells results (`asked_signatures`), the calls themselves complete loops.
+        A loop that its input completes (`stuck`) is none where its first step began before the window, or two of its
+        steps are further apart than the largest gap. Where nothing tells results (`asked_signatures`), the calls
+        themselves complete loops.
         """
         self._find_asked_loops(session, span, fact.asked_signatures)
         detail = span.detail
@@ -118,9 +122,8 @@ class ToolCounts:
         }
         before = {
             identifier
-            for identifier, first in zip(detail.stuck[::2], fact.stuck_since, strict=False)
-            if self._began(session, identifier, span.start_ns) - self._began(session, first, span.start_ns)
-            > self._window_ns
+            for identifier, steps in zip(detail.stuck[::2], fact.stuck_steps, strict=False)
+            if self._is_interrupted(session, identifier, steps, span.start_ns)
         }
         for identifier in () if span.is_reported_elsewhere else detail.asked[::2]:
             known = None if is_made_id(identifier) else self._known(session, identifier)
@@ -175,9 +178,17 @@ class ToolCounts:
     def _save_call(self, session: bytes, identifier: str, known: _Known) -> None:
         self._save(tool_call_key(self._tenant, session, identifier), *known)
 
-    def _began(self, session: bytes, identifier: str, otherwise_ns: int) -> int:
-        known = self._known(session, identifier)
-        return (known.start_ns if known is not None else 0) or otherwise_ns
+    def _is_interrupted(self, session: bytes, last: str, steps: Sequence[str], now_ns: int) -> bool:
+        """Return whether steps of a conversation are too far apart to be a loop, by when they were asked for first.
+
+        Of `last`, the latest of them, that is `now_ns` unless it is known; other steps of which it is not are left out.
+        """
+        known = [self._known(session, identifier) for identifier in (*steps[:-1], last)]
+        times = [one.start_ns if one is not None else 0 for one in known]
+        times[-1] = times[-1] or now_ns
+        starts = sorted(filter(None, times))
+        gaps = (later - earlier for earlier, later in pairwise(starts))
+        return starts[-1] - starts[0] > self._window_ns or any(gap > self._gap_ns for gap in gaps)
 
     def _is_executed_elsewhere(self, session: bytes, identifier: str, trace_id: bytes) -> bool:
         known = self._known(session, identifier)
@@ -256,12 +267,12 @@ class ToolCounts:
         one already, under another signature, is no further one; it gives its signature to one that had no arguments.
         """
         call = _short(span.call_id) if span.call_id else b""
-        step = [_short(span.signature), span.tool_result, span.start_ns, *rule, call]
-        known = next((at for at, one in enumerate(latest) if call and one[_CALL:] == [call]), None)
+        step = [_short(span.signature), span.tool_result, span.start_ns, *rule, call, span.end_ns]
+        known = next((at for at, one in enumerate(latest) if call and one[_CALL:_ENDED] == [call]), None)
         if known is not None:
             if rule == _NEVER or tuple(latest[known][_RULE:_CALL]) != _NEVER:
                 return latest, self._completes(latest, known), 0
-            step[_STARTED] = latest[known][_STARTED]
+            step[_STARTED], step[_ENDED:] = latest[known][_STARTED], latest[known][_ENDED:]
             steps = [*latest[:known], step, *latest[known + 1 :]]
             shift = self._completed(steps, known + 1) - self._completed(latest, known + 1)
             return steps, self._completes(steps, known), shift
@@ -296,10 +307,23 @@ class ToolCounts:
         consecutive, cycles = step[_RULE:_CALL] or (self._rule.consecutive, self._rule.cycles)
         earliest_ns = step[_STARTED] - self._window_ns
         within = [one for one in steps[: place + 1] if one[_STARTED] >= earliest_ns][-self._calls :]
+        within = within[self._behind_gap(within) :]
         in_a_row = next((at for at, one in enumerate(reversed(within)) if not _is_same(step, one)), len(within))
         if 0 < consecutive <= in_a_row:
             return True
         return cycles > 0 and max(_in_turn(within, length) for length in _LENGTHS) >= cycles
+
+    def _behind_gap(self, steps: list[list[Any]]) -> int:
+        """Return the place of the first step behind the last gap that is too large: of the first one if there is none.
+
+        A gap is the time in which no call was under way.
+        """
+        first, ended_ns = 0, 0
+        for place, step in enumerate(steps):
+            if place and step[_STARTED] - ended_ns > self._gap_ns:
+                first = place
+            ended_ns = max(ended_ns, step[_STARTED], *step[_ENDED:])
+        return first
 
     def note_repeat(self, session_id: str, trace_id: bytes, fact: Fact, repeats: ToolRepeats, *, loop: bool) -> None:
         """Keep for readers which call a session has made again, how often, and whether it ever completed a loop."""

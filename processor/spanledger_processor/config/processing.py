@@ -133,6 +133,12 @@ class Loop(Section):
     window: Duration = Field(
         default=3600.0, gt=0, description="Executions that began longer ago than this are no part of a loop."
     )
+    gap: Duration = Field(
+        default=600.0,
+        gt=0,
+        description="Nor, in a row and in turn, are those that had ended longer before the next tool call began than "
+        "this: the same status asked for now and then is no loop.",
+    )
     calls: Annotated[Count, Field(le=100_000)] = Field(
         default=100, description="Nor are those that so many tool calls of the session, or more, came after."
     )

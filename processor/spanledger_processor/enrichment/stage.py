@@ -344,7 +344,7 @@ class Stage:
         values = {one.name: getattr(fact, one.name) for one in fields(Fact)}  # those like it have none of them
         values["asked"] = tuple(text for one in asked for text in (_id_of(one, fact, call), one.tool))
         values["stuck"] = tuple(text for _, step, identifier in stuck for text in (identifier, step.tool))
-        values["stuck_since"] = tuple(first.id for first, _, _ in stuck)
+        values["stuck_steps"] = tuple(tuple(one.id for one in loop) for loop, _, _ in stuck)
         values["asked_signatures"] = signatures
         return Fact(**values)
 
@@ -352,8 +352,8 @@ class Stage:
         signature = self._builder.signing.sign(ToolCall(asked.tool, asked.arguments))
         return "" if signature is None or signature.scope == "name_only" else signature.value
 
-    def _looping(self, steps: Sequence[Step]) -> Iterator[tuple[Step, Step, str]]:
-        """Yield the new steps of a conversation that complete a loop, behind its first one, with the id of the call.
+    def _looping(self, steps: Sequence[Step]) -> Iterator[tuple[Sequence[Step], Step, str]]:
+        """Yield the new steps of a conversation that complete a loop, behind all steps of it, with the id of the call.
 
         Arguments have to be known, and results not to be left out by a client; hidden ones are taken for the same.
         """
@@ -368,7 +368,7 @@ class Stage:
             signature = self._builder.signing.sign(ToolCall(step.tool, step.arguments)) if length else None
             if signature is not None and signature.scope != "name_only":
                 identifier = made_id(step.id, signature.value) if is_made_id(step.id) else step.id
-                yield steps[number - length], step, identifier
+                yield steps[number - length : number], step, identifier
 
     def _add_plain(
         self,

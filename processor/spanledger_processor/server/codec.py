@@ -65,8 +65,8 @@ def decode_batch(data: bytes) -> Batch:
 
 
 def _loop(row: list[Any]) -> LoopRule:
-    consecutive, repeats, window_ns, cycles, calls, tools = row
-    return LoopRule(consecutive, repeats, window_ns, cycles, calls, tuple(map(tuple, tools)))
+    consecutive, repeats, window_ns, cycles, calls, tools, gap_ns = row
+    return LoopRule(consecutive, repeats, window_ns, cycles, calls, tuple(map(tuple, tools)), gap_ns)
 
 
 def _budget(row: list[Any]) -> BudgetRule:

@@ -237,7 +237,8 @@ def make_loop_rule(processor: Processor) -> LoopRule:
         )
         for one in loop.tools
     )
-    return LoopRule(loop.consecutive, loop.repeats, round(loop.window * 1e9), loop.cycles, loop.calls, tools)
+    window_ns, gap_ns = round(loop.window * 1e9), round(loop.gap * 1e9)
+    return LoopRule(loop.consecutive, loop.repeats, window_ns, loop.cycles, loop.calls, tools, gap_ns)
 
 
 class Tenants:
