@@ -105,6 +105,28 @@ class StageObserver(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """An export request but for its bytes, which are let go of as soon as they are read: the parameters of `handle`.
+
+    `identifier` is a hash of the bytes. `large`: it is worked on in slices, one at a time.
+    """
+
+    signal: Signal
+    identifier: bytes
+    headers: Mapping[str, str]
+    deadline: float
+    sender: str
+    trusted: bool
+    hold: Callable[[int], None]
+    large: bool
+
+    @property
+    def until(self) -> float:
+        """Return how long exporters have (loop time): after a large request, also where its deadline has passed."""
+        return _late(self.deadline, large=self.large)
+
+
 @dataclass(slots=True, eq=False)
 class _LargeRequest:
     """A large request that is worked on, or was accepted; a sender waits for its result until then (loop time)."""
@@ -162,16 +184,17 @@ class Handler:
         that another instance has marked pass as they are.
         """
         self._check(headers)
-        request_id = _request_id(body) if len(body) <= LARGE_BYTES else await asyncio.to_thread(_large_id, body)
+        identifier = _request_id(body) if len(body) <= LARGE_BYTES else await asyncio.to_thread(_large_id, body)
         try:
             if self._limits is not None:
                 await self._limits.admit(sender, headers, len(body))
         except RateLimitedError as limited:
             return self._limited(limited)
-        through = partial(self._through, trusted=trusted, hold=hold)
-        if signal == "metrics" or not is_large(body):
-            return await through(signal, request_id, body, headers, deadline, sender, large=False)
-        key = request_id + _digest((signal, frozenset(headers.items())))  # the tenant may stand in a header
+        large = signal != "metrics" and is_large(body)
+        request = _Request(signal, identifier, headers, deadline, sender, trusted, hold, large)
+        if not large:
+            return await self._through(request, body)
+        key = identifier + _digest((signal, frozenset(headers.items())))  # the tenant may stand in a header
         now = asyncio.get_running_loop().time
         known = self._large.get(key)
         if known is not None and (signal == "traces" or known.until < now()):
@@ -180,7 +203,7 @@ class Handler:
             if not known.task.done() or known.task.cancelled():
                 return _LATE
         else:
-            task = asyncio.create_task(through(signal, request_id, body, headers, deadline, sender, large=True))
+            task = asyncio.create_task(self._through(request, body))
             del body  # the task frees it
             beside, known = known, _LargeRequest(task, deadline)
             if beside is None:
@@ -209,55 +232,32 @@ class Handler:
         for known in accepted[:-_LARGE_KNOWN]:
             del self._large[known]
 
-    async def _through(
-        self,
-        signal: Signal,
-        request_id: bytes,
-        body: bytes,
-        headers: Mapping[str, str],
-        deadline: float,
-        sender: str,
-        *,
-        large: bool,
-        trusted: bool,
-        hold: Callable[[int], None],
-    ) -> Result:
-        """Enrich and deliver; after a `large` request the exporters get time also where the deadline has passed."""
+    async def _through(self, request: _Request, body: bytes) -> Result:
+        """Enrich and deliver."""
+        signal = request.signal
         synthesized: list[SynthesizedSpan] = []
         try:
             if signal == "traces":
-                enriched = self._enrich(body, headers, sender, large=large, trusted=trusted, hold=hold)
+                enriched = self._enrich(request, body)
                 body, items = await enriched  # frees what came
             elif signal == "logs":
-                items, synthesized = await self._synthesize(body, headers, sender)
+                items, synthesized = await self._synthesize(request, body)
             else:
                 items = await work(counting_data_points(body), large=is_large(body))
             self._observer.received(signal, items)
             if synthesized:
-                return await self._with_synthesized(
-                    synthesized, request_id, body, items, headers, deadline, sender, large=large, hold=hold
-                )
+                return await self._with_synthesized(request, body, items, synthesized)
         except UnansweredError:
             return _UNANSWERED
         except RateLimitedError as limited:
             return self._limited(limited)
         body = await self._redacted(signal, body)
-        hold(COPIES * len(body))
-        result = await self._delivery.deliver(signal, request_id, body, _late(deadline, large=large), items)
+        request.hold(COPIES * len(body))
+        result = await self._delivery.deliver(signal, request.identifier, body, request.until, items)
         return self._counted(signal, items, result)
 
     async def _with_synthesized(
-        self,
-        synthesized: list[SynthesizedSpan],
-        request_id: bytes,
-        body: bytes,
-        records: int,
-        headers: Mapping[str, str],
-        deadline: float,
-        sender: str,
-        *,
-        large: bool,
-        hold: Callable[[int], None],
+        self, request: _Request, body: bytes, records: int, synthesized: list[SynthesizedSpan]
     ) -> Result:
         """Deliver the spans made from a log request, in parts one after the other, and with the last part the log."""
         sliced = is_large_synthesized(synthesized)
@@ -271,21 +271,21 @@ class Handler:
             part = parts.pop()
             waiting -= len(part)
             kept = len(body) + waiting * _SYNTHESIZED_BYTES
-            request = await work(encoding(part), large=sliced)
-            spans, count = await self._enrich(request, headers, sender, large=sliced, hold=_with(hold, kept))
+            of_spans = replace(request, large=sliced, trusted=False, hold=_with(request.hold, kept))
+            spans, count = await self._enrich(of_spans, await work(encoding(part), large=sliced))
             traces = await self._redacted("traces", spans)
-            part_id = request_id + (len(results).to_bytes(4, "big") if results else b"")
-            until = _late(deadline, large=large)
+            part_id = request.identifier + (len(results).to_bytes(4, "big") if results else b"")
             if parts:
-                hold(kept + COPIES * len(traces))
-                results.append(await deliver("traces", part_id, traces, until, count))
+                request.hold(kept + COPIES * len(traces))
+                results.append(await deliver("traces", part_id, traces, request.until, count))
                 if results[-1].verdict is Verdict.RETRYABLE:
                     return self._counted("logs", records, _both(ACCEPTED, results))
                 continue
             body = await self._redacted("logs", body)
-            hold(COPIES * (len(body) + len(traces)))
+            request.hold(COPIES * (len(body) + len(traces)))
             of_log, of_part = await asyncio.gather(
-                deliver("logs", request_id, body, until, records), deliver("traces", part_id, traces, until, count)
+                deliver("logs", request.identifier, body, request.until, records),
+                deliver("traces", part_id, traces, request.until, count),
             )
             return self._counted("logs", records, _both(of_log, [*results, of_part]))
         raise AssertionError("there are spans")
@@ -309,14 +309,11 @@ class Handler:
         self._observer.redacted(redacted)
         return redacted.body
 
-    async def _synthesize(
-        self, body: bytes, headers: Mapping[str, str], sender: str
-    ) -> tuple[int, list[SynthesizedSpan]]:
+    async def _synthesize(self, request: _Request, body: bytes) -> tuple[int, list[SynthesizedSpan]]:
         """Return the number of records of a log request, and the spans made from it."""
         try:
-            large = is_large(body)
-            async with self._lock.held(sender, large=large):
-                reading = await work(self._log_stage.reading(body, headers), large=large)
+            async with self._lock.held(request.sender, large=request.large):
+                reading = await work(self._log_stage.reading(body, request.headers), large=request.large)
         except MalformedError:
             raise
         except Exception as error:
@@ -328,35 +325,26 @@ class Handler:
                 self._observer.enrichment_failed(reason)
         return reading.records, reading.spans
 
-    async def _enrich(
-        self,
-        request: bytes | TraceRequest,
-        headers: Mapping[str, str],
-        sender: str,
-        *,
-        large: bool,
-        trusted: bool = False,
-        hold: Callable[[int], None] = no_matter,
-    ) -> tuple[bytes, int]:
+    async def _enrich(self, request: _Request, spans: bytes | TraceRequest) -> tuple[bytes, int]:
         """Return the enriched bytes and how many spans they hold; after a failure of ours the bytes as they came.
 
-        `request` is as it came, or of spans that were synthesized here.
+        `spans` are as they came, or were synthesized here.
         """
-        body = request if isinstance(request, bytes) else request.body
-        items = 0
+        body = spans if isinstance(spans, bytes) else spans.body
+        headers, large, items = request.headers, request.large, 0
         try:
-            async with self._lock.held(sender, large=large):
-                if isinstance(request, bytes):
-                    steps = self._stage.reading(body, headers, self._now_ns(), trusted=trusted)
+            async with self._lock.held(request.sender, large=large):
+                if isinstance(spans, bytes):
+                    steps = self._stage.reading(body, headers, self._now_ns(), trusted=request.trusted)
                 else:
-                    steps = self._stage.reading_synthesized(request, headers, self._now_ns())
+                    steps = self._stage.reading_synthesized(spans, headers, self._now_ns())
                 reading = await work(steps, large=large)
                 items = reading.request.span_count
                 if large:
                     facts = sum(len(batch.facts) for batch in reading.batches)
-                    hold(_LARGE_COPIES * len(body) + facts * _FACT_BYTES)
+                    request.hold(_LARGE_COPIES * len(body) + facts * _FACT_BYTES)
                 if self._limits is not None:
-                    await self._limits.admit_names(sender, reading.batches)
+                    await self._limits.admit_names(request.sender, reading.batches)
                 if large:
                     decisions = [await self._account_large(reading, number) for number in range(len(reading.batches))]
                 else:
@@ -370,7 +358,7 @@ class Handler:
         except Exception as error:
             log.exception("enrichment failed; the request goes on as it came")
             self._observer.enrichment_failed(type(error).__name__)
-            out = await self._unenriched(body, trusted=trusted)
+            out = await self._unenriched(body, trusted=request.trusted)
         return out, items
 
     async def _unenriched(self, body: bytes, *, trusted: bool) -> bytes:
