@@ -33,6 +33,25 @@ def test_prints_once_where_there_is_no_terminal(tmp_path: Path) -> None:
     assert "in all $0.000420, 2 calls" in printed
 
 
+def test_what_is_printed_once_fits_a_screen_unless_more_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINES", "24")
+    monkeypatch.setenv("COLUMNS", "200")
+    names = [f"session-{number}" for number in range(40)]
+    state = ledger(tmp_path, *map(_of, names))
+    printed = output("top", *state)
+    shown = [line for line in printed.splitlines() if "session-" in line]
+    assert len(shown) == 15
+    assert len(printed.splitlines()) <= 24
+    assert "40 sessions" in printed
+    assert "25 more not shown" in printed
+    everything = output("top", "--once", "--limit", "200", *state)
+    assert all(name in everything for name in names)
+    assert "not shown" not in everything
+    assert len(answer("top", "--limit", "3", *state)["sessions"]) == 3
+
+
 def test_says_the_same_as_the_other_commands(tmp_path: Path) -> None:
     state = ledger(tmp_path, _of("first"), _of("second"), request(chat()))
     found = answer("top", *state)

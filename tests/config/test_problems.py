@@ -6,6 +6,8 @@ import pytest
 
 from configurations import loaded, problems
 
+_BUDGET = "name: all, amount: 1, period: day"
+
 
 @pytest.mark.parametrize(
     ("sets", "reported"),
@@ -135,6 +137,9 @@ def test_values_of_the_wrong_kind(text: str, reported: str) -> None:
         ("processor: {pricing: {overrides: [{model: a}]}}", "processor.pricing.overrides[0]"),
         ("processor: {pricing: {overrides: [{model: a, input: -1}]}}", "processor.pricing.overrides[0].input"),
         ("processor: {tenant: {keys: ['header:x y']}}", "processor.tenant.keys[0]"),
+        (f"processor: {{budgets: [{{{_BUDGET}, thresholds: [50, 100, 50]}}]}}", "processor.budgets[0]"),
+        (f"processor: {{budgets: [{{{_BUDGET}, thresholds: []}}]}}", "processor.budgets[0]"),
+        (f"processor: {{budgets: [{{{_BUDGET}, thresholds: [true]}}]}}", "processor.budgets[0].thresholds[0]"),
     ],
 )
 def test_values_that_are_out_of_place(text: str, path: str) -> None:

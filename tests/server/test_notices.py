@@ -247,6 +247,37 @@ async def test_what_was_not_told_is_told_by_the_next_process() -> None:
     assert len({json.loads(post.content)["id"] for post in world.posts}) == 1
 
 
+async def test_a_restart_while_a_webhook_fails_tells_no_log_record_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor a line of the log; one that was refused for good is still counted as given up in the end."""
+    for verdict, outcome in ((Verdict.ACCEPTED, "told"), (Verdict.PERMANENT, "given_up")):
+        world = World()
+        world.answers, world.answers_logs = [503], verdict
+        caplog.clear()
+        for _ in range(3):
+            async with world.process() as tell:
+                await tell()
+        assert (len(world.posts), len(world.logs), world.counts) == (3, 1, [])
+        assert [record.getMessage() for record in caplog.records].count(sentence(CROSSING)) == 1
+        world.answers = [200]
+        async with world.process() as tell:
+            await tell()
+        assert (len(world.posts), len(world.logs), world.counts) == (4, 1, [("team", 80, outcome)])
+        assert world.is_told()
+
+
+async def test_a_restart_while_log_records_fail_posts_nothing_again() -> None:
+    world = World()
+    world.answers_logs = Verdict.RETRYABLE
+    for _ in range(3):
+        async with world.process() as tell:
+            await tell()
+    assert (len(world.posts), len(world.logs)) == (1, 3)
+    world.answers_logs = Verdict.ACCEPTED
+    async with world.process() as tell:
+        await tell()
+    assert (len(world.posts), world.counts) == (1, [("team", 80, "told")])
+
+
 async def test_a_day_later_it_is_given_up() -> None:
     world = World()
     world.answers = [503]

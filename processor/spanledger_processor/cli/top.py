@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from datetime import UTC, datetime
+from shutil import get_terminal_size
 from typing import Any
 
 import click
@@ -24,7 +25,7 @@ from spanledger_processor.ledger.facts import STATES
 
 _MOST = 200
 """The most sessions that are queried."""
-_FRAME_LINES = 8
+_FRAME_LINES = 9
 """Lines of a screen that are no sessions."""
 
 
@@ -40,20 +41,28 @@ _FRAME_LINES = 8
 @click.option(
     "--interval", type=click.FloatRange(0.5, 3600), default=2.0, show_default=True, help="Seconds between two looks."
 )
+@click.option(
+    "--limit",
+    type=click.IntRange(1, _MOST),
+    help="At most so many sessions; default: as many as a screen has room for.",
+)
 @click.option("--once", is_flag=True, help="Print once and end, as where the output is no terminal.")
 @asks
 @as_json
-def top(sort: str, state: str | None, interval: float, target: Target, *, once: bool, as_json: bool) -> None:
+def top(
+    sort: str, state: str | None, interval: float, limit: int | None, target: Target, *, once: bool, as_json: bool
+) -> None:
     """Follow what is spent: today's sum, budgets and the latest sessions. q or Ctrl-C ends it."""
     filters = {"sort": sort, "state": state}
     answers = _query(target, filters)
     out = Console()
     if as_json:
-        show.show_json(answers)
+        show.show_json({**answers, "sessions": answers["sessions"][:limit]})
     elif once or not out.is_terminal:
-        show.console().print(_screen(answers, {}, None, ""))
+        rows = limit or _room(answers, get_terminal_size().lines)
+        show.console().print(_screen(answers, {}, rows, ""))
     else:
-        _follow(target, filters, answers, interval, out)
+        _follow(target, filters, answers, interval, limit or _MOST, out)
 
 
 def _query(target: Target, filters: Mapping[str, str | None]) -> dict[str, Any]:
@@ -77,14 +86,20 @@ def _asked(source: QuerySource, path: str, **parameters: str | None) -> dict[str
 
 
 def _follow(
-    target: Target, filters: Mapping[str, str | None], answers: dict[str, Any], interval: float, out: Console
+    target: Target,
+    filters: Mapping[str, str | None],
+    answers: dict[str, Any],
+    interval: float,
+    limit: int,
+    out: Console,
 ) -> None:
     """Update the screen at intervals until it is ended; while nothing answers, the last one stays."""
     before: dict[str, float] = {}
     problem = ""
     with _keys() as pressed, Live(console=out, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(_screen(answers, before, out.height - _FRAME_LINES, problem), refresh=True)
+            rows = min(limit, _room(answers, out.height))
+            live.update(_screen(answers, before, rows, problem), refresh=True)
             if pressed(interval):
                 return
             before = {row["id"]: row["cost_usd"] for row in answers["sessions"]}
@@ -133,10 +148,15 @@ def _pressed(seconds: float) -> bool:
     return False
 
 
-def _screen(answers: dict[str, Any], before: Mapping[str, float], most: int | None, problem: str) -> Group:
-    """Return the screen; `before` are the costs of sessions one update earlier, `most` the rows that fit."""
+def _room(answers: dict[str, Any], lines: int) -> int:
+    """Return how many sessions fit a screen of so many lines."""
+    return max(1, lines - _FRAME_LINES - len(answers["budgets"]))
+
+
+def _screen(answers: dict[str, Any], before: Mapping[str, float], most: int, problem: str) -> Group:
+    """Return the screen; `before` are the costs of sessions one update earlier, `most` the sessions shown."""
     sessions = answers["sessions"]
-    shown = sessions if most is None else sessions[: max(1, most - len(answers["budgets"]))]
+    shown = sessions[:most]
     lines = [
         Text(show.plain(f"{answers['source']}, {answers['at'][:19].replace('T', ' ')} UTC"), "dim"),
         Text(f"today {_spent(answers['today'])} · in all {_spent(answers['total'])}", "bold"),
@@ -157,7 +177,9 @@ def _screen(answers: dict[str, Any], before: Mapping[str, float], most: int | No
         *([("since last look", lambda row: _rise(row, before), True)] if before else []),
         *show.TOTALS[1:],
     ]
-    return Group(*lines, show.table(title, columns, shown))
+    left_out = len(sessions) - len(shown)
+    more = [Text(f"{left_out} more not shown (--limit; spanledger sessions lists all)", "dim")] if left_out else []
+    return Group(*lines, show.table(title, columns, shown), *more)
 
 
 def _spent(sums: dict[str, Any]) -> str:

@@ -42,8 +42,8 @@ class Budget(Section):
         default=None, min_length=1, description="Of one value of the dimension; default: of each by itself."
     )
     tenant: str | None = Field(default=None, description="Of one tenant; default: of each by itself.")
-    thresholds: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
-        default=(50, 80, 100), min_length=1, description="Told when so many percent are used, each once in a period."
+    thresholds: tuple[Annotated[Count, Field(le=1000)], ...] = Field(
+        default=(50, 80, 100), description="Told when so many percent are used, each once in a period."
     )
     forecast: bool = Field(
         default=True,
@@ -57,6 +57,10 @@ class Budget(Section):
             raise ValueError("days: say how many of `period: rolling`, and of no other period")
         if self.value is not None and self.dimension is None:
             raise ValueError("value: say of which dimension")
+        if not self.thresholds:
+            raise ValueError("thresholds: say one at least")
+        if twice := sorted(one for one in {*self.thresholds} if self.thresholds.count(one) > 1):
+            raise ValueError(f"thresholds: {', '.join(map(str, twice))} stands there twice")
         return self
 
 

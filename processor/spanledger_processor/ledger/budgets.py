@@ -124,7 +124,9 @@ class Crossing:
     """A threshold of a budget that was passed: by which value of its dimension, or session or run, and when.
 
     `threshold` in percent, `FORECAST` for a forecast. `sent` is true once its notification was. `warning` is empty
-    for a budget, else it is a warning (`of_session`, `of_day`), which say what the other fields are then.
+    for a budget, else it is a warning (`of_session`, `of_day`), which say what the other fields are then. Until all of
+    the notification is sent, `recorded` is whether its log record was accepted (False: refused for good, None: neither
+    yet), and `posted` whether its webhook took it.
     """
 
     budget: str
@@ -137,6 +139,8 @@ class Crossing:
     at_ns: int
     sent: bool = False
     warning: str = ""
+    recorded: bool | None = None
+    posted: bool = False
 
     @property
     def key(self) -> Key:
@@ -152,14 +156,15 @@ class Crossing:
     def pack(self) -> bytes:
         """Return the stored form; its second element is the arrival, by which retention goes."""
         values = [self.budget, self.tenant, self.value, self.since, self.threshold, self.warning]
+        if self.recorded is not None or self.posted:
+            values += [self.recorded, self.posted]
         return pack([1, self.arrival_ms, values, self.used, self.amount, self.at_ns, self.sent])
 
     @classmethod
     def unpack(cls, record: bytes) -> Crossing:
         """Read a stored form."""
         _, _, (budget, tenant, value, since, threshold, *more), used, amount, at_ns, reported, *_ = unpack(record)
-        warning = more[0] if more else ""
-        return cls(budget, tenant, value, since, threshold, int(used), int(amount), at_ns, reported, warning)
+        return cls(budget, tenant, value, since, threshold, int(used), int(amount), at_ns, reported, *more)
 
     @property
     def arrival_ms(self) -> int:

@@ -1,7 +1,8 @@
 """Notifications of budget thresholds that were passed and of warnings: own log, OTLP log record, webhook, metric.
 
 The commit that passes a threshold stores that a notification is due; it is marked as sent once the log record and the
-webhook's request were accepted. A restart in between sends it again, with the same id. Requests do not wait for a
+webhook's request were accepted, and until then which of them was. A restart between an answer and that mark sends it
+again, with the same id. Requests do not wait for a
 webhook, which is tried again for a day; log records and other webhooks wait for twice its `timeout` at most.
 """
 
@@ -117,8 +118,7 @@ class Notices:
         for key, crossing in pending.items():
             state = self._states.get(key)
             if state is None:
-                state = self._states[key] = _State(posted=_webhook_of(crossing) not in self.webhooks)
-                log.warning("%s", sentence(crossing), extra={"kind": _kind(crossing)})
+                state = self._states[key] = self._begin(crossing)
             if time.monotonic() >= state.next_at:
                 due.append((crossing, state))
                 await self._deliver_log(crossing, state)
@@ -131,6 +131,13 @@ class Notices:
         for crossing, state in due:
             await self._settle(crossing, state)
         return reading_s
+
+    def _begin(self, crossing: Crossing) -> _State:
+        """Return how far a notification has come, after a restart too; its line of the log is written at its first."""
+        if crossing.recorded is None and not crossing.posted:
+            log.warning("%s", sentence(crossing), extra={"kind": _kind(crossing)})
+        posted = crossing.posted or _webhook_of(crossing) not in self.webhooks
+        return _State(crossing.recorded is not None, crossing.recorded is False, posted)
 
     def _pending(self) -> dict[bytes, Crossing]:
         with self._ledger.snapshot() as reader:
@@ -160,6 +167,11 @@ class Notices:
             if state.tried or not state.delivered:
                 state.failures += 1
                 state.next_at = time.monotonic() + min(2.0**state.failures, _LONGEST_WAIT_S)
+            recorded = not state.refused if state.delivered else None
+            posted = state.posted and _webhook_of(crossing) in self.webhooks
+            progress = replace(crossing, recorded=recorded, posted=posted)
+            if progress != crossing:
+                await self._ledger.submit(lambda unit: store(unit, progress))
             return
         accepted = state.delivered and state.posted and not state.refused
         self._count(crossing, "told" if accepted else "given_up")
@@ -202,8 +214,12 @@ def _row(crossing: Crossing) -> Row:
 
 def mark_sent(unit: Unit, crossing: Crossing) -> None:
     """Store in the ledger that a notification is no longer due."""
-    sent = replace(crossing, sent=True)
-    unit.apply(Changes(replace={crossing.key: sent.pack()}), crossing.at_ns)
+    store(unit, replace(crossing, sent=True))
+
+
+def store(unit: Unit, crossing: Crossing) -> None:
+    """Store how far the notification of a crossing has come."""
+    unit.apply(Changes(replace={crossing.key: crossing.pack()}), crossing.at_ns)
 
 
 def signature(secret: str, sent_at: str, body: bytes) -> str:
