@@ -70,7 +70,7 @@ class NoDisplay:
 
 
 class Debug:
-    """Writes lines to `stream`, standard output unless told otherwise.
+    """Writes lines to `stream`, standard output if it is None.
 
     Every request is accepted: a terminal that is closed or stopped is no reason to hold up or to lose data.
     """

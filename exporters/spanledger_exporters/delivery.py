@@ -111,7 +111,7 @@ class DeliveryCache:
         return state
 
     def give_back(self, signal: Signal, request_id: bytes, state: DeliveryState, *, acknowledged: bool) -> None:
-        """Note that no sender waits any more; `acknowledged`: it was told that the request has arrived."""
+        """Note that no sender waits any more; `acknowledged`: it was answered that the request has arrived."""
         state.awaited = False
         if not acknowledged or signal in _IDENTIFIED:
             return
@@ -242,7 +242,7 @@ class Delivery:
 async def _results(names: Sequence[str], state: DeliveryState, deadline: float) -> dict[str, Result]:
     """Return the results of these exporters by the deadline. Sends go on where whoever waits here is cancelled."""
     sends = {name: state.under_way[name] for name in names if name in state.under_way}
-    results = {name: state.settled.get(name, _LATE) for name in names}
+    results = {name: state.final.get(name, _LATE) for name in names}
     if sends:
         timeout = max(0.0, deadline - asyncio.get_running_loop().time())
         await asyncio.wait(sends.values(), timeout=timeout)

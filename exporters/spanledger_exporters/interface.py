@@ -117,7 +117,7 @@ class DeliveryObserver(Protocol):
     """Counts results of destinations. `exporter` is a component id. Must not raise and must not block."""
 
     def answered(self, exporter: str, signal: Signal, verdict: Verdict, items: int, seconds: float) -> None:
-        """Count an answer to one request of so many items, after so many seconds; retries are not told apart."""
+        """Count an answer to one request of so many items, after so many seconds; retries are not distinguished."""
         ...
 
     def forwarded(self, exporter: str, signal: Signal, items: int) -> None:

@@ -51,7 +51,7 @@ class Request:
 class DeliveryState:
     """How far one request has come, by exporter's name."""
 
-    settled: dict[str, Result] = field(default_factory=dict)
+    final: dict[str, Result] = field(default_factory=dict)
     """Final results: accepted, or refused for good."""
     under_way: dict[str, asyncio.Task[Result]] = field(default_factory=dict)
     awaited: bool = False
@@ -59,7 +59,7 @@ class DeliveryState:
 
     def forget_refusals(self) -> None:
         """Forget refusals that senders have got: once the destination is mended, a request gets a new answer."""
-        self.settled = {name: past for name, past in self.settled.items() if past.verdict is Verdict.ACCEPTED}
+        self.final = {name: past for name, past in self.final.items() if past.verdict is Verdict.ACCEPTED}
 
 
 class Sender:
@@ -103,7 +103,7 @@ class Sender:
 
     def send(self, request: Request, state: DeliveryState) -> None:
         """Begin to send, unless the exporter has the request, refused it for good, or is being sent it."""
-        if self.name not in state.settled and self.name not in state.under_way:
+        if self.name not in state.final and self.name not in state.under_way:
             self._begin(request, state)
 
     def _begin(self, request: Request, state: DeliveryState) -> None:
@@ -117,7 +117,7 @@ class Sender:
         finally:
             del state.under_way[self.name]
         if result.verdict is not Verdict.RETRYABLE:
-            state.settled[self.name] = result
+            state.final[self.name] = result
         return result
 
     async def _sent(self, request: Request) -> Result:

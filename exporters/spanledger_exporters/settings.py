@@ -41,7 +41,7 @@ _MOST = (2**63 - 1) / 1e9
 
 
 def parse(text: str) -> float:
-    """Return seconds of a Go duration string; "d" (24 h) is ours, since retention is told in days.
+    """Return seconds of a Go duration string; "d" (24 h) is ours, since retention is given in days.
 
     Raises:
         ValueError: it is not a duration, or negative.

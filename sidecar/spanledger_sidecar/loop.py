@@ -51,7 +51,7 @@ class SourceSettings:
 class Settings:
     """`since_ms` counts at the first run of a source only: what ended before is left out. None: before now; 0: nothing.
 
-    Periods in seconds. `settle`: how long the remainder of a usage file is held back, waiting for the finer files.
+    Periods in seconds. `hold_back`: how long the remainder of a usage file is held back, waiting for the finer files.
     `scan_every`: the time between the beginnings of two scans of everything, and so the bound on how late a change is
     seen that no event of the system tells of.
     `waiting`: spans in the queue beyond which no more files are read.
@@ -60,7 +60,7 @@ class Settings:
     state: Path
     sources: Sequence[SourceSettings] = field(default_factory=lambda: [SourceSettings(name) for name in SOURCES])
     since_ms: int | None = None
-    settle: float = 2.0
+    hold_back: float = 2.0
     scan_every: float = 30.0
     tick: float = 1.0
     batch: int = 512
@@ -230,10 +230,10 @@ class Sidecar:
                     change.forget_meta(f"{name} since")
             raise
 
-    def scan(self, room: Callable[[], bool], *, settle: float, progress: Progress = lambda *_: None) -> None:
+    def scan(self, room: Callable[[], bool], *, hold_back: float, progress: Progress = lambda *_: None) -> None:
         """Look at everything once."""
         for source in self.sources:
-            source.scan(source.roots(), self._context(source, room, settle, progress))
+            source.scan(source.roots(), self._context(source, room, hold_back, progress))
             self._keep_faults(source)
         self._more.set()
 
@@ -272,9 +272,9 @@ class Sidecar:
             log.log(level, line)
 
     def _context(
-        self, source: Source, room: Callable[[], bool], settle: float, progress: Progress = lambda *_: None
+        self, source: Source, room: Callable[[], bool], hold_back: float, progress: Progress = lambda *_: None
     ) -> ScanContext:
-        return ScanContext(self._now_ms(), round(settle * 1000), self._since[source.name], room, progress)
+        return ScanContext(self._now_ms(), round(hold_back * 1000), self._since[source.name], room, progress)
 
     def once(self, progress: Progress = lambda *_: None) -> bool:
         """Scan and send; return whether everything was acknowledged."""
@@ -282,7 +282,7 @@ class Sidecar:
         def room() -> bool:
             return self.cursor.waiting() < self.settings.waiting or self.outbox.drain()
 
-        self.scan(room, settle=0, progress=progress)
+        self.scan(room, hold_back=0, progress=progress)
         return self.outbox.drain()
 
     def run(self, stop: threading.Event) -> None:
@@ -342,9 +342,9 @@ class Sidecar:
             sessions = _sessions(watcher, roots)
             sessions |= {name: root for name, (at, root) in source.again.items() if at <= self._now_ms()}
             if scan:
-                source.scan(roots, self._context(source, room, self.settings.settle))
+                source.scan(roots, self._context(source, room, self.settings.hold_back))
             elif sessions:
-                source.touched(sessions, self._context(source, room, self.settings.settle))
+                source.touched(sessions, self._context(source, room, self.settings.hold_back))
             if scan or sessions:
                 self._log_findings(source)
                 self._keep_faults(source)

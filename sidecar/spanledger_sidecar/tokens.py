@@ -97,16 +97,6 @@ def capped(whole: TokenVector, part: TokenVector) -> TokenVector:
     return whole.minus(missing(whole, part))
 
 
-def settled(whole: TokenVector, part: TokenVector) -> TokenVector:
-    """Return `part` spread over the classes as `whole` is; what exceeds `whole` stays in a group's first class."""
-    over_input = max(0, part.inputs - whole.inputs)
-    over_output = max(0, part.outputs - whole.outputs)
-    spread = whole.minus(missing(whole, part))
-    return TokenVector(
-        spread.input + over_input, spread.cached, spread.cache_create, spread.output + over_output, spread[4]
-    )
-
-
 def taken(pool: TokenVector, amount: TokenVector) -> TokenVector:
     """Return `amount` as far as `pool` has it: class by class, then from the rest of the group."""
     return TokenVector(*_from_group(pool[:3], amount[:3]), *_from_group(pool[3:], amount[3:]))

@@ -216,7 +216,7 @@ def test_a_clock_far_ahead_holds_nothing_up(tmp_path: Path) -> None:
     put(root, row("m1", MODEL, 5, 5, WRITTEN_MS + 3_600_000), "chat.jsonl")
     put(root, usage({MODEL: bucket(3, 3), OTHER: bucket(2, 2)}))
     with sidecar(tmp_path / "state", endpoint, root, now_ms=lambda: WRITTEN_MS - 3_600_000) as made:
-        made.scan(lambda: True, settle=2)
+        made.scan(lambda: True, hold_back=2)
         assert made.outbox.drain()
     assert by_model(endpoint.usage()) == {(WORKSPACE, MODEL): (5, 0, 0, 5, 0), (WORKSPACE, OTHER): (2, 0, 0, 2, 0)}
 
@@ -227,12 +227,12 @@ def test_a_remainder_waits_a_moment_for_its_row(tmp_path: Path) -> None:
     put(root, "", "chat.jsonl")
     put(root, usage({MODEL: bucket(5, 5)}))
     with sidecar(tmp_path / "state", endpoint, root, now_ms=lambda: clock[0]) as made:
-        made.scan(lambda: True, settle=2)
+        made.scan(lambda: True, hold_back=2)
         assert made.outbox.drain()
         assert not endpoint.spans
         put(root, row("m1", MODEL, 5, 5), "chat.jsonl")
-        made.scan(lambda: True, settle=2)
+        made.scan(lambda: True, hold_back=2)
         clock[0] = NOW_MS
-        made.scan(lambda: True, settle=2)
+        made.scan(lambda: True, hold_back=2)
         assert made.outbox.drain()
     assert _grains(endpoint) == ["per-turn"]

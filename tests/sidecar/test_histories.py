@@ -88,20 +88,20 @@ class Histories(RuleBasedStateMachine):
     def sidecar(self) -> Sidecar:
         return sidecar(self.state, self.endpoint, self.home, since_ms=self.since_ms, now_ms=self.now_ms)
 
-    def scan(self, *, settle: float = 0, drain: bool = True) -> None:
+    def scan(self, *, hold_back: float = 0, drain: bool = True) -> None:
         """A sidecar starts, looks, sends, and ends; or is killed in between."""
         with (
             contextlib.suppress(KilledError),
             self.sidecar() as made,
         ):
-            made.scan(lambda: True, settle=settle)
+            made.scan(lambda: True, hold_back=hold_back)
             if drain:
                 made.outbox.drain()
         if self.second is not None:
             with sidecar(self.second.state, self.second.endpoint, self.home, since_ms=None, now_ms=self.now_ms) as made:
-                made.scan(lambda: True, settle=settle)
+                made.scan(lambda: True, hold_back=hold_back)
                 made.outbox.drain()
-        self.lost_once_deleted &= settle > 0  # what is waited with is not counted yet
+        self.lost_once_deleted &= hold_back > 0  # what is waited with is not counted yet
 
     def pick(self, number: int) -> str:
         names = list(self.mux.workspaces)
@@ -252,7 +252,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def look_and_wait_for_finer_rows(self) -> None:
-        self.scan(settle=2)
+        self.scan(hold_back=2)
 
     @rule()
     def killed_before_sending(self) -> None:

@@ -22,9 +22,9 @@ def test_every_version_seen(scenario: str, *, chat: bool, tmp_path: Path) -> Non
     home, endpoint, clock = Recorded(HOMES / scenario), Endpoint(), Clock(0)
     with sidecar(tmp_path / "state", endpoint, tmp_path / "root", now_ms=clock) as made:
         for clock.now_ms in home.replay(tmp_path / "root", chat=chat):
-            made.scan(lambda: True, settle=2)
+            made.scan(lambda: True, hold_back=2)
         clock.now_ms += 2000
-        made.scan(lambda: True, settle=2)
+        made.scan(lambda: True, hold_back=2)
         made.outbox.drain()
     _agrees(endpoint, home)
     assert {str(span.attributes["spanledger.granularity"]) for span in endpoint.usage()} == {"per-turn"} | (

@@ -160,7 +160,7 @@ def test_running_it_follows_the_files(tmp_path: Path) -> None:
         arrived.release()
         return ACCEPTED
 
-    running = start(_settings(tmp_path, tick=0.05, settle=0), post, SIGNER)
+    running = start(_settings(tmp_path, tick=0.05, hold_back=0), post, SIGNER)
     try:
         put(tmp_path / "mux", usage({MODEL: bucket(5, 5)}))
         assert arrived.acquire(timeout=60)
@@ -186,7 +186,7 @@ def test_running_it_holds_on_through_an_outage(tmp_path: Path) -> None:
         return answer
 
     put(tmp_path / "mux", usage({MODEL: bucket(5, 5)}))
-    running = start(_settings(tmp_path, tick=0.05, settle=0), post, SIGNER)
+    running = start(_settings(tmp_path, tick=0.05, hold_back=0), post, SIGNER)
     try:
         assert arrived.acquire(timeout=60)
     finally:

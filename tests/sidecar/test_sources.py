@@ -17,7 +17,7 @@ from spanledger_sidecar.sources.mux.reconciliation import Allocation
 from spanledger_sidecar.sources.mux.rows import canonical, tokens_of
 from spanledger_sidecar.sources.mux.state import ModelState, Workspace
 from spanledger_sidecar.sources.tilth import Progress
-from spanledger_sidecar.tokens import ZERO, TokenVector, missing, settled, taken
+from spanledger_sidecar.tokens import ZERO, TokenVector, missing, taken
 
 COUNTS = st.integers(0, 1000)
 FIVES = st.builds(TokenVector, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
@@ -99,14 +99,6 @@ def test_what_is_missing_fills_each_group_up_and_no_more(whole: TokenVector, par
     assert min(lack) >= 0
     assert _groups(lack) == (max(0, whole.inputs - part.inputs), max(0, whole.outputs - part.outputs))
     assert all(there == 0 or have < want for there, want, have in zip(lack, whole, part, strict=True))
-
-
-@given(FIVES, FIVES)
-def test_settling_moves_within_a_group_only(whole: TokenVector, part: TokenVector) -> None:
-    """After it, what is missing is missing in its own class, and nothing more is."""
-    moved = settled(whole, part)
-    assert _groups(moved) == _groups(part)
-    assert missing(whole, moved) == missing(whole, part)
 
 
 @given(FIVES, FIVES)

@@ -37,7 +37,7 @@ _PERIOD_NS = 600 * 10**9
 _MOST_ENTRIES = 1 << 20
 """Ids and usages in memory: about 80 MB. The oldest go first."""
 _MOST_SOURCES = 64
-"""Told apart in memory; the others are told apart when they are read."""
+"""Distinguished in memory; the others are when they are read."""
 _ROWS_READ = 32
 """Rows kept as they were read."""
 MOST_COMPARED = 64
@@ -55,7 +55,7 @@ Entry: TypeAlias = tuple[bytes, bytes]
 """The trace and the span of a counted call."""
 _Rows: TypeAlias = tuple[Key, ...]
 _ReportRows: TypeAlias = tuple[tuple[str, Key], ...]
-"""Requests with the source that told of a call."""
+"""Requests with the source that reported a call."""
 
 
 class Hashes(NamedTuple):

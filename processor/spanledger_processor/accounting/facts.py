@@ -47,7 +47,7 @@ class Fact:
     `asked` are the tool calls that a model's output asks for, `stuck` those of its input that completed a loop by its
     history: ids and tools in turn. `stuck_steps` are the ids of the steps of those loops. `asked_signatures` are
     those of `asked` by which loops are found where nothing tells their results, one of each, empty of those without
-    known arguments; none where results can be told.
+    known arguments; none where results are reported.
     Times in ns since 1970; `day` is days since 1970 by the time that prices go by.
     """
 

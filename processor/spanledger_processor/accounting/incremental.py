@@ -34,7 +34,7 @@ class Incremental:
     names_agents: bool = False
     _has_agents: bool = False
     roles: dict[bytes, str] = field(default_factory=dict)
-    _settled: frozenset[bytes] = frozenset()
+    _repeating: frozenset[bytes] = frozenset()
     """Ids of aggregates that repeat a counted call."""
     _above: set[bytes] = field(default_factory=set)
     """Ids of the spans above those that claim."""
@@ -61,7 +61,7 @@ class Incremental:
         sessions, runs = trace.named()
         if len(sessions) > 1 or len(runs) > 1 or trace.cut:
             return None
-        known = cls("".join(sessions), "".join(runs), _settled=_settled(trace, roles), _above=set(trace.awaited))
+        known = cls("".join(sessions), "".join(runs), _repeating=_repeating(trace, roles), _above=set(trace.awaited))
         known.names_agents = trace.names_agents()
         known._has_agents = known.names_agents or any(span.kind == "agent" for span in trace.spans.values())
         if not known._take_all(trace, trace.spans.values()):
@@ -158,7 +158,7 @@ class Incremental:
             return False
         if claim is None:
             return not (span.carries_below or span.span_id in self._above) or self._climb(trace, span)
-        if span.span_id in self._settled:
+        if span.span_id in self._repeating:
             self.roles[span.span_id] = REPEATS
             return self._climb(trace, span)
         if claim.card or (span.logged and claim.unpriced == "no_model"):
@@ -199,7 +199,7 @@ class Incremental:
         ancestor = span.parent_id
         while ancestor and ancestor not in self._above:
             above = trace.spans.get(ancestor)
-            if above is not None and above.claim is not None and ancestor not in self._settled:
+            if above is not None and above.claim is not None and ancestor not in self._repeating:
                 return False
             self._above.add(ancestor)
             ancestor = b"" if above is None else above.parent_id
@@ -215,7 +215,7 @@ def _climb_into(uppers: set[bytes], trace: Trace, span: Span) -> None:
         ancestor = b"" if above is None else above.parent_id
 
 
-def _settled(trace: Trace, roles: Mapping[bytes, str]) -> frozenset[bytes]:
+def _repeating(trace: Trace, roles: Mapping[bytes, str]) -> frozenset[bytes]:
     """Return the aggregates that repeat a counted call, or one that is forgotten."""
     repeating = {
         span_id

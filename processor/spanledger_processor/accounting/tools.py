@@ -40,7 +40,7 @@ in a row and in turn. Rows that earlier releases wrote end before that."""
 _RESULT = 4
 """Index of an execution's result in its row; before it call id, start, end and sources, behind it the progress."""
 _FAILED = 10
-"""Index of whether a report told that it failed; likewise."""
+"""Index of whether a report said that it failed; likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class ToolRepeats:
     """The counts at one report of a tool execution: its session made the same call `times`, `in_a_row` of them last.
 
     `stuck` of them came to nothing new: with one result, or with none that is known, within the window, and without a
-    call of the session between them that came to another result than before. `again`: another report told of this
+    call of the session between them that came to another result than before. `again`: another report reported this
     execution before. `completes` is whether it is the last of so many calls in a row, or in turn, that came to nothing
     new, among those of the session that began before it. With `again`, where this report has the same signature
-    (`same`), `failed` is whether an earlier one told that it failed. `shift` is how many more of the calls that began
+    (`same`), `failed` is whether an earlier one said that it failed. `shift` is how many more of the calls that began
     after it, and had come before, complete a loop now that it is known (fewer, if negative): how many a session has
     does not depend on the order in which its calls come.
     """
@@ -72,7 +72,7 @@ class ToolRepeats:
 
 class _Known(NamedTuple):
     """What is known of a call by its id: the trace that executed it, else the one that asked for it (none where that
-    gave it up), since when (0: not known), and whether a report of it was a loop, or told that it failed.
+    gave it up), since when (0: not known), and whether a report of it was a loop, or said that it failed.
 
     `asked_by` is the trace of the model's span that it is counted with although it has a span of its own elsewhere.
     """
@@ -136,7 +136,7 @@ class ToolCounts:
     def _find_asked_loops(self, session: bytes, span: Span, signatures: Sequence[str]) -> None:
         """Add to what is `stuck` the calls that complete loops of calls of which nothing tells results.
 
-        They have counts of their own: a session whose tools' executions are told of has results, or may have them yet.
+        They have counts of their own: a session whose tools' executions are reported has results, or may have them yet.
         """
         if not signatures or self._read(tool_key(self._tenant, session)) is not None:
             return
@@ -165,7 +165,7 @@ class ToolCounts:
         return tuple(kept)
 
     def is_first_loop(self, session: bytes, span: Span, repeats: ToolRepeats) -> bool:
-        """Return whether no other report of an execution has told of the loop that it completes."""
+        """Return whether no other report of an execution has shown the loop that it completes."""
         known = self._known(session, span.call_id) if span.call_id else None
         if known is not None and not known.is_loop:
             self._save_call(session, span.call_id, known._replace(is_loop=True))
@@ -210,7 +210,7 @@ class ToolCounts:
             if span.detail.failed and not known.failed:
                 self._save_call(session, span.call_id, known._replace(failed=True))
         if repeats.failed:
-            span.detail = span.detail._replace(failed=False)  # it is counted with the report that told it first
+            span.detail = span.detail._replace(failed=False)  # it is counted with the report that said so first
         return repeats
 
     def _rule_of(self, tool: str) -> tuple[int, int]:
@@ -284,7 +284,7 @@ class ToolCounts:
         return steps[-_LATEST:], self._completes(steps, place), shift
 
     def _tell_result(self, latest: list[list[Any]], span: Span, row: list[Any]) -> tuple[bool | None, int | None]:
-        """Give the step of a row the result that a further report told; return whether it completes a loop, and how
+        """Give the step of a row the result that a further report has; return whether it completes a loop, and how
         many more do. None where it is not remembered, and where nothing has changed.
         """
         short, started = _short(span.signature), row[1]

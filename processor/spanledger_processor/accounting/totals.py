@@ -158,7 +158,7 @@ class Totals:
         latest: Latest,
         used: Iterable[tuple[str, ModelUse]],
     ) -> None:
-        """Enter the sums of spans of the session and run of `span`, and what the session is told of those posted as it
+        """Enter the sums of spans of the session and run of `span`, and what the session gets of those posted as it
         is: the start and end of each, the start of each with its input tokens, and with its cost, the one that ended
         last, and what they used by model.
         """
@@ -264,7 +264,7 @@ class Totals:
         return Named(*run_of_session(bounded_id(session_id), self._names))
 
     def session_cost(self, session_id: str) -> Pico:
-        """Return the running total of a session, with everything that is settled."""
+        """Return the running total of a session, with all that was entered so far."""
         return self._cost(session_key(self._tenant, session_id))
 
     def session(self, session_id: str) -> Sums:
@@ -282,8 +282,8 @@ class Totals:
         return [session for session in map(self.session, parts) if session.spans]
 
     def run_cost(self, run_id: str) -> Pico | None:
-        """Return the running total of a run, with all that is settled; None if too many sessions are part of it, or of
-        the runs that were asked for before.
+        """Return the running total of a run, with all that was entered; None if too many sessions are part of it, or
+        of the runs that were asked for before.
         """
         sessions = self._sessions_under(run_id)
         if sessions is None:

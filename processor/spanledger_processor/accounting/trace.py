@@ -104,7 +104,7 @@ class Detail(NamedTuple):
     """The data of a GenAI span for sums by agent, tool, failure, denial and dimension.
 
     `dimensions` are names and values in turn. `fee` is what a tool costs by itself, `day` the day on which it was
-    executed, since 1970. `failed` is false where another report of an execution told so before. `asked` and `stuck` are
+    executed, since 1970. `failed` is false where another report of an execution said so before. `asked` and `stuck` are
     ids and tools in turn, as in `Fact`.
     """
 

@@ -88,7 +88,7 @@ class Prototype:
 class UsualFact(Fact):
     """The fact of a usual call: its own values, and the prototype from which the others come when they are asked for.
 
-    `counts` are of the first six of `USAGE_CLASSES`, the others are not told; `parts` are those of the amount.
+    `counts` are of the first six of `USAGE_CLASSES`, the others are not reported; `parts` are those of the amount.
     `price` names where the rates came from, `estimate` says that another amount is possible, and `is_unsure` that
     another reading of the counts is.
     """
@@ -186,7 +186,7 @@ _delegate(
 
 @dataclass(slots=True)
 class Pattern:
-    """What is stored and told of a call, with places for its own values; `span` is one of them, with its `posting`.
+    """What is stored and answered of a call, with places for its own values; `span` is one of them, with its `posting`.
 
     `stored` is what its row has in common with others (`trace_record`).
     """
@@ -204,7 +204,7 @@ class Pattern:
         return self.span.is_model_call and not self.span.detail.failed
 
     def stand(self) -> tuple[Any, ...]:
-        """Return all that a session and its parts are told of the call but for its times, counts, amount and model."""
+        """Return all that a session and its parts get of the call but for its times, counts, amount and model."""
         span, posting = self.span, self.posting
         of_posting = (posting.role, posting.run, posting.agent, posting.agent_parent, posting.turn)
         return (*of_posting, span.parent_session, span.detail, span.instance, span.is_model_call)
@@ -308,7 +308,7 @@ class _Group:
 
 
 class _Claims:
-    """Calls of one pattern and day; `stand` numbers what a session is told of such calls alike (`Pattern.stand`)."""
+    """Calls of one pattern and day; `stand` numbers what a session gets of such calls alike (`Pattern.stand`)."""
 
     __slots__ = ("facts", "pattern", "stand")
 

@@ -420,5 +420,5 @@ def _exporter(component: object, settings: object) -> ExporterSettings:
 
 def _below(component: object, problem: Any) -> InitErrorDetails:
     """Return the same problem, with its location seen from one level further out."""
-    reported = PydanticCustomError(problem["type"], "{told}", {**problem.get("ctx", {}), "told": problem["msg"]})
+    reported = PydanticCustomError(problem["type"], "{message}", {**problem.get("ctx", {}), "message": problem["msg"]})
     return InitErrorDetails(type=reported, loc=(str(component), *problem["loc"]), input=None)

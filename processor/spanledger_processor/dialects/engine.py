@@ -275,10 +275,10 @@ def _context(
     dialect: Dialect, view: ScopedSpan, response: Mapping[str, str], model: str
 ) -> tuple[tuple[str, str], ...]:
     """Return tier, speed and region of a call: as served, else as asked for."""
-    settled: dict[str, str] = {}
+    terms: dict[str, str] = {}
     for name, tier in _reported_terms(dialect, view.attributes, response, model):
-        settled.setdefault(name, tier)
-    return tuple(sorted((name, tier) for name, tier in settled.items() if tier))
+        terms.setdefault(name, tier)
+    return tuple(sorted((name, tier) for name, tier in terms.items() if tier))
 
 
 def _reported_terms(

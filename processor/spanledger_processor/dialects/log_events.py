@@ -239,7 +239,7 @@ def call_of(event: LogEvent, attributes: Attributes) -> tuple[Call, RecordReader
     call.request_model = reading.first(event.model)
     call.response_id = reading.first(event.request_id)
     if event.usage_text and not call.response_id:
-        return None  # the event that counts the same call cannot be told from this one
+        return None  # the event that counts the same call cannot be distinguished from this one
     for key in event.cost:
         amount = money(attributes.get(key))
         if amount is not None:

@@ -140,7 +140,7 @@ def contradicted(counts: Counts, usage: Usage) -> bool:
     """Return whether a reported total differs strongly from every sum that libraries make of these counts.
 
     A total may leave out caches or reasoning, as its library counts them. What it has beyond that (Google's tokens of
-    its own tools, thoughts that were not told, another call) may have a price.
+    its own tools, thoughts that were not reported, another call) may have a price.
     """
     total = counts.total
     if not total or usage.input is None:

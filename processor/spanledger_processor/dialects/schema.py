@@ -105,7 +105,7 @@ class Precedence(IntEnum):
     OWN_KEYS = 3
     """Libraries with keys of their own."""
     CONVENTION_KEYS = 4
-    """Libraries that speak the convention with an accent: told by scope, or by a key or two."""
+    """Libraries that speak the convention with an accent: known by scope, or by a key or two."""
     CONVENTION = 5
     """The two conventions."""
 
@@ -347,7 +347,7 @@ class ContentKeys:
 NO_CONTENT = ContentKeys()
 
 Rule: TypeAlias = Callable[[ScopedSpan, Call], None]
-"""Says what a table cannot; runs last. Of a count it may ask only whether it is told and whether it is 0. Those of
+"""Says what a table cannot; runs last. Of a count it may ask only whether it is reported and whether it is 0. Those of
 `Dialect.tool_rules` run on tool executions only, and change nothing but the arguments."""
 
 CountRule: TypeAlias = Callable[[ScopedSpan, Counts], None]

@@ -1,4 +1,4 @@
-"""Usage objects as providers and client libraries write them, told apart by their shape: tables for `usage_objects`."""
+"""Usage objects as providers and client libraries write them, by their shape: tables for `usage_objects`."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ USAGE_SHAPES = (
         output=("billed_units.output_tokens",),
     ),
     UsageShape(
-        "input and output, no caches told",
+        "input and output, no caches reported",
         needs=("input_tokens",),
         means=Input.INCLUSIVE,
         input=("input_tokens",),

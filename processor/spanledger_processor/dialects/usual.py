@@ -39,7 +39,7 @@ _Key: TypeAlias = tuple[Any, ...]
 _Values: TypeAlias = tuple[
     int | None, int | None, int | None, int | None, int | None, int | None, int | None, int | None
 ]
-"""What is told of `_CLASSES`."""
+"""What is reported of `_CLASSES`."""
 ReportedCounts: TypeAlias = tuple[str, SixCounts, bool]
 """Response id, counts, and whether another reading of them was possible."""
 

@@ -5,7 +5,7 @@ asked of the one gives the same answers on the other: values that were asked for
 looked for marks have none of these, keys of which they only asked whether they hold something do. What the rules read
 is then the same, but for what is a span's own: ids, times, session, run, usage and cost, a tool's arguments and result,
 and who made the call. These are read of each span by the functions that the full rules use, and what those functions
-ask is not compared. The rules that come after usage look at no count, but whether it is told and whether it is 0; so
+ask is not compared. The rules that come after usage look at no count, but whether there is one and whether it is 0; so
 two spans are alike only if these agree.
 
 What is kept of a span is used only if it comes to what the full rules make of it, and of another that differs in all
@@ -151,7 +151,7 @@ def _usage_key(call: Call, terms: Terms) -> _Key:
 
 
 def _pattern(usage: Usage | None) -> _Key:
-    """Return of each class whether it is not told, 0, or more."""
+    """Return of each class whether it is not reported, 0, or more."""
     return () if usage is None else tuple([count and 1 for count in counts_of(usage)])
 
 

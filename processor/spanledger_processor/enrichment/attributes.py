@@ -151,7 +151,7 @@ def encode(decision: Decision) -> bytes:
 class _UsualWriter:
     """Writes the attributes of usual calls of one prototype, with all that they have in common encoded once.
 
-    These are the calls of one pattern (`accounting.usual`): prices, which counts are told, and where the session was
+    These are the calls of one pattern (`accounting.usual`): prices, which counts there are, and where the session was
     named are the same for all of them.
     """
 

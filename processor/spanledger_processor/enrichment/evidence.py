@@ -1,4 +1,4 @@
-"""The origin of a call, and its ids other than its response's, by which two calls of equal counts are told apart.
+"""The origin of a call, and its ids other than its response's, by which two calls of equal counts are distinguished.
 
 Names and ids are kept as short hashes: they are only ever compared, and users' names stay out of the state.
 """

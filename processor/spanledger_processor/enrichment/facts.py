@@ -213,7 +213,7 @@ def _valid(identifier: bytes, length: int) -> bool:
 
 
 def digest_of(call: Call) -> bytes:
-    """Return a hash of the usage and cost that a span reports, by which a repeat is told from a conflict."""
+    """Return a hash of the usage and cost that a span reports, by which a repeat is distinguished from a conflict."""
     usage, reported = call.usage or call.fallback, call.reported
     begun = begun_digest(models_told(call, reported.amount if reported else None))
     if usage is None:

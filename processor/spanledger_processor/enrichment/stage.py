@@ -426,7 +426,7 @@ def _tells_results(view: SpanView) -> bool:
 
 
 def _may_be_known(span: bytes, known: Mapping[bytes, bytes]) -> bool:
-    """Return whether a span is of one of these traces, also where that cannot be told from its ends."""
+    """Return whether a span is of one of these traces, also where its ends do not show it."""
     if span.startswith(_TRACE_ID):
         return span[2:18] in known
     if span[-18:-16] == _TRACE_ID and span[-28:-26] == _SPAN_ID:

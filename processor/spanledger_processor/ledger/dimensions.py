@@ -2,7 +2,7 @@
 
 Only values that are named have records. What has none is the difference to the sums of the days, so that the values,
 the others and the unattributed always add up to the whole, whatever dimensions a configuration had at the time. Of one
-dimension and day the dearest values are told apart (`VALUES_KEPT`); the rest are one, "other" (`retention.Narrowing`).
+dimension and day the dearest values stand alone (`VALUES_KEPT`); the rest are one, "other" (`retention.Narrowing`).
 
 The parts of a session are its sums by agent and by tool. What it did by no named agent is the difference to its own
 sums, so that its agents always add up to it. Parts live as long as their session.
@@ -25,7 +25,7 @@ from spanledger_processor.units import MS_PER_DAY, NS_PER_DAY, Pico
 MODEL, PROVIDER, AGENT = "model", "provider", "agent"
 """Dimensions that need no configuration: what every call tells, and the agent of a span or of what stands above it."""
 VALUES_KEPT = 512
-"""Values of one dimension and day that are told apart for good; up to twice as many until retention goes round."""
+"""Values of one dimension and day that are distinguished for good; up to twice as many until retention goes round."""
 
 
 def values(
@@ -151,7 +151,7 @@ def of_session(reader: Reader, tenant: bytes, session_id: str, session: Sums) ->
 
 def tools(reader: Reader, tenant: bytes, since: int, until: int | None, most: int) -> tuple[list[Row], int]:
     """Return the rows of all tools from one UTC day (days since 1970) to another, both included, the most called first,
-    and how many more there are. Those, and what is not told apart by day, are one row behind them (`other`).
+    and how many more there are. Those, and what is not distinguished by day, are one row behind them (`other`).
     """
     whole, by_tool = reader.sums(total_key(tenant)), dict[str | None, Sums]()
     first, last = whole.first_ns // NS_PER_DAY, whole.arrival_ms // MS_PER_DAY + 1

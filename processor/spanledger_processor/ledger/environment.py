@@ -231,7 +231,7 @@ class FolderLock:
             os.ftruncate(self._handle, 0)
             os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
         except OSError:
-            return  # a full disk: who holds it stays untold, and it is held all the same
+            return  # a full disk: who holds it stays unwritten, and it is held all the same
 
 
 class LmdbReader:

@@ -24,7 +24,7 @@ VALUES_OF_A_NAME = 3
 NEAREST_MS = 60_000
 """Times nearer than this are one stretch; what asks for longer gaps joins stretches (`active_ms`)."""
 _STRETCHES = 256
-"""From more on, the gap that divides two doubles: a session that pauses so often is told coarsely."""
+"""From more on, the gap that divides two doubles: a session that pauses so often is measured coarsely."""
 _SIZES = 64
 """Sizes kept; from more on, each stands for twice the time."""
 _COSTS = 32
@@ -36,7 +36,7 @@ NO_FED = (0, 0, 0, 0)
 """No results of a tool went into a model call, as far as is seen."""
 
 MODELS_KEPT = 64
-"""Models told apart in one record; the table of days has them all."""
+"""Models distinguished in one record; the table of days has them all."""
 OTHER_MODELS = "other"
 ModelUse: TypeAlias = tuple[int, ...]
 """Calls of a model, and their usage by class."""

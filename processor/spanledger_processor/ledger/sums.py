@@ -352,7 +352,7 @@ _PERCENTILES = (50, 90, 99)
 def speeds_of(calls: Iterable[tuple[int, int, int]]) -> list[int]:
     """Return the buckets of calls: of the duration of each, and of what else is known of it; none without a duration.
 
-    A call is its duration and the time to its first token in ns (0: not told), and its output tokens.
+    A call is its duration and the time to its first token in ns (0: not reported), and its output tokens.
     """
     buckets: list[int] = []
     for duration_ns, first_token_ns, output in calls:

@@ -63,7 +63,7 @@ SLICE_CUT = 2048
 _READ_AT_ONCE = 2**19
 """Bytes of a scope that a schema reads in one go; of a larger one the items are cut out in slices of about as many."""
 _MOST_LOOKED_AT = 1024
-"""Fields of an item by which it is told from another signal's: what contradicts stands at its beginning."""
+"""Fields of an item by which it is distinguished from another signal's: what contradicts stands at its beginning."""
 
 _KEY_VALUE = {1: LENGTH, 2: LENGTH}
 

@@ -2,7 +2,7 @@
 
 The rules, in order; the first that holds decides:
 1. The application's or a proxy's own cache answered: 0, `response_cache`.
-2. A plan covers the call (a subscription, provisioned throughput): 0, `billed`, unless a charge was told. Our
+2. A plan covers the call (a subscription, provisioned throughput): 0, `billed`, unless a charge was reported. Our
    arithmetic beside it is what the call would have cost, at the price of the model's maker where the plan's seller has
    none.
 3. The one that charges said it: `billed`. With the caller's own key behind a gateway that is the provider's charge and
@@ -10,11 +10,11 @@ The rules, in order; the first that holds decides:
    Without one our own amount counts, as an estimate. A charge far below our amount, without a reason, is an estimate:
    it may be a gateway's fee beside what the provider charges the caller's own key.
 4. What a file says of a session counts before our arithmetic on it, which cannot know the tiers: `reported`. Without it
-   a sum of calls has no price (`no_usage`: that of the single calls is not told), unless the user stated one price a
+   a sum of calls has no price (`no_usage`: that of the single calls is not known), unless the user stated one price a
    token (`overrides`).
 5. Our own arithmetic: `computed`. A library's cost beside it that is far from ours makes it an estimate, because one of
    the two reads the counts wrongly; or, if it multiplies by the list that we have, and its cost is exactly that of one
-   tier, because the tier is not told (Pydantic AI).
+   tier, because the tier is not reported (Pydantic AI).
 6. A library's own estimate: `reported`. 0 is what several write for a model that they do not know, so it counts only
    where nothing was used.
 """

@@ -67,7 +67,7 @@ class Otlp:
         return {name: receiver.port for name, receiver in receivers.items() if receiver}
 
     async def stop(self, grace: float) -> None:
-        """Refuse requests (senders are told to come back), give those under way `grace` seconds to end, and close."""
+        """Refuse requests (senders are asked to come back), give those under way `grace` seconds to end, and close."""
         if self._grpc:
             await self._grpc.begin_drain()
         await self._driver.drain(grace)

@@ -75,12 +75,12 @@ class Pipeline(Protocol):
         """Take one encoded export request (protobuf) through to the exporters by `deadline` (event-loop time).
 
         `headers` are the request's, with lower-case names and no credentials; `sender` is the host it came from;
-        `trusted` says that marks of another instance are believed; `hold` is told how many bytes the request takes
+        `trusted` says that marks of another instance are believed; `hold` gets the number of bytes the request takes
         from then on, copies and what was read of it included.
         Once begun, a call runs to its end: the sender going away does not cancel it.
 
         Raises:
-            MalformedError: `body` is not an export request of `signal`; the sender is told why.
+            MalformedError: `body` is not an export request of `signal`; the sender gets the reason.
         """
         ...
 

@@ -93,7 +93,7 @@ _SLOW_READERS = 4
 _QUICK = 0.15
 """... so many seconds while others waited for a slot."""
 _SLOT_WAIT = 1.0
-"""Seconds that a request waits for its slot before its sender is told to come back."""
+"""Seconds that a request waits for its slot before its sender is asked to come back."""
 _READ_WAIT = 20.0
 """Seconds that a message may take to come in."""
 

@@ -108,7 +108,7 @@ class Enricher:
     async def enrich(self, body: bytes, headers: Mapping[str, str]) -> SpanAnswers:
         """Commit the GenAI spans of a trace request and return what each gains.
 
-        A failure of ours fails every span of the request: none is told apart from one that gains nothing.
+        A failure of ours fails every span of the request: none is distinguished from one that gains nothing.
 
         Raises:
             MalformedError: `body` is not a trace request.

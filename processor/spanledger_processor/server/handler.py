@@ -180,7 +180,7 @@ class Handler:
 
         `sender` tells senders apart: large requests of several are worked on in turn. A large request may take longer
         than its sender waits: when that sends it again, it waits for the result of the first. Of logs, equal requests
-        may be two: only one whose sender was not told of its result is taken for the first. From a `trusted` hop, spans
+        may be two: only one whose sender got no result is taken for the first. From a `trusted` hop, spans
         that another instance has marked pass as they are.
         """
         self._check(headers)
@@ -213,7 +213,7 @@ class Handler:
         result = known.task.result()
         if signal == "logs" and result.verdict is Verdict.ACCEPTED:
             if deadline < now():
-                return _LATE  # nobody is told of it: what comes again is this request
+                return _LATE  # nobody gets it: what comes again is this request
             if self._large.get(key) is known:
                 del self._large[key]
         return result
@@ -419,7 +419,7 @@ class Handler:
 
 
 def _with(hold: Callable[[int], None], kept: int) -> Callable[[int], None]:
-    """Return what holds so much more than it is told."""
+    """Return what holds so much more than it is given."""
     return lambda size: hold(size + kept)
 
 

@@ -113,7 +113,7 @@ class SessionWatch:
         self._now_ns = now_ns
         self._failures = 0
         self._warn_at = 0.0
-        self._settled: dict[tuple[Signal, bytes], Verdict] = {}
+        self._verdicts: dict[tuple[Signal, bytes], Verdict] = {}
         """Of summaries of which something is still to be sent: what was accepted or refused for good, by span id."""
         self._checked: dict[Key, int] = {}
         """By session: a hash of its record when the rules were last applied to it."""
@@ -196,7 +196,7 @@ class SessionWatch:
         done = [one.session for one in due if one.summary is None]
         summaries = [one.summary for one in due if one.summary is not None]
         span_ids = {one.span_id for one in summaries}
-        self._settled = {key: verdict for key, verdict in self._settled.items() if key[1] in span_ids}
+        self._verdicts = {key: verdict for key, verdict in self._verdicts.items() if key[1] in span_ids}
         for batch in _batches(summaries):
             await self._send("traces", [(one.span_id, one.span) for one in batch])
             await self._send("logs", [(one.span_id, one.record) for one in batch])
@@ -227,22 +227,22 @@ class SessionWatch:
         return _Summary(session, row["state"], ids[1], span, record)
 
     async def _send(self, signal: Signal, items: Sequence[tuple[bytes, Span | LogRecord]]) -> None:
-        """Send together what is not settled yet."""
-        waiting = [(span_id, item) for span_id, item in items if (signal, span_id) not in self._settled]
+        """Send together what has no verdict yet."""
+        waiting = [(span_id, item) for span_id, item in items if (signal, span_id) not in self._verdicts]
         if not waiting:
             return
         request_id = blake2b(b"".join(span_id for span_id, _ in waiting), digest_size=16).digest()
         verdict = await self._deliver(signal, request_id, _request(signal, [item for _, item in waiting]))
         if verdict is not Verdict.RETRYABLE:
-            self._settled |= {(signal, span_id): verdict for span_id, _ in waiting}
+            self._verdicts |= {(signal, span_id): verdict for span_id, _ in waiting}
 
     def _is_sent(self, one: _Summary) -> bool:
         """Return whether nothing of a summary is to be sent again; then it is counted."""
-        verdicts = [self._settled.get((signal, one.span_id), Verdict.RETRYABLE) for signal in _SIGNALS]
+        verdicts = [self._verdicts.get((signal, one.span_id), Verdict.RETRYABLE) for signal in _SIGNALS]
         if Verdict.RETRYABLE in verdicts:
             return False
         for signal in _SIGNALS:
-            del self._settled[signal, one.span_id]
+            del self._verdicts[signal, one.span_id]
         self._count(one.state, "refused" if Verdict.PERMANENT in verdicts else "told")
         return True
 

@@ -262,7 +262,7 @@ class _Supervisor:
 async def beat(descriptor: int) -> None:
     """Signal the supervisor that this process is ready, and from then on send heartbeats."""
     os.set_blocking(descriptor, False)
-    with contextlib.suppress(OSError):  # the supervisor has gone, and we are told to stop
+    with contextlib.suppress(OSError):  # the supervisor has gone, and we are to stop
         while True:
             os.write(descriptor, b"+")
             await asyncio.sleep(_BEAT_S)

@@ -70,7 +70,7 @@ class StageMetrics:
     """Implements `server.handler.StageObserver`.
 
     What was read, what was counted and what it cost. `window_ns` is `state.retention.spans`. Of each of `dimensions`
-    so many pairs of value and model are told apart (`values`).
+    so many pairs of value and model are distinguished (`values`).
     """
 
     def __init__(self, registry: Registry, window_ns: int, dimensions: Sequence[str] = (), values: int = 200) -> None:
@@ -350,7 +350,7 @@ class Telemetry:
     """One observer for each room, over one registry.
 
     `window` is `state.retention.spans` in seconds, `budget` the bytes that may be in flight. Spend is also counted by
-    each of `dimensions`, of which so many pairs of value and model are told apart (`values`).
+    each of `dimensions`, of which so many pairs of value and model are distinguished (`values`).
     """
 
     def __init__(

@@ -58,7 +58,7 @@ class ScanContext:
     """
 
     now_ms: int
-    settle_ms: int
+    hold_back_ms: int
     since_ms: int
     room: Callable[[], bool]
     progress: Callable[[int, int], None]

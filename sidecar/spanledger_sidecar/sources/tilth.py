@@ -55,8 +55,8 @@ class Progress:
     """How far a session's file was read, in bytes.
 
     `iterations` are the newest span ids of iterations that a call has. `second` is the time of the newest events, and
-    `repeats` counts those of them that read the same: by that number they are told from one another. `check` is a
-    checksum of the bytes before `offset`: by it a log is told from another that stands in its place.
+    `repeats` counts those of them that read the same: by that number they are distinguished. `check` is a
+    checksum of the bytes before `offset`: by it a log is distinguished from another that stands in its place.
     """
 
     offset: int = 0

@@ -31,7 +31,7 @@ _NAMES: tuple[tuple[str, Kind], ...] = (
     ("agent_run", "agent"),
     ("invocation", "workflow"),
 )
-"""Beginnings of span names, by which early versions told the kind."""
+"""Beginnings of span names, by which early versions reported the kind."""
 
 _OPENAI = ("gpt-", "o1", "o3", "o4", "chatgpt-")
 _OF_GOOGLE = frozenset({"models", "projects", "publishers", "tunedModels"})
@@ -54,8 +54,8 @@ def _kind(view: ScopedSpan) -> Kind | None:
 def _counts(view: ScopedSpan, counts: Counts) -> None:
     """Add the tokens of tools' results to an input that copies `prompt_token_count` alone, as up to 2.2.
 
-    Where LiteLLM or Apigee stand behind ADK, candidates are OpenAI's completion tokens, which hold the reasoning that
-    is told, and that from 2.3 on is added to them, once more (`_model_response_to_generate_content_response`, 2.13.0).
+    Where LiteLLM or Apigee stand behind ADK, candidates are OpenAI's completion tokens, which hold the reasoning;
+    from 2.3 on it is added to them once more (`_model_response_to_generate_content_response`, 2.13.0).
     """
     if counts.reasoning and counts.output is not None and counts.output >= counts.reasoning and _of_openai(view):
         counts.output -= counts.reasoning
@@ -63,9 +63,9 @@ def _counts(view: ScopedSpan, counts: Counts) -> None:
     if not isinstance(answer, Mapping) or counts.input is None:
         return
     for usage, prompt, of_tools in _IN_ANSWER:
-        told = answer.get(usage)
-        if isinstance(told, Mapping) and told.get(prompt) == counts.input:
-            counts.input += count(told.get(of_tools)) or 0
+        counted = answer.get(usage)
+        if isinstance(counted, Mapping) and counted.get(prompt) == counts.input:
+            counts.input += count(counted.get(of_tools)) or 0
             return
 
 
@@ -79,10 +79,10 @@ def _of_openai(view: ScopedSpan) -> bool:
 
 
 def _other_models(view: ScopedSpan, call: Call) -> None:
-    """Take classes that are not told of a model that is not Gemini as unknown.
+    """Take classes that are not reported of a model that is not Gemini as unknown.
 
     ADK writes the counts of all models as Gemini's, which leaves out classes of 0; its adapters leave out those that
-    they do not read: LiteLLM's and Anthropic's told no caches up to 1.x, Apigee's tells none in 2.13.0.
+    they do not read: LiteLLM's and Anthropic's reported no caches up to 1.x, Apigee's tells none in 2.13.0.
     """
     usage = call.usage
     if usage is None or "gemini" in call.model.lower() or "/endpoints/" in call.model:
@@ -137,7 +137,7 @@ ADK = replace(
     notes=(
         "Its log events name no model: they are calls of that of the span that they belong to.",
         "With LiteLLM's models the output on the span holds the reasoning twice: it is taken off.",
-        "Classes that are not told of another model than Gemini are unknown: ADK's adapters may not read them.",
+        "Classes that are not reported of another model than Gemini are unknown: ADK's adapters may not read them.",
     ),
     tokens=replace(TOKENS, reasoning=_REASONING),
     usage_texts=(UsageText(_ANSWER),),

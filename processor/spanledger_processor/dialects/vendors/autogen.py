@@ -54,7 +54,7 @@ AUTOGEN = Dialect(
     fallback_texts=tuple(UsageText(_MESSAGE, (*path, "models_usage")) for path in _PATHS),
     rules=(_identity,),
     notes=(
-        "A message's usage stands in where no span of the trace has usage of its own; the model is not told. A message"
+        "A message's usage stands in where no span of the trace has usage of its own; no model is reported. A message"
         " is delivered to several agents, on several topics: it counts once, by its id.",
         "Read in autogen-core 0.7.5 (`SingleThreadedAgentRuntime`) and autogen-agentchat 0.4.0 and 0.7.5"
         " (`GroupChatMessage`, `GroupChatAgentResponse`).",

@@ -104,7 +104,7 @@ CLAUDE_CODE = Dialect(
     rules=(provider,),
     notes=(
         "Tool arguments are in the log event `tool_result` only; `full_command` and `file_path` are parts of them.",
-        "Whether a subscription or an API key pays is not told: calls count at list prices, under a plan as what they"
+        "Whether a subscription or an API key pays is not known: calls count at list prices, under a plan as what they"
         " would have cost.",
         "`gen_ai.conversation.id` of a sub-agent is its `agent_id`: its calls belong to the session of `session.id`, as"
         " its log events do.",

@@ -30,7 +30,7 @@ from spanledger_processor.dialects.vendors.otel import ENDPOINTS
 def usage(value: Mapping[str, Any]) -> tuple[Counts, Input]:
     """Return the counts of `usage_details`.
 
-    Buckets are disjoint and told by their names: "input" and "output" anywhere in them. Exceptions: a total that is the
+    Buckets are disjoint and known by name: "input" and "output" anywhere in it. Exceptions: a total that is the
     sum of the two plain ones (then all others are parts of them), writes by time to live beside all writes, cached
     content and thoughts as Gemini counts them. A tier in a name ("input_priority_cache_read") is the whole call's.
 
@@ -262,6 +262,6 @@ LANGFUSE = Dialect(
     ),
     notes=(
         "A `span` is a plain step: it is known, and carries no usage.",
-        "Its SDKs compute no cost: one on the span was told by the application, or is what OpenRouter charged.",
+        "Its SDKs compute no cost: one on the span was reported by the application, or is what OpenRouter charged.",
     ),
 )

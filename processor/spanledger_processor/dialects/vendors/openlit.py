@@ -171,7 +171,7 @@ OPENLIT = replace(
         Source(
             scope=_HERE + "vertexai",
             output=Output.EXCLUSIVE,
-            why="candidates only; thoughts are not told",
+            why="candidates only; thoughts are not reported",
             package="pypi:openlit",
             read=("1.20.0", "1.45.0"),
         ),

@@ -98,7 +98,7 @@ def _stream(view: ScopedSpan, call: Call) -> None:
 
 
 def _crew(view: ScopedSpan, call: Call) -> None:
-    """Name the model of a crew's usage, which is told by none, where all of its agents have the same."""
+    """Name the model of a crew's usage, which none reports, where all of its agents have the same."""
     if call.fallback is None or call.model:
         return
     agents = texts.parse(view.attributes.get("crewai.crew.agents"))

@@ -84,7 +84,7 @@ def _kind(view: ScopedSpan) -> Kind | None:
 
 
 _TELLS_HOURS = (2, 68)
-"""The version from which writes for an hour are told where there are any (seen; perhaps some earlier ones do)."""
+"""The version from which writes for an hour are reported where there are any (seen; perhaps some earlier ones do)."""
 
 
 _COPIES_OUTPUT_ALONE = (0, 8)

@@ -59,7 +59,7 @@ SENTRY = replace(
         Source(
             Input.UNSURE,
             providers=("anthropic",),
-            why="copied Anthropic's own counts up to 2.53, then adds the classes up; no version is told",
+            why="copied Anthropic's own counts up to 2.53, then adds the classes up; no version is reported",
             package="pypi:sentry-sdk",
             read=("2.50.0", "2.75.0"),
         ),

@@ -27,7 +27,7 @@ _SINCE_1_54 = ("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_creat
 
 
 def _sure_by_model(view: ScopedSpan, call: Call) -> None:
-    """Take counts for sure where the model shows what they mean: Bedrock's are inclusive since these keys are told."""
+    """Take counts for sure where the model shows what they mean: Bedrock's are inclusive since there are these keys."""
     model = call.model.lower()
     inclusive = has(view, *_SINCE_1_54) and any(part in model for part in _OF_BEDROCK)
     if inclusive or not any(maker in model for maker in _EXCLUSIVE_MAKERS):

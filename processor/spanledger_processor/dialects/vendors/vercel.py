@@ -272,7 +272,7 @@ VERCEL_LEGACY = Dialect(
         Source(
             Input.INCLUSIVE,
             has=("ai.usage.inputTokenDetails.noCacheTokens",),
-            why="in later releases of version 6 the part without caches is told as well, and the sum is inclusive",
+            why="in later releases of version 6 the part without caches is reported as well, and the sum is inclusive",
             package="npm:ai@6",
             read=("6.0.0", "6.0.326"),
         ),

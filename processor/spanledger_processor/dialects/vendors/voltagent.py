@@ -132,6 +132,6 @@ VOLTAGENT = Dialect(
     notes=(
         "From 1.0 on a call with tools tells its last step's usage, and the agent above it that of all steps, which"
         " counts (rule 6 of docs/counting.md): tokens and cost are whole, and several calls of the model count as one.",
-        "`usage.cost` is what OpenRouter charged; other providers' costs are not told.",
+        "`usage.cost` is what OpenRouter charged; other providers' costs are not reported.",
     ),
 )

@@ -286,8 +286,8 @@ def last_request(part: Allocation, last: LastRequest, since_ms: int, timing: Tim
 def aggregate_identity(part: Allocation, last_ms: int, nth: int) -> tuple[object, ...]:
     """Return what identifies a sum: the totals that it leads to, and the last request that the file names with them.
 
-    A file that is made anew names another, so that totals that it reaches again are told apart, also where the cursor
-    was lost. `nth` tells those apart that name none.
+    A file that is made anew names another, so that totals that it reaches again differ, also where the cursor was lost.
+    `nth` distinguishes those that name none.
     """
     return "mux aggregate", part.owner.id, part.key, *part.owner.model(part.key).file, last_ms, nth
 

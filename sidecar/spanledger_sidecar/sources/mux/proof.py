@@ -152,8 +152,8 @@ def _lacks_rows(reconciliation: Reconciliation, key: str) -> bool:
 def _is_the_chat(reconciliation: Reconciliation, usage: UsageFile) -> bool:
     """Return whether the sums are exactly those of the chat, and did not grow by what was new: they were made from it.
 
-    With the last request, where its row is gone already. Sums that only grew and came to be just those are not told
-    apart; the rows tell all that such a file has.
+    With the last request, where its row is gone already. Sums that only grew and came to be just those are not
+    distinguished; the rows show all that such a file has.
     """
     grew = False
     for key, bucket in usage.models.items():

@@ -189,7 +189,7 @@ def _restart(reconciliation: Reconciliation, usage: UsageFile) -> None:
 
 
 def _restart_model(reconciliation: Reconciliation, key: str, bucket: Bucket, *, rebuilt: bool) -> None:
-    """Begin again with one model of a file; one that only shrank still has what no row ever told.
+    """Begin again with one model of a file; one that only shrank still has what no row ever reported.
 
     Two writers that overwrite each other make a file smaller too.
     """
@@ -345,7 +345,7 @@ def _is_awaited(reconciliation: Reconciliation, row: Row) -> bool:
     is_in_file = reconciliation.may_hold(row.end_ms) if by_time else reconciliation.left(row.key).holds(row.tokens)
     if is_in_file:
         return False
-    reconciliation.retry_ms = max(reconciliation.retry_ms, row.end_ms + reconciliation.options.settle_ms)
+    reconciliation.retry_ms = max(reconciliation.retry_ms, row.end_ms + reconciliation.options.hold_back_ms)
     return True
 
 
@@ -486,7 +486,7 @@ def _attribute_rest(reconciliation: Reconciliation) -> None:
     for key in reconciliation.models:
         state, left = reconciliation.workspace.model(key), reconciliation.left(key)
         if left.total and hold:
-            reconciliation.retry_ms = max(reconciliation.retry_ms, written_ms + reconciliation.options.settle_ms)
+            reconciliation.retry_ms = max(reconciliation.retry_ms, written_ms + reconciliation.options.hold_back_ms)
             continue
         if left.total and not (reconciliation.start == "reset" and same(left, reconciliation.vanished[key])):
             state.unmatched = state.unmatched.plus(left)

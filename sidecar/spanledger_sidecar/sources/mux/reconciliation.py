@@ -196,15 +196,15 @@ class WorkspaceStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`since_ms`: what ended before is old (0: nothing is). `settle_ms`: how long a finer row is waited for."""
+    """`since_ms`: what ended before is old (0: nothing is). `hold_back_ms`: how long a finer row is waited for."""
 
     since_ms: int = 0
     now_ms: int = 0
-    settle_ms: int = 0
+    hold_back_ms: int = 0
 
     def just_now(self, at_ms: int) -> bool:
         """Return whether other files may still follow what was written then. A clock far ahead delays nothing."""
-        return abs(self.now_ms - at_ms) < self.settle_ms
+        return abs(self.now_ms - at_ms) < self.hold_back_ms
 
 
 @dataclass(slots=True)
@@ -267,11 +267,10 @@ class Reconciliation:
     the chat, `copied` that of rows which another workspace has, both by model key. From the second: `before` is what
     of the file was counted before this look, `children` what of it is merged children's and still to be found,
     `from_source` how many tokens of it were taken for a fork's copy, `late` keys of rows whose usage was counted as a
-    remainder, `known` how many tokens are from before usage counts, `vanished` what rows that are gone had told. From
-    the third:
-    `allocations` by model key; `without_span` span ids of rows that make no span; `retry_ms` when to look again for
-    what is held back (0: never); `merged` what a removed child's parent proves of its rows. From the fourth: `records`.
-    `last` is the last request until a row took it.
+    remainder, `known` how many tokens are from before usage counts, `vanished` what was of rows that are gone. From
+    the third: `allocations` by model key; `without_span` span ids of rows that make no span; `retry_ms` when to look
+    again for what is held back (0: never); `merged` what a removed child's parent proves of its rows. From the fourth:
+    `records`. `last` is the last request until a row took it.
     """
 
     workspace: Workspace

@@ -36,7 +36,7 @@ CONVENTION = {"google": "gcp.gemini", "xai": "x_ai", "bedrock": "aws.bedrock"}
 
 
 COMPACTION = "compact"
-"""The agent that sums a chat up; its rows lack what the provider told of the cache (docs/formats/mux.md#22-rows)."""
+"""The agent that sums a chat up; its rows lack the provider's counts of the cache (docs/formats/mux.md#22-rows)."""
 
 
 class Model(NamedTuple):

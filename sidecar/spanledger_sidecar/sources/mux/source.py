@@ -377,7 +377,7 @@ class MuxSource:
             first=first,
             arrived=root.arrived,
         )
-        return reconcile(workspace, files, Options(context.since_ms, context.now_ms, context.settle_ms), store)
+        return reconcile(workspace, files, Options(context.since_ms, context.now_ms, context.hold_back_ms), store)
 
     def _listed(self, root: _Root, name: str, folder: Path) -> ConfigEntry:
         listed = root.config.get(name)

@@ -28,9 +28,9 @@ class ModelState:
 
     `covered` is what was emitted, was there before the first run, or belongs to another workspace. `unmatched` is the
     part of it for which no row of a finer file is known yet: a row that arrives late takes from there instead of
-    counting again. `paid` is the part of the file's cost that went with what is covered. `chat` is what the workspace's
-    own rows in the chat told, `copied` what rows there told that another workspace has counted. `early` are rows that
-    were emitted and that the file does not have yet, or never will. `in_doubt`: what the file gained may be copied
+    counting again. `paid` is the part of the file's cost that went with what is covered. `chat` is the usage of the
+    workspace's own rows in the chat, `copied` that of rows there which another workspace has counted. `early` are rows
+    that were emitted and that the file does not have yet, or never will. `in_doubt`: what the file gained may be copied
     rows, of a file that was made anew or copied; so it counts as a guess.
     """
 
