@@ -26,12 +26,14 @@ def _report(scope: str, **changes: Any) -> Fact:
     output, cache_read = changes.pop("output", 77), changes.pop("cache_read", None)
     is_passed_on = changes.pop("fallback", False)
     asked, answered = changes.pop("asked", ""), changes.pop("answered", "")
+    tier = changes.pop("tier", "")
     given = {"scope": scope, "length": SECOND, "model": "gpt-4o", "trace": scope, **changes}
     fact = make_fact(scope, "", given.pop("kind", "llm"), 812, **given)
     assert fact.call is not None
     fact.call.usage = Usage(812, output, cache_read)
     if is_passed_on:
         fact.call.usage, fact.call.fallback = None, fact.call.usage
+    fact.call.price_context = (("service_tier", tier),) if tier else ()
     fact.call.request_model, fact.call.response_model = asked or fact.call.request_model, answered
     fact.evidence = Evidence(ids=ids, origin=tuple(origin.get(what, "").encode() for what in ORIGIN) if origin else ())
     return fact
@@ -48,6 +50,8 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     ("processes", {"origin": {"process": "a"}}, {"origin": {"process": "b"}}, "process", "process"),
     ("languages", {"origin": {"language": "python"}}, {"origin": {"language": "go"}}, "language", "language"),
     ("users", {"origin": {"user": "a"}}, {"origin": {"user": "b"}}, "user", "user"),
+    ("tiers", {"tier": "flex"}, {"tier": "priority"}, "tier", "tier"),
+    ("a tier that only one tells", {"tier": "flex"}, {}, "equal usage", "equal usage"),
     ("a smaller model", {"model": "gpt-4o-mini"}, {}, "model", "model"),
     ("a later model", {"model": "claude-sonnet-4-5"}, {"model": "claude-sonnet-4"}, "model", "model"),
     ("a vendor", {"model": "openai/gpt-4o"}, {}, "equal usage", "equal usage"),

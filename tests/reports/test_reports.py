@@ -94,6 +94,18 @@ def test_langchain_writes_the_tier_into_the_names_of_the_classes() -> None:
     assert flex["cost.usd"] == pytest.approx((2048 * 1 + 256 * 0.1 + 50 * 5) / 1e6)
 
 
+def test_reports_of_two_tiers_are_two_calls_in_any_order() -> None:
+    """Three libraries tell of one call by priority, one of another output, and one of a call by flex."""
+    body = request("02-langchain-tier-keys").SerializeToString()
+    sums: set[str] = set()
+    for order in permutations(one_by_one([("traces", body)])):
+        pipeline = Pipeline()
+        pipeline.take(order)
+        sums.add(pipeline.ledger()["cost_usd_exact"])
+    by_priority = 2 * (1024 * 4 + 1024 * 5) + 2 * 256 * Decimal("0.4") + (50 + 51) * 20
+    assert sums == {str((by_priority + 2048 * 1 + 256 * Decimal("0.1") + 50 * 5) / 10**6)}
+
+
 def test_sound_has_its_own_rate_or_is_an_estimate() -> None:
     """gemini-2.5-flash: input 0.3, sound 1, output 2.5; gpt-4o-audio-preview has no rate for sound in the list."""
     spans = alone("03-audio-modality")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from spanledger_processor.accounting.facts import Batch, Fact
+from spanledger_processor.accounting.facts import ORIGIN, Batch, Evidence, Fact
 from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.one_call import DOUBTS, Reason
 from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, NO_DETAIL, REPEATS, Claim, Detail, Span, Trace
@@ -16,6 +16,8 @@ from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.runs import run_of_session
 from spanledger_processor.model import CLASS_NAMES, Call, Cost, Decision, Usage, UsageVector, counts_of
 from spanledger_processor.units import Pico
+
+_TIER = ORIGIN.index("tier")
 
 
 def span_of(fact: Fact) -> Span:
@@ -69,7 +71,15 @@ def _claim_of(fact: Fact) -> Claim | None:
     claim.terms = len(call.price_context) if claim.fresh is not None else 0
     asked = bounded_id(call.request_model)
     claim.evidence = fact.evidence if asked == claim.model else fact.evidence._replace(asked=asked)
+    if call.price_context:
+        claim.evidence = _with_tier(claim.evidence, dict(call.price_context).get("service_tier", ""))
     return claim
+
+
+def _with_tier(evidence: Evidence, tier: str) -> Evidence:
+    """Return the evidence of a call of a service tier, "" for the standard or an unknown one."""
+    origin = evidence.origin or (b"",) * len(ORIGIN)
+    return evidence._replace(origin=(*origin[:_TIER], tier.encode("utf-8", "surrogatepass"))) if tier else evidence
 
 
 def _fresh(cost: Cost) -> Pico | None:

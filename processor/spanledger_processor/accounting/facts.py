@@ -14,8 +14,15 @@ from spanledger_processor.ledger.store import Changes
 from spanledger_processor.model import Call, Cost, Decision, Signature
 from spanledger_processor.units import Pico
 
-ORIGIN = ("service", "host", "host", "host", "process", "process", "language", "user", "service", "service", "host")
-"""What each element of `Evidence.origin` tells apart; different values of one element are of different origin."""
+ORIGIN = (
+    *("service", "host", "host", "host", "process", "process", "language", "user", "service", "service", "host"),
+    "tier",
+)
+"""What each element of `Evidence.origin` tells apart; different values of one element are of different origin.
+
+The last one is no origin, but the service tier of the call: flex, priority, batch, and nothing for the standard, which
+a report that does not know the tier cannot be told from.
+"""
 
 
 class Evidence(NamedTuple):

@@ -2,9 +2,9 @@
 
 Two spans report one call where they share a response or call id, and usage, model, session and time do not contradict;
 or, without an id, where two libraries that can be of one process report equal usage in every class that both have, of
-one model, at times of which one contains the other. Different sessions, services, hosts, processes or users named on
-both sides make two calls. Equal counts of a few tokens in two traces prove nothing: both count, and the later one is an
-estimate.
+one model, at times of which one contains the other. Different sessions, services, hosts, processes, users or service
+tiers named on both sides make two calls. Equal counts of a few tokens in two traces prove nothing: both count, and the
+later one is an estimate.
 
 `one_call` compares two spans, and answers with a code of the tables below, which `explain` and the API show and a
 decision stores, so that codes stay. `count_once` decides with it on whole traces.
@@ -63,6 +63,7 @@ TWO_CALLS: Mapping[str, str] = {
     "host": "they name two hosts",
     "process": "they come from two processes",
     "language": "they come from processes of two languages",
+    "tier": "they tell two service tiers",
     "library": "one library reports a call once",
     "few": "counts as small as these are often equal by chance, and the spans are in two traces",
     "loose": "their times hold each other, but not closely, and the spans are in two traces",
@@ -193,7 +194,7 @@ def _differ(one: str, other: str) -> bool:
 
 
 def _other_origin(one: Span, other: Span) -> str:
-    """Return which of service, host, process, language and user both name differently; "" for none."""
+    """Return which of service, host, process, language, user and tier both name differently; "" for none."""
     if one.claim is None or other.claim is None:
         return ""
     origins = zip(ORIGIN, one.claim.evidence.origin, other.claim.evidence.origin, strict=False)

@@ -26,8 +26,9 @@ _ORIGIN = (
     ("service.namespace",),
     _ENVIRONMENT,
     ("container.id",),
+    (),
 )
-"""Resource attributes in the order of `facts.ORIGIN`; those of the user are in `USER_KEYS`."""
+"""Resource attributes in the order of `facts.ORIGIN`; the user's are in `USER_KEYS`, the tier is of the call."""
 
 _NAMED_BY_SDKS = (_ORIGIN.index(_SERVICE), _ORIGIN.index(_ENVIRONMENT))
 _USER = ORIGIN.index("user")
