@@ -376,3 +376,37 @@ def test_an_embeddings_raw_answer_is_its_own_usage(told: dict[str, Any]) -> None
     call = read(span(told))
     assert call.usage is not None
     assert (call.usage.input, call.fallback) == (385, None)
+
+
+COHERES = {
+    "id": "c14c80c3",
+    "usage": {
+        "billed_units": {"input_tokens": 37.0, "output_tokens": 11.0},
+        "tokens": {"input_tokens": 237.0, "output_tokens": 63.0},
+    },
+}
+COUNTED = {"llm.token_count.prompt": 237, "llm.token_count.completion": 63, "llm.token_count.total": 300}
+
+
+def _of_cohere(output: str, mime_type: str = "application/json") -> Call:
+    attributes = {"openinference.span.kind": "LLM", "llm.provider": "cohere", "llm.model_name": "command-r-08-2024"}
+    scope = "openinference.instrumentation.cohere"
+    return read(span({**attributes, **COUNTED, "output.value": output, "output.mime_type": mime_type}, scope=scope))
+
+
+def test_cohere_bills_fewer_tokens_than_it_counts() -> None:
+    """https://docs.cohere.com/reference/chat, `usage`: openinference-instrumentation-cohere 0.1.15 copies `tokens`."""
+    call = _of_cohere(json.dumps(COHERES))
+    assert (call.usage, call.estimate) == (Usage(37, 11), False)
+
+
+def test_what_cohere_counts_in_a_stream_is_an_estimate() -> None:
+    """The span of a stream holds the text alone (`_EventAccumulator` there)."""
+    call = _of_cohere('they are its "billed_units"', "text/plain")
+    assert (call.usage, call.estimate) == (Usage(237, 63), True)
+    assert "bills fewer" in call.note
+
+
+def test_units_of_several_answers_are_nobodys() -> None:
+    other = {"usage": {"billed_units": {"input_tokens": 5, "output_tokens": 6}}}
+    assert _of_cohere(json.dumps([COHERES, other])).usage == Usage(237, 63)

@@ -137,7 +137,24 @@ def _with_response(call: Call, counts: Counts, terms: Terms, response: Response)
     agreeing = complete(call, counts, response) or NO_TERMS
     merged = joined(joined(terms, agreeing), response.terms)
     _add_parts(call, response)
+    _take_billed(call, counts, response)
     return merged
+
+
+def _take_billed(call: Call, counts: Counts, response: Response) -> None:
+    """Take the counts that the provider bills, where the one response on the span tells them beside those it read.
+
+    Cohere adds tokens of its own to a prompt, and bills none of them (https://docs.cohere.com/reference/chat).
+    """
+    billed = {
+        (usage.input, usage.output)
+        for parsed in response.usages
+        if parsed.billed and not parsed.normalized.problem
+        for usage in (parsed.normalized.usage,)
+    }
+    if call.usage is not None and call.kind == "llm" and len(billed) == 1:
+        call.usage.input, call.usage.output = billed.pop()
+        counts.total = None  # of what was counted
 
 
 def _add_parts(call: Call, response: Response) -> None:

@@ -32,11 +32,12 @@ _WRITES = "cache_creation_tokens"
 
 @dataclass(slots=True)
 class ParsedUsage:
-    """A usage object: its numbers as they came, the normalized usage, and terms of the price."""
+    """A usage object: its numbers as they came, the normalized usage, terms of the price, and `UsageShape.billed`."""
 
     counts: Counts
     normalized: NormalizedUsage
     terms: Terms
+    billed: bool = False
 
 
 def read_usage(value: Mapping[str, Any]) -> ParsedUsage | None:
@@ -61,7 +62,7 @@ def read_usage(value: Mapping[str, Any]) -> ParsedUsage | None:
     if text_in is not None:
         terms.unclassed += no_text(counts, {"input": text_in})
     counts.terms = terms
-    return ParsedUsage(counts, normalized, terms)
+    return ParsedUsage(counts, normalized, terms, shape.billed)
 
 
 _STEPS = {

@@ -15,7 +15,8 @@ class UsageShape:
     """A form of usage object: all of `needs` are there, and one of `any_of` if there are any.
 
     Each class names the places it may stand at, dots going one level down; the first that holds a count is taken.
-    `adds` are further input tokens that `input` leaves out. `omits_zeros`: a class of 0 is not written.
+    `adds` are further input tokens that `input` leaves out. `omits_zeros`: a class of 0 is not written. `billed`: these
+    are the counts that the provider bills, whatever others it counts beside them.
     """
 
     name: str
@@ -33,6 +34,7 @@ class UsageShape:
     adds: Paths = ()
     output_means: Output = Output.INCLUSIVE
     omits_zeros: bool = False
+    billed: bool = False
 
 
 _COUNTS = tuple(one.name for one in fields(Counts) if one.type.startswith("int") and one.name != "parts")
@@ -227,6 +229,7 @@ USAGE_SHAPES = (
         means=Input.INCLUSIVE,
         input=("billed_units.input_tokens",),
         output=("billed_units.output_tokens",),
+        billed=True,
     ),
     UsageShape(
         "Cohere rerank",

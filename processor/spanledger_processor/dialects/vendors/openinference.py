@@ -41,6 +41,7 @@ TOKENS = Tokens(
 )
 
 _JS = "@arizeai/openinference-instrumentation-"
+_COHERE = "openinference.instrumentation.cohere"
 _AGENT_SDK_JS = _JS + "claude-agent-sdk"
 
 
@@ -67,6 +68,19 @@ def _stream(view: ScopedSpan, call: Call) -> None:
     if get("output.value", (b"AIMessageChunk",)) and get("metadata", (b"@langchain/anthropic",)):
         call.estimate = True
         call.note = call.note or "the output holds the first event's tokens of the stream twice"
+
+
+def _billed_by_cohere(view: ScopedSpan, call: Call) -> None:
+    """Doubt the counts of Cohere's streams: all tokens of the prompt, where Cohere bills only the user's.
+
+    `_get_attributes_from_usage` of openinference-instrumentation-cohere 0.1.15; the answer on other spans has both.
+    """
+    if view.scope_name != _COHERE or call.usage is None or call.kind != "llm":
+        return
+    whole = view.attributes.get("output.mime_type") == "application/json"  # else it is what the model wrote
+    if not (whole and view.attributes.marked("output.value", (b'"billed_units"',))):
+        call.estimate = True
+        call.note = call.note or "Cohere bills fewer tokens than it counts, and the span tells those it counted"
 
 
 OPENINFERENCE = Dialect(
@@ -368,6 +382,6 @@ OPENINFERENCE = Dialect(
         call_id=("tool_call.id", "tool.id"),
         name_from_span=True,
     ),
-    rules=(_prepared, _without_caches, _stream),
+    rules=(_prepared, _without_caches, _stream, _billed_by_cohere),
     groups=GroupingKeys(session=("session.id",), agent=("graph.node.id",), agent_parent=("graph.node.parent_id",)),
 )
