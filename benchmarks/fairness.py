@@ -97,6 +97,28 @@ def _many_traces(draw: random.Random) -> bytes:
     return _spans(110_000, draw, lambda: draw.randbytes(16), lambda _: {"gen_ai.conversation.id": "p"})
 
 
+def _one_run(draw: random.Random) -> bytes:
+    """Return calls of a session each, all of one run."""
+    return _spans(
+        60_000,
+        draw,
+        lambda: draw.randbytes(16),
+        lambda _: {"gen_ai.conversation.id": f"s{draw.getrandbits(64):x}", "run_id": "one"},
+    )
+
+
+def _tools(draw: random.Random) -> bytes:
+    """Return tool calls of one trace that carry usage, too."""
+    trace = draw.randbytes(16)
+
+    def more(place: int) -> dict[str, str]:
+        arguments = json.dumps({"path": f"file-{place}"})
+        tool = {"gen_ai.tool.name": "read", "gen_ai.tool.call.arguments": arguments}
+        return {"gen_ai.operation.name": "execute_tool", "gen_ai.conversation.id": "one", **tool}
+
+    return _spans(60_000, draw, lambda: trace, more)
+
+
 def _long_spans(draw: random.Random) -> bytes:
     text = draw.randbytes(4096).hex()
     return _spans(7_700, draw, lambda: draw.randbytes(16), lambda _: {"gen_ai.input.messages": text})
@@ -195,6 +217,8 @@ def _metrics(draw: random.Random) -> bytes:
 KINDS: Mapping[str, tuple[str, Callable[[random.Random], bytes]]] = {
     "one trace of 110,000 calls": ("traces", _one_trace),
     "110,000 calls, a trace each": ("traces", _many_traces),
+    "60,000 sessions of one run": ("traces", _one_run),
+    "60,000 tool calls of one trace": ("traces", _tools),
     "7,700 calls with prompts of 8 KiB": ("traces", _long_spans),
     "one prompt of 60 MiB": ("traces", _one_prompt),
     "one prompt of 500,000 messages": ("traces", _messages),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Protocol, TypeVar
 
 from spanledger_processor.otlp.encoding import SynthesizedSpan
 from spanledger_processor.otlp.envelope import has_more_than
-from spanledger_processor.otlp.wire import Steps
+from spanledger_processor.otlp.wire import Steps, finished
 
 T = TypeVar("T")
 
@@ -31,6 +32,10 @@ _YOUNG_OF_LARGE = 5_000
 """New objects that start a collection while a large request is worked on: with those that three such have left 20,000,
 or a few milliseconds.
 """
+
+
+_GROUPED = 1024
+"""Facts or spans put into parts between two pauses: a millisecond."""
 
 
 def is_large(body: bytes) -> bool:
@@ -136,26 +141,57 @@ class _OfTrace(Protocol):
     def end_ns(self) -> int: ...
 
 
-def split(facts: Sequence[_OfTrace], most: int) -> list[Sequence[int]]:
-    """Return the places of facts, or spans, in parts of about `most`, each trace in one part unless it has more.
+F = TypeVar("F", bound=_OfTrace)
 
-    A trace that is too long is cut by the ends of its spans, so that children, which end first, are known before the
-    spans above them. What comes out is what several smaller requests would give.
+
+def split(facts: Sequence[_OfTrace], most: int) -> list[Sequence[int]]:
+    """Return the places of facts, or spans, in parts of about `most`; see `splitting`."""
+    return [range(len(facts))] if len(facts) <= most else finished(splitting(facts, most, most, lambda _: 1))
+
+
+def splitting(
+    facts: Sequence[F], most: int, most_of_trace: int, weight: Callable[[F], int]
+) -> Steps[list[Sequence[int]]]:
+    """Return the places of facts, or spans, in parts that weigh about `most`, each trace in one part unless it weighs
+    more; yields after each `_GROUPED`.
+
+    A trace that weighs more is cut, into parts of about `most_of_trace`, by the ends of its spans, so that children,
+    which end first, are known before the spans above them. What comes out is what several smaller requests would give.
     """
-    if len(facts) <= most:
-        return [range(len(facts))]
     traces: dict[bytes, list[int]] = {}
-    for place, fact in enumerate(facts):
-        traces.setdefault(fact.trace_id, []).append(place)
+    weights: dict[bytes, int] = {}
+    for place, fact in enumerate(facts, 1):
+        traces.setdefault(fact.trace_id, []).append(place - 1)
+        weights[fact.trace_id] = weights.get(fact.trace_id, 0) + weight(fact)
+        if place % _GROUPED == 0:
+            yield None
     parts: list[Sequence[int]] = []
     part: list[int] = []
-    for places in traces.values():
-        if len(part) + len(places) > most and part:
+    filled = 0
+    for trace_id, places in traces.items():
+        if filled + weights[trace_id] > most and part:
             parts.append(part)
-            part = []
-        if len(places) > most:
-            places.sort(key=lambda place: facts[place].end_ns)
-            parts += [places[start : start + most] for start in range(0, len(places), most)]
+            part, filled = [], 0
+        if weights[trace_id] > most:
+            yield partial(places.sort, key=lambda place: facts[place].end_ns)
+            parts += yield from _cut(facts, places, most_of_trace, weight)
         else:
             part += places
+            filled += weights[trace_id]
     return [*parts, part] if part else parts
+
+
+def _cut(facts: Sequence[F], places: list[int], most: int, weight: Callable[[F], int]) -> Steps[list[list[int]]]:
+    """Return places of one trace in parts of consecutive ones that weigh about `most`."""
+    parts: list[list[int]] = [[]]
+    filled = 0
+    for number, place in enumerate(places, 1):
+        added = weight(facts[place])
+        if filled + added > most and parts[-1]:
+            parts.append([])
+            filled = 0
+        parts[-1].append(place)
+        filled += added
+        if number % _GROUPED == 0:
+            yield None
+    return parts
