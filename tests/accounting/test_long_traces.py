@@ -246,11 +246,11 @@ def test_what_is_kept_of_a_cut_trace_in_memory_is_what_is_read(facts: list[Fact]
     assert ledger.sent == ledger.total.cost + ledger.correction
 
 
-@pytest.mark.parametrize("agent", ["", "researcher"])
+@pytest.mark.parametrize(("agent", "every_second"), [("", "llm"), ("researcher", "llm"), ("", "tool")])
 def test_to_add_to_a_trace_of_which_spans_are_forgotten_looks_at_the_new_ones(
-    monkeypatch: pytest.MonkeyPatch, agent: str
+    monkeypatch: pytest.MonkeyPatch, agent: str, every_second: str
 ) -> None:
-    """Calls without tools, above nothing and below a span that is not known."""
+    """Calls and tools, above nothing and below a span that is not known."""
     decided: list[int] = []
     looked_at: list[bytes] = []
 
@@ -270,6 +270,8 @@ def test_to_add_to_a_trace_of_which_spans_are_forgotten_looks_at_the_new_ones(
         calls = [
             make_fact(f"c{n}", "root", "llm", 1000 + n, start=n, response_id=f"r{n}") for n in range(first, first + 20)
         ]
+        if every_second == "tool":
+            calls[1::2] = [make_fact(f"c{n}", "root", "tool", start=n) for n in range(first + 1, first + 20, 2)]
         for call in calls:
             call.agent = agent
         with store.unit() as unit:

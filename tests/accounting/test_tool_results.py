@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact, take_in_any_order
+from spanledger_processor.accounting import trace, trace_set
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.trace import MAX_SPANS
 from spanledger_processor.accounting.trace_record import unpack_head
@@ -201,6 +202,22 @@ def test_it_is_the_same_in_every_order_after_repeats_and_restarts(spans: list[St
     ledger.take([first])
     take_in_any_order(ledger, [*map(fact_of, spans)], data)
     assert brought(ledger) == brought(whole)
+
+
+@given(steps(), st.data())
+def test_what_is_kept_in_memory_of_a_long_trace_with_tools_is_what_is_read(
+    spans: list[Step], data: st.DataObject
+) -> None:
+    """`MemoryLedger` compares, also once calls and tools are forgotten."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "MAX_SPANS", 4)
+        patch.setattr(trace, "_SLACK", 1)
+        patch.setattr(trace_set, "SEGMENT_SPANS", 1)
+        ledger, sizes, facts = MemoryLedger(), st.integers(1, 4), [*map(fact_of, spans)]
+        while facts:
+            size = data.draw(sizes)
+            ledger.take(facts[:size])
+            facts = facts[size:]
 
 
 def test_what_a_forgotten_span_brought_stays() -> None:

@@ -86,13 +86,20 @@ class Incremental:
 
         What they were known by stays, so that a span like one of them is left to `match`; but not for ever.
         """
-        known = len(self._ids) + len(self._sources) + len(self._uppers) + len(self._above)
-        if trace.cut or self._has_tools or self.names_agents != trace.names_agents() or known > _MOST_KNOWN:
+        known = len(self._ids) + len(self._sources) + len(self._uppers) + len(self._above) + len(self._above_tools)
+        if trace.cut or self.names_agents != trace.names_agents() or known > _MOST_KNOWN:
             return False
+        tools: set[bytes] = set()
         for span in gone:
             if span.detail.asked or span.detail.stuck:
                 return False
             self.roles.pop(span.span_id, None)
+            if self._has_tools:
+                self.results.remove(span)
+            if span.kind == "tool":
+                tools.add(span.span_id)
+        if tools:
+            self.asked.remove_tools(tools)
         return True
 
     def _keeps_results(self, trace: Trace, added: list[Span]) -> bool:

@@ -20,7 +20,7 @@ first matters.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import pairwise
 from operator import itemgetter
 from types import MappingProxyType
@@ -55,6 +55,7 @@ class ToolResults:
         self._lines: dict[_Line, _Times] = {}
         self._line_of: dict[bytes, _Line] = {}
         """Of model calls."""
+        self._line_of_tool: dict[bytes, _Line] = {}
 
     @classmethod
     def of(cls, spans: Mapping[bytes, Span], groups: Groups, roles: Mapping[bytes, str]) -> ToolResults:
@@ -77,9 +78,19 @@ class ToolResults:
             insort(times.calls, (span.start_ns, span.span_id))
             first = bisect_left(times.calls, (span.start_ns, span.span_id))
             return [self._spans[span_id] for _, span_id in times.calls[first : first + 2]]
+        self._line_of_tool[span.span_id] = line
         insort(times.tools, (span.end_ns, span.span_id))
         first = bisect_left(times.calls, span.end_ns, key=itemgetter(0))
         return [self._spans[span_id] for _, span_id in times.calls[first : first + 1]]
+
+    def remove(self, span: Span) -> None:
+        """Let go of a span, as if it had never been taken in."""
+        line = self._line_of.pop(span.span_id, None)
+        if line is not None:
+            _take_out(self._lines[line].calls, (span.start_ns, span.span_id))
+        line = self._line_of_tool.pop(span.span_id, None)
+        if line is not None:
+            _take_out(self._lines[line].tools, (span.end_ns, span.span_id))
 
     def fed(self, call: Span) -> tuple[Fed, ...]:
         """Return the part of a model call that results of each tool make up, by tool; empty where it is not known."""
@@ -98,6 +109,13 @@ class ToolResults:
             return ()
         tools = _executions(self._spans[span_id] for _, span_id in times.tools[first:last])
         return _shares(tools, growth, _cost_of(call, growth))
+
+
+def _take_out(times: list[tuple[int, bytes]], one: tuple[int, bytes]) -> None:
+    """Take a time out of a sorted list that holds it."""
+    place = bisect_left(times, one)
+    assert times[place] == one
+    del times[place]
 
 
 def _is_counted_call(span: Span, roles: Mapping[bytes, str]) -> bool:
@@ -207,6 +225,11 @@ class AskedTools:
             else:
                 continue
             self._is_known = False
+
+    def remove_tools(self, gone: Container[bytes]) -> None:
+        """Let go of spans of tools, by their ids."""
+        self._tools = [span for span in self._tools if span.span_id not in gone]
+        self._is_known = False
 
     def changed(self) -> list[Span]:
         """Return the spans whose places do not have the current tool calls yet."""
