@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from captures import captures
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact, take_in_any_order
+from spanledger_processor.accounting import trace, trace_set
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Fact, LoopRule
 from spanledger_processor.config import load
@@ -283,6 +284,18 @@ def test_what_began_before_the_window_or_a_gap_is_no_part_of_a_loop_of_a_convers
         for step in steps:
             ledger.take([step])
         assert counted(ledger)[1] == loops
+
+
+def test_of_a_long_trace_the_same_stands_in_memory_as_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`MemoryLedger` compares: spans of tools without an id that are forgotten are the execution of no later call."""
+    monkeypatch.setattr(trace, "MAX_SPANS", 8)
+    monkeypatch.setattr(trace, "_SLACK", 2)
+    monkeypatch.setattr(trace_set, "SEGMENT_SPANS", 2)
+    ledger = MemoryLedger()
+    for number in range(20):
+        ledger.take([tool(f"t{number}", start=number)])
+    ledger.take([call("c", *(f"i{number}" for number in range(12)), start=30)])
+    assert counted(ledger) == (20 + 12 - 8, 0), "eight tools are remembered"
 
 
 @dataclass(frozen=True)
