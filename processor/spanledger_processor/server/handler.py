@@ -63,11 +63,11 @@ _LATE = Result(Verdict.RETRYABLE, "still being worked on")
 
 _ACCOUNTED_AT_ONCE = 1024
 """Spans of one unit of work: the ledger serves others between two. Of a large request half as many usual calls, so that
-others, who wait for one under way and then for their own, are served soon; of a trace that is cut, whose calls stand
-beside known ones, a quarter; and of spans that take the full rules a quarter of these.
+others, who wait for one under way and then for their own, are served soon.
 """
-_FULL_RULES = 4
-"""Usual calls for which a span that takes the full rules counts: it takes 200 us of CPU and more, where these take 50.
+_FULL_RULES, _IN_CUT_TRACE = 4, 2
+"""Usual calls for which a span counts there that takes the full rules, 200 us of CPU and more, where these take 50; and
+any of a trace that is cut, for it is decided on beside those that are known.
 """
 
 
@@ -396,8 +396,7 @@ class Handler:
         the decisions that are not written yet.
         """
         batch, left = reading.batches[number], dict[int, Decision]()
-        most = _ACCOUNTED_AT_ONCE // 2
-        for places in await work(splitting(batch.facts, most, most // 2, _weight), large=True):
+        for places in await work(splitting(batch.facts, _ACCOUNTED_AT_ONCE // 2, _weight, _IN_CUT_TRACE), large=True):
             decided = await self._account_places(batch, places)
             left.update(await work(appending(reading, number, places, decided), large=True))
         return left

@@ -146,17 +146,18 @@ F = TypeVar("F", bound=_OfTrace)
 
 def split(facts: Sequence[_OfTrace], most: int) -> list[Sequence[int]]:
     """Return the places of facts, or spans, in parts of about `most`; see `splitting`."""
-    return [range(len(facts))] if len(facts) <= most else finished(splitting(facts, most, most, lambda _: 1))
+    return [range(len(facts))] if len(facts) <= most else finished(splitting(facts, most, lambda _: 1))
 
 
 def splitting(
-    facts: Sequence[F], most: int, most_of_trace: int, weight: Callable[[F], int]
+    facts: Sequence[F], most: int, weight: Callable[[F], int], least_if_cut: int = 1
 ) -> Steps[list[Sequence[int]]]:
     """Return the places of facts, or spans, in parts that weigh about `most`, each trace in one part unless it weighs
     more; yields after each `_GROUPED`.
 
-    A trace that weighs more is cut, into parts of about `most_of_trace`, by the ends of its spans, so that children,
-    which end first, are known before the spans above them. What comes out is what several smaller requests would give.
+    A trace that weighs more is cut by the ends of its spans, so that children, which end first, are known before the
+    spans above them; each of its spans weighs `least_if_cut` at least. What comes out is what several smaller requests
+    would give.
     """
     traces: dict[bytes, list[int]] = {}
     weights: dict[bytes, int] = {}
@@ -174,7 +175,7 @@ def splitting(
             part, filled = [], 0
         if weights[trace_id] > most:
             yield partial(places.sort, key=lambda place: facts[place].end_ns)
-            parts += yield from _cut(facts, places, most_of_trace, weight)
+            parts += yield from _cut(facts, places, most, lambda fact: max(weight(fact), least_if_cut))
         else:
             part += places
             filled += weights[trace_id]
