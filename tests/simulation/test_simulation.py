@@ -32,6 +32,9 @@ BUDGET = (0, 1, 3, 4, 5)
 FOUND: tuple[int, ...] = (810044,)
 """Seeds that found something once."""
 
+QUIET = (1, 3, 8)
+"""Seeds of runs without faults; each is short, and meets every mutation below."""
+
 
 @pytest.mark.parametrize("seed", [*BUDGET, *FOUND])
 def test_nothing_is_lost_doubled_or_mispriced(seed: int) -> None:
@@ -216,24 +219,30 @@ def wrapping_store(kind: type[Wrapped]) -> Callable[[Store], Store]:
     ],
 )
 def test_the_auditor_finds(hooks: Hooks, finding: str) -> None:
-    """Each of these mutations, in runs in which nothing else goes wrong.
+    """Each of these mutations, in a run in which nothing else goes wrong.
 
     Of one run alone what a mutation changes may come again unchanged, in a repeat.
     """
     findings: list[str] = []
-    for seed in (1, 2):
-        assert not simulate(seed, hooks=Hooks(options=quiet)).findings
+    for seed in QUIET:
         findings += simulate(seed, hooks=replace(hooks, options=quiet)).findings
-    assert any(finding in one for one in findings), findings
+        if any(finding in one for one in findings):
+            return
+    pytest.fail(f"not found: {finding}; but {findings}")
+
+
+@pytest.mark.parametrize("seed", QUIET)
+def test_the_auditor_finds_nothing_where_nothing_goes_wrong(seed: int) -> None:
+    assert not simulate(seed, hooks=Hooks(options=quiet)).findings
 
 
 def test_the_auditor_finds_splits_that_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("sessions", "runs", "models", "days"):
-        with monkeypatch.context() as patch:
-            rows = getattr(queries, name)
-            patch.setattr(queries, name, lambda *asked, rows=rows: rows(*asked)[1:])
-            findings = simulate(1, hooks=Hooks(options=quiet)).findings
-        assert any(f"{name} add up to" in finding for finding in findings), name
+    names = ("sessions", "runs", "models", "days")
+    for name in names:
+        rows = getattr(queries, name)
+        monkeypatch.setattr(queries, name, lambda *asked, rows=rows: rows(*asked)[1:])
+    findings = simulate(1, hooks=Hooks(options=quiet)).findings
+    assert all(any(f"{name} add up to" in finding for finding in findings) for name in names), findings
 
 
 @pytest.mark.parametrize(
