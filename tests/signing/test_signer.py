@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import re
@@ -21,6 +22,14 @@ from spanledger_processor.signing.signer import MAX_TEXT
 
 KEY = b"0123456789abcdef0123456789abcdef"
 SIGNER = Signer(KEY)
+
+
+@pytest.mark.parametrize("length", [1, 31, 63, 64, 65, 200])
+def test_what_is_keyed_is_an_hmac(length: int) -> None:
+    key, message = bytes(range(1, length + 1)), b"a span"
+    trace_id, span_id = Signer(key).ids(message)
+    assert trace_id + span_id == hmac.digest(key, b"ids of " + message, "sha256")[:24]
+
 
 _texts = st.text(st.characters(exclude_categories=["Cs"]))
 _leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _texts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ class PlainAttributes(dict[str, Any]):
     def marked(self, key: str, marks: tuple[bytes, ...]) -> Any:
         value = self.get(key)
         return "" if isinstance(value, str) and not any(mark.decode() in value for mark in marks) else value
+
+    def derived(self, key: str, marks: tuple[bytes, ...], read: Callable[[Any], Hashable]) -> Any:
+        return read(self.marked(key, marks))
 
     def is_filled(self, key: str) -> bool:
         return self.get(key) not in (None, "")

@@ -10,6 +10,7 @@ hold enough results for a loop (`read_inputs`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -30,8 +31,13 @@ INPUTS = ("gen_ai.input.messages", "ai.prompt.messages")
 """Keys of lists of messages that a model was sent."""
 _TOOL_KEY, _ID_KEY, _ARGUMENTS_KEY = "gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.tool.call.arguments"
 _BETWEEN = ", "
+_MOST_KEYS, _LONGEST_NUMBER = 256, 6
+"""Keys of spans of which the flat ones are kept by shape, and digits of a message's number and one more."""
+_TEXT_MARKS = (*MARKS[:3], b"tool-call", b"\\u00")
+"""A list of messages, as text, in which none of these stands asks for no tool (`\\u00` may spell one of them)."""
 _RESULTS = ("tool_call_response", "tool-result", "functionResponse")
 """One of them stands in a list of messages for each result."""
+_RESULT_MARKS = tuple(result.encode() for result in _RESULTS)
 
 
 class AskedTool(NamedTuple):
@@ -91,12 +97,14 @@ def asked_in(attributes: Attributes, *, flat: bool = True) -> list[AskedTool]:
     Several keys may hold the same output: of calls without an id the first key's count. They get one here.
     """
     by_id: dict[str, AskedTool] = {}
-    sources = [_listed(attributes.get(key)) for key in _OUTPUTS]
+    sources = [_listed(attributes.marked(key, _TEXT_MARKS)) for key in _OUTPUTS if key in attributes]
     if flat:
-        sources += [_flat(attributes, form) for form in _FLAT_OUTPUTS]
-    for source in (*sources, _named(attributes)):
+        sources += [_flat(attributes, form) for form in _flat_forms(attributes, _FLAT_OUTPUTS)]
+    if _ID_KEY in attributes:
+        sources.append(_named(attributes))
+    for source in sources:
         is_first = not by_id
-        for index, call in enumerate(call for message in source for call in message.asked):
+        for index, call in enumerate([call for message in source for call in message.asked]):
             if (call.id or is_first) and len(by_id) < _MOST_ASKED:
                 identifier = call.id or made_id(index)
                 by_id.setdefault(identifier, call._replace(id=identifier))
@@ -108,12 +116,14 @@ def history(attributes: Attributes, *, flat: bool = True, fewest: int = 1) -> li
 
     A key, or a vocabulary's flat keys, with fewer results than `fewest` is passed over; of others the first counts.
     """
-    values = (attributes.get(key) for key in INPUTS)
-    sources = [_listed(value) for value in values if _may_hold(value, fewest)]
+    conversations = [_listed(attributes.get(key)) for key in INPUTS if _may_hold(attributes, key, fewest)]
     if flat:
-        sources += [_flat(attributes, form) for form in _FLAT_INPUTS]
-    conversations = (_with_results([*source], fewest) for source in sources)
-    return next((steps[-_MOST_STEPS:] for messages in conversations if (steps := _steps(messages))), [])
+        forms = _flat_forms(attributes, _FLAT_INPUTS)
+        conversations += [_flat(attributes, form) for form in forms if form.results >= fewest]
+    for conversation in conversations:
+        if steps := _steps(_with_results([*conversation], fewest)):
+            return steps[-_MOST_STEPS:]
+    return []
 
 
 def _steps(messages: Sequence[Messages]) -> list[Step]:
@@ -180,8 +190,11 @@ def read_inputs() -> tuple[ReadInput, ...]:
     return (*(ReadInput(key, _RESULTS, MAX_WHOLE) for key in INPUTS), *flat)
 
 
-def _may_hold(value: Any, results: int) -> bool:
+def _may_hold(attributes: Attributes, key: str, results: int) -> bool:
     """Return whether a value may be a list of messages with so many results. Clients go by the same (`read_inputs`)."""
+    if key not in attributes or attributes.is_unmarked(key, _RESULT_MARKS):
+        return False
+    value = attributes.get(key)
     if not isinstance(value, str):
         return value is not None
     return len(value) <= MAX_WHOLE and sum(map(value.count, _RESULTS)) >= results
@@ -193,6 +206,8 @@ def _with_results(messages: Sequence[Messages], fewest: int) -> Sequence[Message
 
 def _listed(value: Any) -> Iterator[Messages]:
     """Yield the messages of a value that is, or as a text holds, a list of them."""
+    if value == "":
+        return
     for message in _list_of(parse(value)):
         yield _message([message] if "toolCallId" in message else _parts(message))
 
@@ -285,26 +300,69 @@ _FLAT_INPUTS = (
 _PREFIXES = tuple(form.message.partition("{")[0] for form in (*_FLAT_OUTPUTS, *_FLAT_INPUTS))
 
 
-def _flat(attributes: Attributes, form: _FlatKeys) -> Iterator[Messages]:
-    """Yield messages that have a key for each value."""
+class _FlatMessage(NamedTuple):
+    """Keys of one message: of each call those of id, tool and arguments; and of a result, empty if it brings none."""
+
+    calls: tuple[tuple[str, str, str], ...]
+    result_of: str
+    result: str
+
+
+class _FlatForm(NamedTuple):
+    """The messages, in order, of which a span has keys by one vocabulary, and how many of them may bring a result."""
+
+    messages: tuple[_FlatMessage, ...]
+    results: int
+
+
+def _flat_forms(attributes: Attributes, forms: tuple[_FlatKeys, ...]) -> tuple[_FlatForm, ...]:
+    shape = attributes.shape()
+    return _known_forms(shape, forms) if len(shape) <= _MOST_KEYS else _forms_in(shape, forms)
+
+
+def _forms_in(shape: tuple[str, ...], forms: tuple[_FlatKeys, ...]) -> tuple[_FlatForm, ...]:
+    found = ([*_messages_in(shape, form)] for form in forms)
+    return tuple(
+        _FlatForm(tuple(messages), sum(bool(message.result_of) for message in messages))
+        for messages in found
+        if messages
+    )
+
+
+_known_forms = lru_cache(maxsize=1024)(_forms_in)
+"""Bounded, as the shapes that it keeps are (`_MOST_KEYS`): keys come from the network."""
+
+
+def _messages_in(shape: tuple[str, ...], form: _FlatKeys) -> Iterator[_FlatMessage]:
     prefix = form.message.partition("{")[0]
+    own = frozenset(key for key in shape if key.startswith(prefix))
     numbers = {
         int(number)
-        for key in attributes.shape()
-        if key.startswith(prefix) and (number := key[len(prefix) :].partition(".")[0]).isdecimal() and len(number) < 6
+        for key in own
+        if (number := key[len(prefix) :].partition(".")[0]).isdecimal() and len(number) < _LONGEST_NUMBER
     }
     for index in sorted(numbers):
-        yield _flat_message(attributes, form, form.message.format(index))
+        message_key = form.message.format(index)
+        calls: list[tuple[str, str, str]] = []
+        for number in range(_MOST_ASKED):
+            call_key = message_key + form.call.format(number)
+            if call_key + form.tool not in own:
+                break
+            calls.append((call_key + form.id, call_key + form.tool, call_key + form.arguments))
+        result_of = message_key + form.result_of
+        yield _FlatMessage(tuple(calls), result_of if result_of in own else "", message_key + form.result)
 
 
-def _flat_message(attributes: Attributes, form: _FlatKeys, message_key: str) -> Messages:
-    message = Messages([], [])
-    for index in range(_MOST_ASKED):
-        call_key = message_key + form.call.format(index)
-        tool = attributes.get(call_key + form.tool)
-        if tool is None:
-            break
-        _ask(message, attributes.get(call_key + form.id), tool, attributes.get(call_key + form.arguments))
-    if identifier := attributes.get(message_key + form.result_of):
-        _answer(message, identifier, None, attributes.get(message_key + form.result))
-    return message
+def _flat(attributes: Attributes, form: _FlatForm) -> Iterator[Messages]:
+    """Yield messages that have a key for each value."""
+    get = attributes.get
+    for keys in form.messages:
+        message = Messages([], [])
+        for identifier, tool_key, arguments in keys.calls:
+            tool = get(tool_key)
+            if tool is None:
+                break
+            _ask(message, get(identifier), tool, get(arguments))
+        if keys.result_of and (answered := get(keys.result_of)):
+            _answer(message, answered, None, get(keys.result))
+        yield message

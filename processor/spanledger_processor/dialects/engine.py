@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -218,10 +218,21 @@ def _turns(messages: Any) -> int:
 def says(attributes: Attributes, mark: Mark) -> bool:
     """Return whether an attribute holds one of the values of a mark."""
     if mark.path:
-        value = _inner(attributes.marked(mark.key, marks_of(mark.path)), mark.path)
+        said = attributes.derived(mark.key, marks_of(mark.path), _said_at(mark.path)) or ""
     else:
-        value = attributes.get(mark.key)
-    return (str(value).lower() if isinstance(value, bool) else text(value).lower()) in mark.values
+        said = _said(attributes.get(mark.key))
+    return said in mark.values
+
+
+def _said(value: Any) -> str:
+    said = str(value).lower() if isinstance(value, bool) else text(value).lower()
+    return said if len(said) <= _LONGEST_TIER else ""
+
+
+@cache
+def _said_at(path: tuple[str, ...]) -> Callable[[Any], str]:
+    """Return what reads a mark's value at a path; kept for all paths of the tables."""
+    return lambda value: _said(_inner(value, path))
 
 
 def _inner(value: Any, path: tuple[str, ...]) -> Any:
@@ -288,16 +299,22 @@ def _reported_terms(
     yield from _under(dialect.served, attributes.get)
     yield from response.items()
     for key in dialect.served_in:
-        yield from _inside(attributes.marked(key, _TERM_MARKS), whole=True).items()
+        yield from attributes.derived(key, _TERM_MARKS, _terms_of_response) or ()
     for key in dialect.asked_in:
-        yield from _inside(attributes.marked(key, _TERM_MARKS), whole=False).items()
+        yield from attributes.derived(key, _TERM_MARKS, _terms_of_request) or ()
     yield from _under(dialect.asked, attributes.get)
     for key in dialect.endpoints:
-        value = attributes.marked(key, _HOST_MARKS)
-        if isinstance(value, str) and any(host in value for host in _HOSTS):
-            value = _inner(value, ("api_base",)) if value.startswith("{") else value
-            if isinstance(value, str) and (region := _region(value[:_LONGEST_ENDPOINT], model)):
-                yield "region", region
+        endpoint = attributes.derived(key, _HOST_MARKS, _endpoint)
+        if endpoint and (region := _region(endpoint, model)):
+            yield "region", region
+
+
+def _endpoint(value: Any) -> str:
+    """Return the endpoint that a text is, or names, if it may be one of those with regions."""
+    if not isinstance(value, str) or not any(host in value for host in _HOSTS):
+        return ""
+    value = _inner(value, ("api_base",)) if value.startswith("{") else value
+    return value[:_LONGEST_ENDPOINT] if isinstance(value, str) else ""
 
 
 def _under(keys: Keys, get: Callable[[str], Any]) -> Iterator[tuple[str, str]]:
@@ -308,16 +325,23 @@ def _under(keys: Keys, get: Callable[[str], Any]) -> Iterator[tuple[str, str]]:
             yield _term(key), _tier(value[:_LONGEST_TIER])
 
 
-def _inside(value: Any, *, whole: bool) -> dict[str, str]:
-    """Return tier, speed and region in an object; in one that should be a `whole` response, only if it is one.
-
-    What a model wrote may be an object as well.
-    """
+def _terms_of_response(value: Any) -> tuple[tuple[str, str], ...]:
+    """Return tier, speed and region in a whole response; what a model wrote may be an object as well."""
     parsed = texts.parse(value)
-    if not isinstance(parsed, Mapping) or (whole and not is_response(parsed)):
-        return {}
+    return _terms_in(parsed) if is_response(parsed) else ()
+
+
+def _terms_of_request(value: Any) -> tuple[tuple[str, str], ...]:
+    """Return tier, speed and region in an object."""
+    return _terms_in(texts.parse(value))
+
+
+def _terms_in(parsed: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(parsed, Mapping):
+        return ()
     further = parsed.get("extra_body")
-    return (read_context(further) if isinstance(further, Mapping) else {}) | read_context(parsed)
+    terms = (read_context(further) if isinstance(further, Mapping) else {}) | read_context(parsed)
+    return tuple(terms.items())
 
 
 @lru_cache(maxsize=256)

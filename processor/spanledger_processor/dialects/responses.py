@@ -54,6 +54,9 @@ _CHUNKS = {"maps": _MAPS, "retrievedContext": _RETRIEVALS, "retrieved_context": 
 """Sources of Google's grounding that have a price of their own, and no class."""
 _OWN_DATA = ("retrievalQueries", "retrieval_queries")
 _LISTS_OF_CHUNKS = ("groundingChunks", "grounding_chunks")
+_MAY_BE_ITEMS = ("_call", "earch", "server_tool_use", "etrieval", "unding")
+"""One of them stands in every text of something that is sold by the call."""
+_ITEM_MARKS = (*_SOLD_BY_THE_CALL, *_QUERIES, *_OWN_DATA, *_LISTS_OF_CHUNKS)
 _BLOCK = re.compile(r"""\btype(?:["']\s{0,4}:\s{0,4}|=)["']server_tool_use["']""")
 _ITEM = re.compile(r"""\btype(?:["']\s{0,4}:\s{0,4}|=)["'](\w{1,32}_call|open_page|find|find_in_page)["']""")
 _FUNCTIONS = re.compile(
@@ -106,7 +109,7 @@ def read_response(view: ScopedSpan, locations: tuple[UsageText, ...]) -> Respons
         if location.mixed:
             _read_answer(texts.parse(value), response)
             continue
-        response.usages += [parsed for item in _objects(value, location) if (parsed := read_usage(item)) is not None]
+        response.usages += _usages(value, location)
         written = value if isinstance(value, str) else texts.written(value)
         if written:
             _read_text(written, response)
@@ -202,18 +205,23 @@ def _value(view: ScopedSpan, location: UsageText) -> Any:
     return value if isinstance(value, str) else texts.parse(value)
 
 
-def _objects(value: Any, location: UsageText) -> list[Mapping[str, Any]]:
+def _usages(value: Any, location: UsageText) -> list[ParsedUsage]:
+    """Return the usage objects in what stands at a place, or that itself, outermost first."""
     if isinstance(value, str) and not location.path:
         itself = _usage_itself(value)
-        return [itself] if itself is not None else list(texts.usages(value))
-    return [value, *usages_in(value)] if isinstance(value, Mapping) else list(usages_in(value))
+        if itself is not None:
+            return [itself]
+        found: Iterable[Mapping[str, Any]] = texts.usages(value)
+    else:
+        found = (value, *usages_in(value)) if isinstance(value, Mapping) else usages_in(value)
+    return [parsed for item in found if (parsed := read_usage(item)) is not None]
 
 
-def _usage_itself(value: str) -> Mapping[str, Any] | None:
-    if len(value) > _SHORT or not any(mark in value[:_EARLY] for mark in _COUNTS):
+def _usage_itself(value: str) -> ParsedUsage | None:
+    if len(value) > _SHORT or not texts.holds(value[:_EARLY], _COUNTS):
         return None
     parsed = texts.parse(value)
-    return parsed if isinstance(parsed, Mapping) and read_usage(parsed) is not None else None
+    return read_usage(parsed) if isinstance(parsed, Mapping) else None
 
 
 def _read_text(value: str, response: Response) -> None:
@@ -231,14 +239,13 @@ def _read_text(value: str, response: Response) -> None:
         response.terms.context.setdefault("speed", "" if latency[1].lower() in STANDARD else latency[1].lower())
     if "automatic" in value and _FUNCTIONS.search(value):
         response.terms.doubt = "automatic function calling made several calls: usage is of the last one"
-    if any(mark in value for mark in ("_call", "earch", "server_tool_use", "etrieval", "unding")):
+    if texts.holds(value, _MAY_BE_ITEMS):
         _read_items(value, response)
 
 
 def _read_items(value: str, response: Response) -> None:
-    marked = any(item in value for item in _SOLD_BY_THE_CALL)
     blocks = "server_tool_use" in value and _BLOCK.search(value) is not None
-    if not (marked or blocks or any(key in value for key in (*_QUERIES, *_OWN_DATA, *_LISTS_OF_CHUNKS))):
+    if not (blocks or texts.holds(value, _ITEM_MARKS)):
         return
     parsed = texts.parse(value)
     if parsed is not None:

@@ -5,7 +5,7 @@ Everywhere a tuple of keys means "the first that holds something".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal, Protocol, TypeAlias
@@ -19,7 +19,8 @@ class Attributes(Protocol):
     """Attributes as `otlp` reads them: text, numbers, lists (array) and dictionaries (key-value list).
 
     A span is read by one like it where the rules get the same answers here (ARCHITECTURE.md), so a rule asks for no
-    more than it needs: `marked` where it searches a text, `is_filled` where any value will do.
+    more than it needs: `marked` where it searches a text, `derived` where little of it matters, `is_filled` where any
+    value will do.
     """
 
     def get(self, key: str, /) -> Any:
@@ -28,6 +29,10 @@ class Attributes(Protocol):
 
     def marked(self, key: str, marks: tuple[bytes, ...], /) -> Any:
         """Return what `get` returns, but "" for a text that holds none of `marks` (UTF-8)."""
+        ...
+
+    def derived(self, key: str, marks: tuple[bytes, ...], read: Callable[[Any], Hashable], /) -> Any:
+        """Return what `read`, a function of a module, makes of a value; None for a text with none of `marks`."""
         ...
 
     def is_filled(self, key: str, /) -> bool:

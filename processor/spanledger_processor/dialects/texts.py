@@ -56,6 +56,14 @@ def written(value: Any) -> str:
         return ""
 
 
+def holds(text: str, marks: tuple[str, ...]) -> bool:
+    """Return whether a text holds one of `marks`: a loop, for most texts hold none."""
+    for mark in marks:  # noqa: SIM110
+        if mark in text:
+            return True
+    return False
+
+
 def usages(text: str) -> Iterator[Mapping[str, Any]]:
     """Yield the objects behind keys for usage anywhere in a text; nothing around them is parsed."""
     if len(text) > MAX_SEARCHED:

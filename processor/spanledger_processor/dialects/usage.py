@@ -6,6 +6,7 @@ Classes that the span's own keys lack are taken from a response where both agree
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from spanledger_processor.dialects.normalize import (
@@ -36,6 +37,7 @@ from spanledger_processor.model import CLASS_NAMES, CONTAINERS, NO_OUTPUT, Call,
 
 NO_COUNT = "a token count that is none"
 _PARTS = tuple(name for name in CLASS_NAMES if name not in ("input", "output"))
+_parts_of: Callable[[Usage], tuple[int | None, ...]] = attrgetter(*_PARTS)
 
 
 def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
@@ -304,7 +306,8 @@ def complete(call: Call, counts: Counts, response: Response) -> Terms | None:
     if usage is None:
         return None
     agreeing: Terms | None = None
-    for parsed in sorted(response.usages, key=_is_partial):
+    usages = response.usages
+    for parsed in usages if len(usages) < 2 else sorted(usages, key=_is_partial):
         raw, other = parsed.counts, parsed.normalized.usage
         copied = raw.input == counts.input and raw.output == counts.output
         if parsed.normalized.problem:
@@ -321,9 +324,9 @@ def complete(call: Call, counts: Counts, response: Response) -> Terms | None:
             usage.input, usage.output = other.input, other.output
             call.estimate = parsed.normalized.estimate
             call.problem = call.problem if call.problem == NO_COUNT else ""
-        for name in _PARTS:
-            if getattr(usage, name) is None:
-                setattr(usage, name, getattr(other, name))
+        for name, own, number in zip(_PARTS, _parts_of(usage), _parts_of(other), strict=True):
+            if own is None and number is not None:
+                setattr(usage, name, number)
         agreeing = parsed.terms if agreeing is None else joined(agreeing, parsed.terms)
     return agreeing
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -25,6 +25,8 @@ from spanledger_processor.model import ReportedCost
 from spanledger_processor.units import USD
 
 _TICK = USD // 10**10
+_LISTED = ""
+"""Stands for keys below one, where these are not known: of a list, whose entries name them."""
 _MOST_ITERATIONS = 64
 _WRITES = "cache_creation_tokens"
 """Told by LiteLLM since it counts writes in; between 1.60 and 1.80 there are releases whose prompt lacks them."""
@@ -42,14 +44,17 @@ class ParsedUsage:
 
 def read_usage(value: Mapping[str, Any]) -> ParsedUsage | None:
     """Return the usage of an object, None if it has no known shape or an invalid count."""
-    shape = usage_shape_of(value)
+    if _TOPS.isdisjoint(value):
+        return None
+    tables = _tables_for(value)
+    shape = _first_shape(value, tables.shapes)
     if shape is None:
         return None
     try:
-        counts = read_counts(value, shape)
-        added = sum(count(_at(value, path)) or 0 for path in shape.adds)
-        terms = read_terms(value)
-        text_in = _first(value, _tables_for(value).text)
+        counts = _counts(value, shape, tables)
+        added = sum([count(_at(value, path)) or 0 for path in shape.adds]) if shape.adds else 0
+        terms = _terms(value, tables)
+        text_in = _first(value, tables.text) if tables.text else None
     except NoCountError:
         return None
     if added and counts.input is not None:
@@ -75,9 +80,9 @@ _STEPS = {
     )
     for path in paths
 }
-_FLAT = frozenset(path for path, steps in _STEPS.items() if len(steps) == 1)
 _TOPS = frozenset(_STEPS[path][0] for shape in USAGE_SHAPES for path in shape.needs)
 _KNOWN_TOPS = frozenset(steps[0] for steps in _STEPS.values())
+_KNOWN_BELOW = frozenset(steps[1] for steps in _STEPS.values() if len(steps) > 1)
 _TERM_KEYS = frozenset(
     (
         *(key for keys in CONTEXT_PATHS.values() for key in keys),
@@ -91,7 +96,7 @@ _TERM_KEYS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """What objects with some keys may have: the tables above, with the paths that begin with one of these."""
+    """What objects with some keys may have: the tables above, with the paths that can lead to something."""
 
     shapes: tuple[UsageShape, ...]
     parts: Mapping[str, Paths]
@@ -100,15 +105,30 @@ class _Tables:
 
 
 def _tables_for(value: Mapping[str, Any]) -> _Tables:
-    return _narrowed(_KNOWN_TOPS.intersection(value))
+    present: list[tuple[str, ...]] = []
+    for key, inner in value.items():
+        if key in _KNOWN_TOPS:
+            if type(inner) is dict:
+                present.append((key, *[below for below in inner if below in _KNOWN_BELOW]))
+            else:
+                present.append((key, _LISTED) if isinstance(inner, list | dict) else (key,))
+    return _narrowed(tuple(present))
 
 
 @lru_cache(maxsize=1024)
-def _narrowed(keys: frozenset[str]) -> _Tables:
-    """Return the values under `keys`. Bounded: which of them an object has comes from the network."""
+def _narrowed(present: tuple[tuple[str, ...], ...]) -> _Tables:
+    """Return the tables of objects with these known keys, each with those below it (`_LISTED`: any may be).
+
+    Bounded: which of them an object has comes from the network.
+    """
+    below = {key: inner for key, *inner in present}
+
+    def may_be(steps: Sequence[str]) -> bool:
+        inner = below.get(steps[0])
+        return inner is not None and (len(steps) == 1 or steps[1] in inner or _LISTED in inner)
 
     def begun(paths: Paths) -> Paths:
-        return tuple(path for path in paths if _STEPS[path][0] in keys)
+        return tuple(path for path in paths if may_be(_STEPS[path]))
 
     def rows(table: Mapping[str, Paths]) -> Mapping[str, Paths]:
         return {name: left for name, paths in table.items() if (left := begun(paths))}
@@ -123,13 +143,17 @@ def _narrowed(keys: frozenset[str]) -> _Tables:
 
 def usage_shape_of(value: Mapping[str, Any]) -> UsageShape | None:
     """Return the first shape that an object has."""
-    if _TOPS.isdisjoint(value):
-        return None
-    for shape in _tables_for(value).shapes:
-        if all(_at(value, path) is not None for path in shape.needs) and (
-            not shape.any_of or any(_at(value, path) is not None for path in shape.any_of)
-        ):
-            return shape
+    return None if _TOPS.isdisjoint(value) else _first_shape(value, _tables_for(value).shapes)
+
+
+def _first_shape(value: Mapping[str, Any], shapes: Iterable[UsageShape]) -> UsageShape | None:
+    for shape in shapes:
+        for path in shape.needs:
+            if _at(value, path) is None:
+                break
+        else:
+            if not shape.any_of or any(_at(value, path) is not None for path in shape.any_of):
+                return shape
     return None
 
 
@@ -139,16 +163,20 @@ def read_counts(value: Mapping[str, Any], shape: UsageShape) -> Counts:
     Raises:
         NoCountError: a value that should be a count is none.
     """
+    return _counts(value, shape, _tables_for(value))
+
+
+def _counts(value: Mapping[str, Any], shape: UsageShape, tables: _Tables) -> Counts:
     return Counts(
-        _first(value, shape.input),
-        _first(value, shape.output),
+        _first(value, shape.input) if shape.input else None,
+        _first(value, shape.output) if shape.output else None,
         _first(value, shape.total) if shape.total else None,
         _first(value, shape.cache_read) if shape.cache_read else None,
         _first(value, shape.cache_write) if shape.cache_write else None,
         _first(value, shape.cache_write_5m) if shape.cache_write_5m else None,
         _first(value, shape.cache_write_1h) if shape.cache_write_1h else None,
         _first(value, shape.reasoning) if shape.reasoning else None,
-        read_parts(value),
+        _parts(value, tables) if tables.parts else None,
     )
 
 
@@ -158,17 +186,22 @@ def read_parts(value: Mapping[str, Any]) -> dict[str, int] | None:
     Raises:
         NoCountError: a value that should be a count is none.
     """
-    parts = _tables_for(value).parts
-    if not parts:
-        return None
-    numbers = {name: number for name, paths in parts.items() if (number := _first(value, paths)) is not None}
-    return numbers or None
+    return _parts(value, _tables_for(value))
+
+
+def _parts(value: Mapping[str, Any], tables: _Tables) -> dict[str, int] | None:
+    parts = tables.parts.items()
+    return {name: number for name, paths in parts if (number := _first(value, paths)) is not None} or None
 
 
 def read_terms(value: Mapping[str, Any]) -> Terms:
     """Return the terms of the price in a usage object."""
+    return _terms(value, _tables_for(value))
+
+
+def _terms(value: Mapping[str, Any], tables: _Tables) -> Terms:
     terms = Terms()
-    if unclassed := _tables_for(value).unclassed:
+    if unclassed := tables.unclassed:
         terms.unclassed = tuple([what for what, paths in unclassed.items() if _some(value, paths)])
     if _TERM_KEYS.isdisjoint(value):
         return terms
@@ -253,7 +286,7 @@ def _some(value: Mapping[str, Any], paths: Paths) -> bool:
 
 def _first(value: Mapping[str, Any], paths: Paths) -> int | None:
     for path in paths:
-        inner = value.get(path) if path in _FLAT else _at(value, path)
+        inner = _at(value, path)
         if inner is not None and (number := count(inner)) is not None:
             return number
     return None
@@ -261,6 +294,8 @@ def _first(value: Mapping[str, Any], paths: Paths) -> int | None:
 
 def _at(value: Mapping[str, Any], path: str) -> Any:
     steps = _STEPS[path]
+    if len(steps) == 1:
+        return value.get(path)
     inner = value.get(steps[0])
     for step in steps[1:]:
         if isinstance(inner, dict):

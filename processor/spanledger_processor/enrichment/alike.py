@@ -1,9 +1,10 @@
 """Spans read by what the full rules read of one like them.
 
-Two spans of one group are alike if they have the same keys, name and status and no events, and if what the full rules
-asked of the one gives the same answers on the other: values that were asked for are equal, texts in which they only
-looked for marks have none of these, keys of which they only asked whether they hold something do. What the rules read
-is then the same, but for what is a span's own: ids, times, session, run, usage and cost, a tool's arguments and result,
+Two spans of one group are alike if they have the same keys, name, status and names of events, and if what the full
+rules asked of the one gives the same answers on the other: values that were asked for are equal, texts in which they
+only looked for marks have none of these, what they derived of a text is equal, keys of which they only asked whether
+they hold something do. A span stands for no other if they read more of an event than its name. What the rules read is
+then the same, but for what is a span's own: ids, times, session, run, usage and cost, a tool's arguments and result,
 and who made the call. These are read of each span by the functions that the full rules use, and what those functions
 ask is not compared. The rules that come after usage look at no count, but whether there is one and whether it is 0; so
 two spans are alike only if these agree.
@@ -34,7 +35,7 @@ from spanledger_processor.enrichment.facts import FactBuilder, ScopedSpanView, d
 from spanledger_processor.enrichment.names import is_plain_id
 from spanledger_processor.model import CLASS_NAMES, Call, Kind, ToolCall, Usage, counts_of
 from spanledger_processor.otlp.envelope import ScopeGroup
-from spanledger_processor.otlp.values import RecordedAttributes
+from spanledger_processor.otlp.values import Derivation, RecordedAttributes
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.units import NS_PER_DAY
 
@@ -73,11 +74,12 @@ class Own:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the full rules asked of spans of a shape beside their own: values, marks in texts, and fillings."""
+    """What the full rules asked of spans of a shape beside their own: values, marks in texts, fillings, derivations."""
 
     values: frozenset[str] = frozenset()
     texts: frozenset[tuple[str, tuple[bytes, ...]]] = frozenset()
     filled: frozenset[str] = frozenset()
+    derived: frozenset[Derivation] = frozenset()
 
     @classmethod
     def of(cls, full: RecordedAttributes, own: RecordedAttributes) -> Asked:
@@ -88,13 +90,16 @@ class Asked:
 
         values = frozenset(key for key in more(full.read, own.read) if key in full)
         texts = frozenset((key, marks) for key, marks in more(full.unmarked, own.unmarked) if key not in values)
-        return cls(values, texts, frozenset(key for key in more(full.filled, own.filled) if key in full) - values)
+        derived = frozenset(one for one in more(full.derivations, own.derivations) if one[0] not in values)
+        filled = frozenset(key for key in more(full.filled, own.filled) if key in full) - values
+        return cls(values, texts, filled, derived)
 
     def joined(self, other: Asked) -> Asked:
         """Return what was asked in either."""
         values = self.values | other.values
         texts = frozenset((key, marks) for key, marks in self.texts | other.texts if key not in values)
-        return Asked(values, texts, (self.filled | other.filled) - values)
+        derived = frozenset(one for one in self.derived | other.derived if one[0] not in values)
+        return Asked(values, texts, (self.filled | other.filled) - values, derived)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +170,13 @@ class AlikePlan:
     values: tuple[str, ...] = ()
     texts: tuple[tuple[str, tuple[bytes, ...]], ...] = ()
     filled: tuple[str, ...] = ()
+    derived: tuple[Derivation, ...] = ()
     used: int = 0
     learned: int = 0
 
     def __post_init__(self) -> None:
         self.values, self.filled = tuple(sorted(self.asked.values)), tuple(sorted(self.asked.filled))
-        self.texts = tuple(sorted(self.asked.texts))
+        self.texts, self.derived = tuple(sorted(self.asked.texts)), tuple(self.asked.derived)
 
     @property
     def is_of_use(self) -> bool:
@@ -180,7 +186,7 @@ class AlikePlan:
     def read(self, view: SpanView, group: ScopeGroup, now_ns: int, builder: FactBuilder) -> tuple[Fact | None, bool]:
         """Return what the full rules make of a span; else None, and whether others may be read by it."""
         attributes = view.attributes
-        if view.has_events:
+        if view.has_events and view.event_names() is None:
             return None, False
         for key, marks in self.texts:
             if not attributes.is_unmarked(key, marks):
@@ -200,9 +206,11 @@ class AlikePlan:
         """Return what spans must have in common that are read by one stem."""
         attributes = view.attributes
         values = attributes.fingerprint(self.values)
-        if self.filled:
-            return (view.name, view.status_code, *values, *map(attributes.is_filled, self.filled))
-        return (view.name, view.status_code, *values)
+        names = view.event_names() if view.has_events else ()
+        if self.filled or self.derived:
+            derived = [attributes.derived(*one) for one in self.derived]
+            return (view.name, view.status_code, names, *values, *map(attributes.is_filled, self.filled), *derived)
+        return (view.name, view.status_code, names, *values)
 
     def fact(
         self,
@@ -310,7 +318,7 @@ def learned(
     `plan` is the one of its shape so far, which is kept if it asks no less. `full` reads by the full rules.
     """
     call = fact.call
-    if call is None or view.has_events or call.source or call.prices_events or (call.tool and call.tool.signature):
+    if call is None or not _may_stand_for_others(view, call, asked):
         return None
     stem = _stem(ScopedSpanView(view, group), call, builder)
     if stem is None:
@@ -327,7 +335,8 @@ def learned(
     ):
         return None
     shape = view.attributes.shape()
-    again.read.update(key for what in _NAMED for key in builder.resolver.keys_that_name(what, shape, call.dialect)[1:])
+    for what in _NAMED:
+        again.read.update(builder.resolver.further_questions(what, shape, call.dialect))
     asked_here = Asked.of(asked, again)
     if plan is None or plan.own != own:
         plan = AlikePlan(own, asked_here)
@@ -346,6 +355,11 @@ def learned(
             del known.templates[key]
             return None
     return plan
+
+
+def _may_stand_for_others(view: SpanView, call: Call, asked: RecordedAttributes) -> bool:
+    is_made = call.source or call.prices_events or (call.tool is not None and call.tool.signature)
+    return not is_made and not asked.has_read_events and view.event_names() is not None
 
 
 def _stem(scoped: ScopedSpanView, call: Call, builder: FactBuilder) -> _Stem | None:

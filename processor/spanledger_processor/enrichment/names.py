@@ -147,6 +147,15 @@ class IdResolver:
             return ()
         return tuple(key for _, _, key in sorted((key not in first, rank, key) for rank, key in ranked))
 
+    def further_questions(self, role: str, keys: Sequence[str], dialect: str = "") -> list[str]:
+        """Return what `names` asks for to find the name of a role, each as often, beside the best key once.
+
+        Keys that name the session of a dialect's spans before the others are asked for twice, up to that which does.
+        """
+        best, *others = self.keys_that_name(role, keys, dialect) or ("",)
+        first = self._session_first.get(dialect, ()) if role == "session" else ()
+        return [*others, best] if best in first else others
+
 
 class Dimensions:
     """The dimensions of spans beside sessions and runs: team, user, cost centre (config `processor.dimensions`).

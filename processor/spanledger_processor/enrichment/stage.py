@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import accumulate
+from operator import attrgetter
 from typing import TypeAlias
 
 from spanledger_processor import synthesized
@@ -341,12 +342,13 @@ class Stage:
             return fact
         if asked and self._fewest_calls and not flat and not _tells_results(view):  # flat ones come without arguments
             signatures = tuple(map(self._signature_of, asked))
-        values = {one.name: getattr(fact, one.name) for one in fields(Fact)}  # those like it have none of them
-        values["asked"] = tuple(text for one in asked for text in (_id_of(one, fact, call), one.tool))
-        values["stuck"] = tuple(text for _, step, identifier in stuck for text in (identifier, step.tool))
-        values["stuck_steps"] = tuple(tuple(one.id for one in loop) for loop, _, _ in stuck)
-        values["asked_signatures"] = signatures
-        return Fact(**values)
+        if type(fact) is not Fact:  # those like it ask for nothing
+            fact = Fact(*_values_of(fact))
+        fact.asked = tuple([text for one in asked for text in (_id_of(one, fact, call), one.tool)])
+        fact.stuck = tuple([text for _, step, identifier in stuck for text in (identifier, step.tool)])
+        fact.stuck_steps = tuple([tuple([one.id for one in loop]) for loop, _, _ in stuck])
+        fact.asked_signatures = signatures
+        return fact
 
     def _signature_of(self, asked: AskedTool) -> str:
         signature = self._builder.signing.sign(ToolCall(asked.tool, asked.arguments))
@@ -463,6 +465,7 @@ def _holds(span: bytes, marks: tuple[bytes, ...]) -> bool:
     return False
 
 
+_values_of = attrgetter(*(one.name for one in fields(Fact)))
 _PASS = Fact(b"", b"")
 """Stands for the fact of a span that goes on as it came."""
 _KIND = KIND.encode()

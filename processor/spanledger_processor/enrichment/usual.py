@@ -84,6 +84,9 @@ class _Plan:
     compared: tuple[str, ...]
     session_key: str
     readers: dict[tuple[Any, ...], _Reader] = field(default_factory=dict)
+    used: int = 0
+    missed: int = 0
+    """Spans that none of the readers could read."""
 
 
 @dataclass(slots=True)
@@ -212,7 +215,11 @@ class UsualSpans:
             return None, False
         reader = plan.readers.get((view.status_code, *view.attributes.fingerprint(plan.compared)))
         if reader is None:
+            plan.missed += 1
+            if plan.missed > _PATIENCE and plan.missed > plan.used + known.found:
+                self._keep(known, shape, _Unread(_LEAST_PATIENCE))
             return None, True
+        plan.used += 1
         fact = self._fact_of(reader, plan, view, now_ns)
         if fact is not None and known.learns():
             self._lay_out(span, view, group, known, plan, reader, fact, now_ns)
@@ -254,10 +261,11 @@ class UsualSpans:
             return
         plan = known.plans.get(shape)
         if type(plan) is not AlikePlan:
-            may_be_usual = self._learn_usual(known, shape, view, asked, group, fact)
+            tries_usual = type(plan) is not _Unread or plan.patience > _LEAST_PATIENCE
+            may_be_usual = tries_usual and self._learn_usual(known, shape, view, asked, group, fact)
             if type(plan) is not _Unread or type(known.plans.get(shape)) is _Plan:
                 return
-            if may_be_usual and plan.patience > _LEAST_PATIENCE:
+            if may_be_usual:
                 plan.patience -= 1
                 return
         before = plan if type(plan) is AlikePlan else None
@@ -285,7 +293,7 @@ class UsualSpans:
         own = {key for key in (*calls.own_keys, *session_keys) if key in attributes}
         if any(asked.read[key] > 1 for key in own):
             return True  # one of them means something else besides
-        all_asked = {*asked.read, *asked.filled, *(key for key, _ in asked.unmarked)}
+        all_asked = {*asked.read, *asked.filled, *(key for key, *_ in (*asked.unmarked, *asked.derivations))}
         compared = {key for key in all_asked if key in attributes} - own
         before = known.plans.get(shape)
         plan = before if type(before) is _Plan else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -13,6 +13,9 @@ from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.wire import LENGTH, MalformedError, fields
 
 Value: TypeAlias = str | bool | int | float | bytes | list["Value"] | dict[str, "Value"] | None
+
+Derivation: TypeAlias = tuple[str, tuple[bytes, ...], Callable[[Any], Hashable]]
+"""What `Attributes.derived` takes."""
 
 _STRING_TAG, _INT_TAG = 0x0A, 0x18
 _LEAST_PAIR = 2
@@ -112,6 +115,14 @@ class Attributes:
         """
         return "" if self.is_unmarked(key, marks) else self.get(key)
 
+    def derived(self, key: str, marks: tuple[bytes, ...], read: Callable[[Any], Hashable]) -> Any:
+        """Return what `read` makes of the value of `key`; None for a text that holds none of `marks` (UTF-8).
+
+        Raises:
+            MalformedError: as `get`.
+        """
+        return None if self.is_unmarked(key, marks) else read(self.get(key))
+
     def is_unmarked(self, key: str, marks: tuple[bytes, ...]) -> bool:
         """Return whether the value of `key` is a text that holds none of `marks`."""
         encoded = self._encoded.get(key)
@@ -157,16 +168,24 @@ class RecordedAttributes(Attributes):
     """Attributes that count how often the value of each key was asked for, under `read`.
 
     `unmarked` has the texts with the marks that were looked for in them, where none was found; `filled` the keys of
-    which it was asked whether they hold something.
+    which it was asked whether they hold something; `derivations` what was derived of texts. `has_read_events` is set
+    once more was read of an event than its name.
     """
 
-    __slots__ = ("filled", "read", "unmarked")
+    __slots__ = ("derivations", "filled", "has_read_events", "read", "unmarked")
 
     def __init__(self, encoded: Mapping[str, bytes]) -> None:
         super().__init__(encoded)
         self.read: Counter[str] = Counter()
         self.unmarked: Counter[tuple[str, tuple[bytes, ...]]] = Counter()
         self.filled: Counter[str] = Counter()
+        self.derivations: Counter[Derivation] = Counter()
+        self.has_read_events = False
+
+    def derived(self, key: str, marks: tuple[bytes, ...], read: Callable[[Any], Hashable]) -> Any:
+        """See `Attributes.derived`."""
+        self.derivations[key, marks, read] += 1
+        return Attributes(self._encoded).derived(key, marks, read)
 
     def is_unmarked(self, key: str, marks: tuple[bytes, ...]) -> bool:
         """See `Attributes.is_unmarked`."""

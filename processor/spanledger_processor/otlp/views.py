@@ -58,6 +58,21 @@ class Event:
         return int(self._message.time_unix_nano)
 
 
+class _RecordedEvent(Event):
+    """A span event whose span notes that more was read of it than its name."""
+
+    __slots__ = ("_span",)
+
+    def __init__(self, event: Event, span: RecordedAttributes) -> None:
+        super().__init__(event._message, event.attributes)
+        self._span = span
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in {"attributes", "time_ns"}:
+            object.__getattribute__(self, "_span").has_read_events = True
+        return object.__getattribute__(self, name)
+
+
 class SpanView:
     """A span. Ids are as on the wire, empty if absent; times are nanoseconds since 1970, 0 if absent."""
 
@@ -144,11 +159,26 @@ class SpanView:
             MalformedError: one of them cannot be read.
         """
         if self._events is None:
-            encoded = self._message.events
-            self._events = [*map(Event.parse, encoded)] if len(encoded) <= _MOST_KEPT else _Events(encoded)
+            encoded, attributes = self._message.events, self.attributes
+            events = [*map(Event.parse, encoded)] if len(encoded) <= _MOST_KEPT else _Events(encoded)
+            if type(attributes) is RecordedAttributes:
+                events = [_RecordedEvent(event, attributes) for event in events]
+            self._events = events
         return self._events
 
+    def event_names(self) -> tuple[str, ...] | None:
+        """Return the names of the events in order; None where there are too many to compare.
 
+        Raises:
+            MalformedError: one of them cannot be read.
+        """
+        number = len(self._message.events)
+        if not number:
+            return ()
+        return tuple([event.name for event in self.events]) if number <= _MOST_COMPARED else None
+
+
+_MOST_COMPARED = 16
 _MOST_KEPT = 4096
 """Events of a span that are kept as they were read; those of one with more are read each time."""
 

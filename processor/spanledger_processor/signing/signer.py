@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import hmac
 import json
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 from spanledger_processor.model import Signature, ToolCall
@@ -97,9 +97,28 @@ _CALL_ID = re.compile(r"""["']?(?:tool_call_id|toolCallId)["']?\s*[:=]\s*["'][^"
 """The id of a call inside its result, in JSON or in Python's repr."""
 
 
-def _keyed(key: bytes) -> tuple[str, bytes]:
-    """Return what every signature under a key begins with, and the key."""
-    return f"{VERSION}:{hmac.digest(key, b'spanledger key id', 'sha256')[:4].hex()}:", key
+_BLOCK = 64
+"""Bytes of a block of SHA-256."""
+
+
+class _Key:
+    """HMAC-SHA256 (RFC 2104) under one key, of which the hash of the padded key is kept: half the time of `hmac`."""
+
+    __slots__ = ("_inner", "_outer", "prefix")
+
+    def __init__(self, key: bytes) -> None:
+        padded = (sha256(key).digest() if len(key) > _BLOCK else key).ljust(_BLOCK, b"\0")
+        self._inner = sha256(bytes(byte ^ 0x36 for byte in padded))
+        self._outer = sha256(bytes(byte ^ 0x5C for byte in padded))
+        self.prefix = f"{VERSION}:{self.digest(b'spanledger key id')[:4].hex()}:"
+        """What every signature under the key begins with."""
+
+    def digest(self, message: bytes) -> bytes:
+        """Return the HMAC of a message."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.digest()
 
 
 class Signer:
@@ -110,13 +129,13 @@ class Signer:
     """
 
     def __init__(self, key: bytes, ignore: Sequence[tuple[str, frozenset[str]]] = ()) -> None:
-        self._keyed = _keyed(key)
+        self._key = _Key(key)
         self._ignore = tuple(ignore)
         self._ignored = lru_cache(maxsize=_NAMES_KEPT)(self._look_up)
 
     def rekey(self, key: bytes) -> None:
         """Sign with another key from now on; its signatures compare with none of the old key."""
-        self._keyed = _keyed(key)
+        self._key = _Key(key)
 
     def sign(self, tool: ToolCall) -> Signature | None:
         """Return the signature of a call, None if it has neither name nor arguments. Its call id makes no difference.
@@ -132,8 +151,8 @@ class Signer:
             return None
         encoded = name.encode("utf-8", "surrogatepass")
         message = b"%b %d:%b%b" % (VERSION.encode(), len(encoded), encoded, form)
-        prefix, key = self._keyed
-        return Signature(prefix + hmac.digest(key, message, "sha256")[:16].hex(), scope)
+        key = self._key
+        return Signature(key.prefix + key.digest(message)[:16].hex(), scope)
 
     def digest(self, value: Any) -> bytes:
         """Return a keyed hash of a value, of eight bytes; b"" for an empty value.
@@ -151,16 +170,16 @@ class Signer:
             form = b"r" + canonical(value)
         except (UnreadableError, RecursionError):
             return b""
-        return hmac.digest(self._keyed[1], form, "sha256")[:8]
+        return self._key.digest(form)[:8]
 
     def pseudonym(self, content: bytes) -> str:
         """Return `redacted:<key id>:<hash>`, which is the same for the same content under one key."""
-        prefix, key = self._keyed
-        return f"redacted:{prefix.split(':')[1]}:{hmac.digest(key, b'redacted ' + content, 'sha256')[:16].hex()}"
+        key = self._key
+        return f"redacted:{key.prefix.split(':')[1]}:{key.digest(b'redacted ' + content)[:16].hex()}"
 
     def ids(self, identity: bytes) -> tuple[bytes, bytes]:
         """Return a trace id and a span id for `identity`, keyed, so that they cannot be forged."""
-        digest = hmac.digest(self._keyed[1], b"ids of " + identity, "sha256")
+        digest = self._key.digest(b"ids of " + identity)
         return digest[:16], digest[16:24]
 
     def _form(self, name: str, arguments: Any) -> tuple[str, bytes]:
