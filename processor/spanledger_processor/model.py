@@ -145,7 +145,7 @@ class UsageVector:
         return UsageVector(self.cost - other.cost, tuple(map(sub, self.counts, other.counts)))
 
     def __bool__(self) -> bool:
-        return bool(self.cost) or any(self.counts)
+        return self.cost != 0 or (self.counts is not _NO_COUNTS and any(self.counts))
 
     def uncovered(self, credit: UsageVector) -> UsageVector:
         """Return what is left after what `credit` has paid, part by part, never below 0."""

@@ -137,7 +137,7 @@ def test_a_total_that_is_kept_counts_for_its_own_record_alone() -> None:
     landed.keep(session("s"), total)
     assert landed.get(session("s"), Sums(cost=1).pack()) is total
     assert landed.get(session("s"), Sums(cost=2).pack()) is None
-    landed.drop(session("s"))
+    assert landed.take(session("s"), total.record) is total
     assert landed.get(session("s"), Sums(cost=1).pack()) is None
 
 

@@ -299,19 +299,23 @@ class ToolCounts:
 
     def _completed(self, steps: list[list[Any]], first: int) -> int:
         """Return how many steps from a place on complete a loop."""
-        return sum(self._completes(steps, place) for place in range(first, len(steps)))
+        return sum(self._completes(steps, place) for place in range(first, len(steps))) if first < len(steps) else 0
 
     def _completes(self, steps: list[list[Any]], place: int) -> bool:
         """Return whether a step is the last of as many in a row, or in turn, to nothing new, as are a loop."""
         step = steps[place]
         consecutive, cycles = step[_RULE:_CALL] or (self._rule.consecutive, self._rule.cycles)
+        if consecutive <= 0 and cycles <= 0:
+            return False
         earliest_ns = step[_STARTED] - self._window_ns
         within = [one for one in steps[: place + 1] if one[_STARTED] >= earliest_ns][-self._calls :]
         within = within[self._behind_gap(within) :]
-        in_a_row = next((at for at, one in enumerate(reversed(within)) if not _is_same(step, one)), len(within))
-        if 0 < consecutive <= in_a_row:
-            return True
-        return cycles > 0 and max(_in_turn(within, length) for length in _LENGTHS) >= cycles
+        for in_a_row, one in enumerate(reversed(within), 1):
+            if not _is_same(step, one):
+                break
+            if in_a_row == consecutive:
+                return True
+        return cycles > 0 and any(_in_turn(within, length, cycles) >= cycles for length in _LENGTHS)
 
     def _behind_gap(self, steps: list[list[Any]]) -> int:
         """Return the place of the first step behind the last gap that is too large: of the first one if there is none.
@@ -370,7 +374,7 @@ def history_loop(steps: Sequence[tuple[str, str]], rule: LoopRule) -> int:
     rows = [[call, result.encode("utf-8", "surrogatepass"), 0] for call, result in steps[-rule.calls :]]
     same = [before for before, row in enumerate(reversed(rows)) if _is_same(row, rows[-1])]
     in_a_row = next((number for number, before in enumerate(same) if before != number), len(same))
-    loops = [length * rule.cycles for length in _LENGTHS if 0 < rule.cycles <= _in_turn(rows, length)]
+    loops = [length * rule.cycles for length in _LENGTHS if 0 < rule.cycles <= _in_turn(rows, length, rule.cycles)]
     if 0 < rule.consecutive <= in_a_row:
         loops.append(rule.consecutive)
     if 0 < rule.repeats <= len(same):
@@ -378,8 +382,12 @@ def history_loop(steps: Sequence[tuple[str, str]], rule: LoopRule) -> int:
     return min(loops, default=0)
 
 
-def _in_turn(steps: list[list[Any]], length: int) -> int:
-    """Return how often the last `length` calls came in turn, the same each time and to nothing new."""
+def _in_turn(steps: list[list[Any]], length: int, wanted: int) -> int:
+    """Return how often the last `length` calls came in turn, the same each time and to nothing new; 0 or 1 where that
+    is less than `wanted`.
+    """
+    if wanted > 1 and (len(steps) <= length or not _is_same(steps[-1], steps[-1 - length])):
+        return 0  # as almost always
     if len({step[0] for step in steps[-length:]}) < 2:
         return 0  # one call again and again is no cycle
     same = 0
@@ -389,7 +397,8 @@ def _in_turn(steps: list[list[Any]], length: int) -> int:
 
 
 def _is_same(step: list[Any], before: list[Any]) -> bool:
-    return bool(step[0] == before[0]) and not _differ(step[1], before[1])
+    one, other = step[1], before[1]
+    return bool(step[0] == before[0] and not (one and other and one != other))
 
 
 def _short(signature: str) -> bytes:

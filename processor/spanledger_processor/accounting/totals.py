@@ -388,7 +388,8 @@ class _Notes:
             self.denied += sign * detail.denied
         self.loops += sign * span.loops
         if posting.role == COUNTED and span.claim is not None and not span.claim.cached:
-            self.used.append((span.claim.label, (sign, *(sign * count for count in span.claim.spend.counts))))
+            counts = span.claim.spend.counts
+            self.used.append((span.claim.label, (sign, *(counts if sign > 0 else [-count for count in counts]))))
         if posting.role == COUNTED and span.claim is not None and span.claim.amount:
             self.costs.append((span.start_ns, sign * span.claim.amount))
         elif span.fee:

@@ -21,7 +21,7 @@ from spanledger_processor.ledger.keys import LAST_SEGMENT, settled_key, trace_ke
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.records import DECISION_VALUES, pack_values, unpack_decision, values_in
 from spanledger_processor.ledger.store import Reader
-from spanledger_processor.model import CLASS_NAMES, USAGE_CLASSES, Decision, UsageVector
+from spanledger_processor.model import CLASS_NAMES, NO_SPEND, USAGE_CLASSES, Decision, UsageVector
 
 SEGMENT_SPANS = 32
 """Spans of a closed segment, and of the head at most."""
@@ -139,30 +139,27 @@ def state_of(span: Span) -> list[Any]:
     """Return what later spans may change: flags, place, what was sent, twins. Defaults at the end are left out."""
     posting, claim, sent = span.posting, span.claim, span.sent
     flags = (_AGAIN if span.again else 0) | (_CARRIES_BELOW if span.carries_below else 0)
-    flags |= (_LOOPS if span.loops else 0) | (_ASKED_BEFORE if span.asked_before else 0)
-    if span.loops not in (0, 1):
-        flags |= (span.loops + _NO_LOOPS) << _LOOPS_FROM
-    state: list[Any] = [flags, *_ABSENT[1:]]
+    if span.loops:
+        flags |= _LOOPS if span.loops == 1 else _LOOPS | (span.loops + _NO_LOOPS) << _LOOPS_FROM
+    if span.asked_before:
+        flags |= _ASKED_BEFORE
+    role = session = run = agent = agent_parent = fed = asked = stuck = None
     if posting is not None:
-        state[0] |= _KNOWN_PLACE
-        state[1] = posting.role or None
-        state[2] = None if posting.session == span.session.id else posting.session
-        state[3] = None if posting.run == span.run.id else posting.run
-    if sent:
-        state[4] = True if claim is not None and sent == claim.spend else [sent.cost, *sent.counts]
-    state[5] = span.twin or None
-    state[6] = span.lent_session or None
-    state[7] = sorted(span.reported_by) if span.reported_by else None
-    if posting is not None and posting.turn:
-        state[0] |= _TURN
-    state[8] = posting.agent if posting is not None and posting.agent != span.detail.agent else None
-    state[9] = (
-        posting.agent_parent if posting is not None and posting.agent_parent != span.detail.agent_parent else None
-    )
-    state[10] = list(span.lent_price) if span.lent_price else None
-    if posting is not None:
-        state[11] = list(map(list, posting.fed)) if posting.fed else None
-        state[12], state[13] = list(posting.asked) or None, list(posting.stuck) or None
+        flags |= _KNOWN_PLACE | (_TURN if posting.turn else 0)
+        role = posting.role or None
+        session = None if posting.session == span.session.id else posting.session
+        run = None if posting.run == span.run.id else posting.run
+        detail = span.detail
+        agent = None if posting.agent == detail.agent else posting.agent
+        agent_parent = None if posting.agent_parent == detail.agent_parent else posting.agent_parent
+        fed = list(map(list, posting.fed)) if posting.fed else None
+        asked, stuck = list(posting.asked) or None, list(posting.stuck) or None
+    of_sent: Any = None
+    if sent is not NO_SPEND and sent:
+        of_sent = True if claim is not None and sent == claim.spend else [sent.cost, *sent.counts]
+    lent, price = span.lent_session or None, list(span.lent_price) if span.lent_price else None
+    state = [flags, role, session, run, of_sent, span.twin or None, lent]
+    state += (sorted(span.reported_by) if span.reported_by else None, agent, agent_parent, price, fed, asked, stuck)
     while state and not state[-1]:
         state.pop()
     return state

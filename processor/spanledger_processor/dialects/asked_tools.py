@@ -344,8 +344,8 @@ def _messages_in(shape: tuple[str, ...], form: _FlatKeys) -> Iterator[_FlatMessa
     for index in sorted(numbers):
         message_key = form.message.format(index)
         calls: list[tuple[str, str, str]] = []
-        for number in range(_MOST_ASKED):
-            call_key = message_key + form.call.format(number)
+        for place in range(_MOST_ASKED):
+            call_key = message_key + form.call.format(place)
             if call_key + form.tool not in own:
                 break
             calls.append((call_key + form.id, call_key + form.tool, call_key + form.arguments))

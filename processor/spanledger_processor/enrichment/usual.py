@@ -293,7 +293,8 @@ class UsualSpans:
         own = {key for key in (*calls.own_keys, *session_keys) if key in attributes}
         if any(asked.read[key] > 1 for key in own):
             return True  # one of them means something else besides
-        all_asked = {*asked.read, *asked.filled, *(key for key, *_ in (*asked.unmarked, *asked.derivations))}
+        in_texts = (*(one[0] for one in asked.unmarked), *(one[0] for one in asked.derivations))
+        all_asked = {*asked.read, *asked.filled, *in_texts}
         compared = {key for key in all_asked if key in attributes} - own
         before = known.plans.get(shape)
         plan = before if type(before) is _Plan else None

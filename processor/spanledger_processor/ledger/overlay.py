@@ -33,7 +33,7 @@ class LandedTotals:
         self._bytes = 0
 
     def get(self, key: Key, record: bytes) -> Sums | None:
-        """Return the total of `key`, if it is that of `record`; it is not to be changed before it is dropped."""
+        """Return the total of `key`, if it is that of `record`; it is not to be changed before it is taken."""
         total = self._totals.get(key)
         return total if total is not None and total.record == record else None
 
@@ -44,17 +44,21 @@ class LandedTotals:
 
     def keep(self, key: Key, total: Sums) -> None:
         """Keep a total that lands as its `record`."""
-        self.drop(key)
+        if (before := self._totals.pop(key, None)) is not None:
+            self._bytes -= len(before.record)
         self._totals[key] = total
         self._bytes += len(total.record)
         while self._bytes > _LANDED_BYTES:
             _, oldest = self._totals.popitem(last=False)
             self._bytes -= len(oldest.record)
 
-    def drop(self, key: Key) -> None:
-        """Forget a total, because whoever has it is about to change it."""
-        if (total := self._totals.pop(key, None)) is not None:
-            self._bytes -= len(total.record)
+    def take(self, key: Key, record: bytes) -> Sums | None:
+        """Return what `get` does, and forget it, because whoever has it is about to change it."""
+        total = self._totals.pop(key, None)
+        if total is None:
+            return None
+        self._bytes -= len(total.record)
+        return total if total.record == record else None
 
 
 @dataclass(slots=True)
@@ -180,16 +184,18 @@ class Overlay:
                 gone, come = crossing_moved(below.get(key), record)
                 landing.gone += gone
                 landing.rows += ((row, b"") for row in come)
+        kept = self._landed if last else None
         for key, added in self.added.items():
             stored = self.records.get(key) or below.get(key)
             total = self._read(key, stored, last=last)
-            before = None if stored is None else ranks_of(total)
+            ordered = is_ordered(key)
+            before = ranks_of(total) if ordered and stored is not None else None
             total.add(added)
             total.record = total.pack()
             landing.rows.append((key, total.record))
-            if last and self._landed is not None:
-                self._landed.keep(key, total)
-            if is_ordered(key):
+            if kept is not None:
+                kept.keep(key, total)
+            if ordered:
                 gone, come = moved(key, before, ranks_of(total))
                 landing.gone += gone
                 landing.rows += ((row, b"") for row in come)
@@ -217,21 +223,22 @@ class Overlay:
         """Return the total of a record that is landed on; one read before is taken over where this is the `last`."""
         if record is None:
             return Sums()
-        known = self._known.pop(key, None) if last else None
-        if last and self._landed is not None:
-            known = known or self._landed.get(key, record)
-            self._landed.drop(key)
+        if not last:
+            return Sums.unpack(record)
+        landed = None if self._landed is None else self._landed.take(key, record)
+        known = self._known.pop(key, None) or landed
         return known if known is not None and known.record == record else Sums.unpack(record)
 
     def _check(self, key: Key) -> None:
         """See that a total can be read."""
-        if (record := self.records.get(key)) is not None:
+        overlay = self
+        while (record := overlay.records.get(key)) is None and isinstance(overlay.below, Overlay):
+            overlay = overlay.below
+        if record is not None:
             Sums.unpack(record)
-        elif isinstance(self.below, Overlay):
-            self.below._check(key)
-        elif key not in self._known:
-            landed = self._landed
-            self._known[key] = self.below.sums(key) if landed is None else landed.read(key, self.below)
+        elif key not in overlay._known:
+            landed, below = overlay._landed, overlay.below
+            overlay._known[key] = below.sums(key) if landed is None else landed.read(key, below)
 
     def _add(self, key: Key, sums: Sums) -> None:
         """Add `sums`, which are this overlay's from now on."""
