@@ -214,6 +214,27 @@ def test_a_plain_span_with_its_fields_in_any_order_is_a_link(stage: Stage) -> No
         assert [fact.span_id for batch in reading.batches for fact in batch.facts] == [plain.span_id]
 
 
+@pytest.mark.parametrize("first", [0, 1, 2, 3, 4])
+def test_links_are_found_among_spans_of_other_encodings(stage: Stage, first: int) -> None:
+    """Of libraries, of the Collector, and without ids, in any order: the ids of most are compared all at once."""
+    stage.read(request(span(1, CHAT)).SerializeToString(), {}, NOW)
+    of_libraries = [span(number, trace=trace).SerializeToString() for number, trace in ((5, 1), (6, 9))]
+    of_collector = [
+        Span(name="x").SerializeToString()
+        + b"\x12\x08"
+        + bytes((number,)) * 8
+        + b"\x0a\x10"
+        + span(1, trace=trace).trace_id
+        for number, trace in ((7, 1), (8, 9))
+    ]
+    spans = [*of_libraries, *of_collector, b"\x2a\x01x"]
+    spans = spans[first:] + spans[:first]
+    reading = stage.read(delimited(1, delimited(2, b"".join(delimited(2, one) for one in spans * 300))), {}, NOW)
+    facts = [fact for batch in reading.batches for fact in batch.facts]
+    assert {fact.span_id for fact in facts} == {(5).to_bytes(8, "big"), b"\7" * 8}
+    assert len(facts) == 600
+
+
 def test_the_word_spanledger_kind_in_a_text_is_no_mark(stage: Stage) -> None:
     (found,) = through(stage, request(span(1, {**CHAT, "gen_ai.input.messages": "what is spanledger.kind?"})))
     assert found["spanledger.kind"] == "llm"

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spanledger_processor.otlp.prefilter import Prefilter
+from otlp_bytes import message
+from spanledger_processor.otlp import prefilter
+from spanledger_processor.otlp.envelope import Items
+from spanledger_processor.otlp.prefilter import Prefilter, holding
+from spanledger_processor.otlp.request import parse_traces
 
 WORDS = st.text("abc.", min_size=1, max_size=4).map(str.encode)
 SPANS = st.text("abc.", max_size=20).map(str.encode)
@@ -34,3 +40,48 @@ def test_a_marker_is_found_wherever_it_stands_in_a_large_body(at: int) -> None:
 
 def test_no_markers_no_hits() -> None:
     assert Prefilter(()).hits(b"anything") == ()
+
+
+def items_of(spans: list[bytes]) -> Items:
+    (group,) = parse_traces(
+        message(1, message(2, *(message(2, span) for span in spans), message(3, b"abc.abc.")))
+    ).groups
+    return group.items
+
+
+MANY_SPANS = st.lists(
+    st.text("abc.", max_size=12).map(str.encode) | st.sampled_from([b".b" * 23, b"x" * 97]), min_size=1
+)
+"""Lengths of 46 and 97 bytes are written as "." and "a", in front of the span."""
+
+
+@settings(max_examples=200)
+@given(st.lists(WORDS, max_size=4, unique=True), st.lists(MANY_SPANS, max_size=8), st.sampled_from([1, 7, 4096]))
+def test_the_spans_that_hold_a_marker_are_found(markers: list[bytes], parts: list[list[bytes]], window: int) -> None:
+    """Beside others, after many without one, and across the windows that are searched."""
+    spans = [b"x", *(span for part in parts for span in (*part, *[b"x" * 46] * 9))]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(prefilter, "_FIRST_WINDOW", window)
+        found = [*holding(items_of(spans), tuple(markers))]
+    assert found == [place for place, span in enumerate(spans) if any(marker in span for marker in markers)]
+
+
+def test_between_two_spans_with_a_marker_others_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted: 4 of 20,000, and searches, each of windows that grow."""
+    looked_at, searches = [0], [0]
+    search, holds = prefilter._search, prefilter.holds
+
+    def counted(body: bytes, start: int, end: int, marks: tuple[bytes, ...]) -> bool:
+        looked_at[0] += 1
+        return holds(body, start, end, marks)
+
+    def searching(marks: tuple[bytes, ...]) -> Any:
+        searches[0] += 1
+        return search(marks)
+
+    monkeypatch.setattr(prefilter, "holds", counted)
+    monkeypatch.setattr(prefilter, "_search", searching)
+    items = items_of([b"gen_ai.", *[b"x" * 120] * 20_000, b"gen_ai."])
+    assert [place for place in holding(items, (b"gen_ai.",)) if place is not None] == [0, 20_001]
+    assert looked_at == [5]
+    assert searches[0] < 100

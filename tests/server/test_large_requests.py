@@ -196,7 +196,6 @@ async def test_no_step_is_more_than_a_small_part_of_a_large_request(
     for module in (request_module, envelope_module):
         monkeypatch.setattr(module, "SLICE_PARTS", slice_)
     monkeypatch.setattr(envelope_module, "SLICE_CUT", slice_)
-    monkeypatch.setattr(envelope_module, "_READ_AT_ONCE", 0)
     monkeypatch.setattr(encoding_module, "SLICE_SPANS", slice_)
     monkeypatch.setattr(encoding_module, "SLICE_FRAMED", slice_)
     stage, lines, ended = Stage(), [0], False
@@ -241,32 +240,28 @@ async def test_no_step_is_more_than_a_small_part_of_a_large_request(
 
 
 @pytest.mark.parametrize("groups", [1, 8, 256])
-@pytest.mark.parametrize(("steps", "times"), [(counting_traces, 2), (parsing_traces, 1)])
-def test_spans_are_let_go_of_and_handed_out_in_slices(
-    steps: Callable[[bytes], Steps[TraceRequest]], times: int, groups: int
-) -> None:
-    """Also those of many resources: 70,000 spans took a sixth of a second to free, in which nobody else was served."""
+@pytest.mark.parametrize("steps", [counting_traces, parsing_traces])
+def test_spans_are_found_in_slices(steps: Callable[[bytes], Steps[TraceRequest]], groups: int) -> None:
+    """Also those of many resources."""
     number, span = 16 * SLICE_CUT, b"\x2a" + write_varint(300) + b"n" * 300
     scope = (b"\x12" + write_varint(len(span)) + span) * (number // groups)
     resource = b"\x12" + write_varint(len(scope)) + scope
     body = (b"\x0a" + write_varint(len(resource)) + resource) * groups
     passes = sum(1 for _ in steps(body))
-    assert passes >= times * (number // SLICE_CUT) - 1, "cut out, and when they are only counted let go of"
+    assert passes >= number // SLICE_CUT - 1
 
 
 def test_no_slice_copies_more_than_a_megabyte_and_one_span() -> None:
-    """Counted: pauses. 2,000 spans with prompts of 22 KB were cut out in one go, and written in two."""
+    """Counted: pauses. 2,000 spans with prompts of 22 KB were written in two."""
     text, number = "n" * 100_000, 200
     span = b"\x2a" + write_varint(len(text)) + text.encode()
     scope = (b"\x12" + write_varint(len(span)) + span) * number
     resource = b"\x12" + write_varint(len(scope)) + scope
     body = b"\x0a" + write_varint(len(resource)) + resource
-    passes = sum(1 for _ in parsing_traces(body))
     read = finished(parsing_traces(body))
     for place in range(number):
         read.append(0, place, b"\x4a\x00")
     written = sum(1 for _ in read.serializing())
-    assert passes >= len(body) // 2**20 - 1
     assert written >= 2 * (len(body) // (2**20 + len(span)) - 1), "edited, and joined"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import accumulate
-from operator import attrgetter
+from operator import attrgetter, sub
 from typing import TypeAlias
 
 from spanledger_processor import synthesized
@@ -33,8 +33,8 @@ from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.model import Call, ToolCall
-from spanledger_processor.otlp.envelope import ScopeGroup
-from spanledger_processor.otlp.prefilter import Prefilter
+from spanledger_processor.otlp.envelope import Items, ScopeGroup
+from spanledger_processor.otlp.prefilter import Prefilter, holding, holds
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
 from spanledger_processor.otlp.values import GIANT
 from spanledger_processor.otlp.views import SpanView
@@ -51,6 +51,8 @@ _SPAN_BYTES = 4096
 """Bytes of a span that count as one more."""
 _TRACE_ID, _SPAN_ID = b"\x0a\x10", b"\x12\x08"
 """Tag and length of each. Libraries write the trace id first, the Collector last and the span id before it."""
+_BOTH_IDS = 28
+"""Bytes of both ids with their tags."""
 
 
 Place: TypeAlias = tuple[int, int]
@@ -194,13 +196,13 @@ class Stage:
     ) -> Steps[Reading]:
         reading.headers, reading.names = headers, self._builder.resolver.keys
         tenants: dict[str, int] = {}
-        plain: list[tuple[int, int, bytes]] = []
+        taken: list[set[int]] = []
         for number, group in enumerate(reading.request.groups):
             batch = self._batch(reading, tenants, self._tenant_of(group, headers), now_ns)
-            yield from self._read_group(reading, batch, number, group, hits, plain, trusted)
+            taken.append((yield from self._read_group(reading, batch, number, group, hits, trusted)))
             if number % SLICE == SLICE - 1:
                 yield None
-        yield from self._add_plain(reading, tenants, plain, headers)
+        yield from self._add_plain(reading, tenants, taken, headers)
         reading.batches, reading.places = _without_empty(reading)
         return reading
 
@@ -236,48 +238,37 @@ class Stage:
         number: int,
         group: ScopeGroup,
         hits: tuple[bytes, ...],
-        plain: list[tuple[int, int, bytes]],
         trusted: bool,  # noqa: FBT001
-    ) -> Steps[None]:
+    ) -> Steps[set[int]]:
+        """Read the spans of a group that hold one of `hits`; return the places of all that are no plain spans."""
         trace_id, now_ns = b"", reading.batches[batch].now_ns
         facts, places = reading.batches[batch].facts, reading.places[batch]
-        work = 0
-        for index, span in enumerate(group.items):
-            place = number, index
+        items, taken, work = group.items, set[int](), 0
+        for index in holding(items, hits):
+            if index is None:
+                yield None
+                continue
+            place, span = (number, index), items[index]
             if len(span) > GIANT:
-                fact = yield partial(self._read_giant, reading, span, group, place, now_ns, trusted, hits)
+                fact = yield partial(
+                    self._read_span, reading, span, group, place, now_ns, trusted, replace(self._builder)
+                )
             else:
                 work += 1 + len(span) // _SPAN_BYTES
                 if work >= SLICE:
                     work = 0
                     yield None
-                if not _holds(span, hits):
-                    plain.append((number, index, span))
-                    continue
                 fact = self._read_span(reading, span, group, place, now_ns, trusted)
             if fact is None:
-                plain.append((number, index, span))
-            elif fact is not _PASS:
+                continue
+            taken.add(index)
+            if fact is not _PASS:
                 facts.append(fact)
                 places.append(place)
                 if fact.trace_id != trace_id:
                     trace_id = fact.trace_id
                     self._known.add(trace_id, reading.batches[batch].tenant)
-
-    def _read_giant(
-        self,
-        reading: Reading,
-        span: bytes,
-        group: ScopeGroup,
-        place: Place,
-        now_ns: int,
-        trusted: bool,  # noqa: FBT001
-        hits: tuple[bytes, ...],
-    ) -> Fact | None:
-        """Return what `_read_span` returns, on a thread: nothing is changed there but `reading`."""
-        if not _holds(span, hits):
-            return None
-        return self._read_span(reading, span, group, place, now_ns, trusted, replace(self._builder))
+        return taken
 
     def _read_span(
         self,
@@ -311,7 +302,7 @@ class Stage:
             fact = (builder or self._usual).genai(span, view, group, now_ns, reading.headers)
             if fact is not None:
                 _time_first_token(fact, view)
-                if _holds(span, MARKS):
+                if holds(span, 0, len(span), MARKS):
                     fact = self._with_asked_tools(reading, fact, view, flat=FLAT_MARK in span)
             return fact
         except MalformedError:
@@ -376,32 +367,37 @@ class Stage:
         self,
         reading: Reading,
         tenants: dict[str, int],
-        plain: list[tuple[int, int, bytes]],
+        taken: Sequence[set[int]],
         headers: Mapping[str, str],
     ) -> Steps[None]:
-        """Add plain spans of traces that have GenAI spans, as links and names; others do not matter."""
+        """Add plain spans of traces that have GenAI spans, as links and names; others do not matter.
+
+        `taken` are the places of the spans of each group that are no plain ones.
+        """
         if not self._known:
             return
-        known = self._known.ids
-        for first in range(0, len(plain), RELEASED):
-            if first:
-                yield None
-            some = plain[first : first + RELEASED]
-            linked = [one for one in some if _may_be_known(one[2], known)]
-            for read, (number, index, span) in enumerate(linked):
-                if read % SLICE == SLICE - 1:
+        known, read = self._known.ids, 0
+        for number, (group, others) in enumerate(zip(reading.request.groups, taken, strict=True), 1):
+            for first in range(0, len(group.items), RELEASED):
+                if first or number % RELEASED == 0:
                     yield None
-                group = reading.request.groups[number]
-                if len(span) <= GIANT:
-                    fact = _plain_fact(self._builder, span, group)
-                else:
-                    fact = yield partial(_plain_fact, replace(self._builder), span, group)
-                if fact is None:
-                    reading.failures["malformed_span"] += 1
-                elif fact.trace_id in known:
-                    batch = tenants[self._tenant_of(group, headers)]
-                    reading.batches[batch].facts.append(fact)
-                    reading.places[batch].append((number, index))
+                for index in _maybe_known(group.items, first, known):
+                    if index in others:
+                        continue
+                    read += 1
+                    if read % SLICE == 0:
+                        yield None
+                    span = group.items[index]
+                    if len(span) <= GIANT:
+                        fact = _plain_fact(self._builder, span, group)
+                    else:
+                        fact = yield partial(_plain_fact, replace(self._builder), span, group)
+                    if fact is None:
+                        reading.failures["malformed_span"] += 1
+                    elif fact.trace_id in known:
+                        batch = tenants[self._tenant_of(group, headers)]
+                        reading.batches[batch].facts.append(fact)
+                        reading.places[batch].append((number - 1, index))
 
     def know(self, trace_ids: Iterable[bytes]) -> None:
         """Treat plain spans of these traces as links: their GenAI spans were read by another process."""
@@ -425,6 +421,25 @@ def _result_of(step: Step) -> str:
 def _tells_results(view: SpanView) -> bool:
     """Return whether a model's span may hold the results of the tools that were called before."""
     return tells_results(view.attributes.shape()) or any(names_genai(event.name) for event in view.events)
+
+
+def _maybe_known(items: Items, first: int, known: Mapping[bytes, bytes]) -> Sequence[int]:
+    """Return which of `RELEASED` spans from `first` on are of one of these traces, also where that cannot be told from
+    their ends. Most are told apart by their ids all at once.
+    """
+    body, starts, ends = items.body, items.starts[first : first + RELEASED], items.ends[first : first + RELEASED]
+    tags, ids = _TRACE_ID, [body[start : start + 18] for start in starts]
+    if not ids[0].startswith(_TRACE_ID):
+        tags, ids = _SPAN_ID + _TRACE_ID, [body[end - 28 : end - 26] + body[end - 18 : end] for end in ends]
+    some = {one for one in set(ids) if not one.startswith(tags) or one[len(tags) :] in known}
+    if not some and min(map(sub, ends, starts)) >= _BOTH_IDS:
+        return ()
+    at = enumerate(zip(ids, starts, ends, strict=True), first)
+    return [
+        index
+        for index, (one, start, end) in at
+        if (one in some or end - start < _BOTH_IDS) and _may_be_known(body[start:end], known)
+    ]
 
 
 def _may_be_known(span: bytes, known: Mapping[bytes, bytes]) -> bool:
@@ -455,14 +470,6 @@ def _time_first_token(fact: Fact, view: SpanView) -> None:
         fact.first_token_ns = first_token_ns(call.dialect, view.attributes, fact.start_ns, fact.end_ns)
     else:
         fact.first_token_ns = 0
-
-
-def _holds(span: bytes, marks: tuple[bytes, ...]) -> bool:
-    """Return whether the bytes hold one of `marks`; a loop, for it runs for every span of a mixed request."""
-    for mark in marks:  # noqa: SIM110
-        if span.find(mark) >= 0:  # `in` makes an exception of each mark that is no number
-            return True
-    return False
 
 
 _values_of = attrgetter(*(one.name for one in fields(Fact)))

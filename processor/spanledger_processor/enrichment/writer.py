@@ -99,13 +99,10 @@ def releasing(reading: Reading, decisions: Sequence[MutableMapping[int, Decision
             for _ in range(min(RELEASED, len(decided))):
                 decided.popitem()
             yield
-    for number, group in enumerate(reading.request.groups, 1):
-        while len(group.items) > RELEASED:
-            del group.items[-RELEASED:]
-            yield
-        group.items.clear()
-        if number % RELEASED == 0:
-            yield
+    groups = reading.request.groups
+    while groups:
+        del groups[-RELEASED:]
+        yield
 
 
 def additions(

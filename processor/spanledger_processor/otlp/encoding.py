@@ -16,8 +16,7 @@ from typing import Any, TypeAlias
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from spanledger_processor.otlp.envelope import ScopeGroup
-from spanledger_processor.otlp.request import TraceRequest
+from spanledger_processor.otlp.request import TraceRequest, parsing_traces
 from spanledger_processor.otlp.values import GIANT, Attributes
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import LENGTH, SHORT_VARINTS, Steps, finished, write_varint
@@ -161,42 +160,40 @@ def encode_traces(spans: Iterable[SynthesizedSpan]) -> bytes:
 def encoding_traces(spans: Iterable[SynthesizedSpan]) -> Steps[TraceRequest]:
     """Encode the same request in slices: yields after each `SLICE_SPANS`.
 
-    What is returned needs no parsing: it has its groups, and views of its first `MOST_VIEWS` spans.
+    The spans of what is returned need no parsing: it has views of the first `MOST_VIEWS`.
     """
-    resources: dict[bytes, tuple[Attributes, dict[tuple[str, str], list[_Encoded]]]] = {}
+    resources: dict[bytes, dict[tuple[str, str], list[_Encoded]]] = {}
     resource, encoded = None, b""
     for number, span in enumerate(spans):
         if span.resource is not resource:
             resource = span.resource
-            attributes = _encoded_values(dict(sorted(resource.items())))
-            encoded = _fields(_RESOURCE_ATTRIBUTES, attributes)
-            resources.setdefault(encoded, (Attributes(attributes), {}))
-        of_scope = resources[encoded][1].setdefault((_text(span.scope_name), _text(span.scope_version)), [])
+            encoded = _fields(_RESOURCE_ATTRIBUTES, _encoded_values(dict(sorted(resource.items()))))
+            resources.setdefault(encoded, {})
+        of_scope = resources[encoded].setdefault((_text(span.scope_name), _text(span.scope_version)), [])
         of_scope.append(_encode(span, has_view=number < MOST_VIEWS))
         if number % SLICE_SPANS == SLICE_SPANS - 1:
             yield None
-    groups: list[ScopeGroup] = []
+    scopes = 0
     views: dict[tuple[int, int], SpanView] = {}
     pieces: list[bytes] = []
-    for encoded, (attributes_, by_scope) in resources.items():
+    for encoded, by_scope in resources.items():
         group = [delimited(_RESOURCE, encoded)]
         for (name, version), of_scope in by_scope.items():
             scope = InstrumentationScope(name=name, version=version).SerializeToString()
-            items: list[bytes] = []
             framed = [delimited(_SCOPE, scope)]
             for place, (item, view) in enumerate(of_scope):
-                items.append(item)
                 framed.append(delimited(_SCOPE_SPANS, item))
                 if view is not None:
-                    views[len(groups), place] = view
+                    views[scopes, place] = view
                 if place % SLICE_FRAMED == SLICE_FRAMED - 1:
                     yield None
             group.append(delimited(_GROUP_SCOPES, b"".join(framed)))
-            groups.append(ScopeGroup(attributes_, name, version, items))
+            scopes += 1
             yield None
         pieces.append(delimited(_GROUPS, b"".join(group)))
         yield None
-    return TraceRequest(b"".join(pieces), groups, sum(len(group.items) for group in groups), views)
+    read = yield from parsing_traces(b"".join(pieces))
+    return TraceRequest(read.body, read.groups, read.span_count, views)
 
 
 SLICE_SPANS = 32

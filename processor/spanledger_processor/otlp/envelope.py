@@ -8,11 +8,12 @@ item that cannot be read at all makes no request malformed: it passes as it is.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from array import array
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import islice
-from typing import Any, NamedTuple
+from itertools import islice, repeat
+from typing import Any, NamedTuple, overload
 
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -58,10 +59,8 @@ _TOO_MANY = f"more than {MAX_PARTS} resources and scopes or {MAX_ITEMS} items; s
 SLICE_PARTS = 512
 """Resources, scopes or fields read between two pauses: a few milliseconds."""
 
-SLICE_CUT = 2048
-"""Items cut out of a scope between two pauses: likewise."""
-_READ_AT_ONCE = 2**19
-"""Bytes of a scope that a schema reads in one go; of a larger one the items are cut out in slices of about as many."""
+SLICE_CUT = 8192
+"""Items found in a scope between two pauses: likewise."""
 _MOST_LOOKED_AT = 1024
 """Fields of an item by which it is distinguished from another signal's: what contradicts stands at its beginning."""
 
@@ -98,15 +97,41 @@ METRICS = Envelope(
 )
 
 
-class ScopeItems(NamedTuple):
-    """One scope of a resource: its offsets, the scope's bytes, and those of its items in their order.
+class Items(Sequence[bytes]):
+    """The items of a scope in their order, by where they stand in the request: `starts` and `ends` of each.
 
-    An item of a small scope is copied each time it is asked for; who reads them all makes a list.
+    They are not copied: one is cut out of `body` when it is asked for.
     """
+
+    __slots__ = ("body", "ends", "starts")
+
+    def __init__(self, body: bytes, starts: Sequence[int] = (), ends: Sequence[int] = ()) -> None:
+        self.body = body
+        self.starts = starts
+        self.ends = ends
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, slice):
+            return [*Items(self.body, self.starts[index], self.ends[index])]
+        return self.body[self.starts[index] : self.ends[index]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(self.body.__getitem__, map(slice, self.starts, self.ends))
+
+
+class ScopeItems(NamedTuple):
+    """One scope of a resource: its offsets, the scope's bytes, and its items."""
 
     place: str
     scope: bytes
-    items: Sequence[bytes]
+    items: Items
 
 
 class ResourceItems(NamedTuple):
@@ -143,11 +168,11 @@ def reading_envelope(body: bytes, envelope: Envelope) -> Generator[None, None, l
         group, read = yield from _reading_group(body, start, end, envelope, f"{envelope.group}[{number}]")
         groups.append(group)
         parts += read
-        items += sum(len(scoped.items) for scoped in group.scopes)
+        found = sum(len(scoped.items) for scoped in group.scopes)
+        items, since = items + found, since + found
         if parts > MAX_PARTS or items > MAX_ITEMS:
             raise MalformedError(f"{envelope.request}: {_TOO_MANY}")
-        since += end - start
-        if number % SLICE_PARTS == SLICE_PARTS - 1 or since >= _READ_AT_ONCE:
+        if number % SLICE_PARTS == SLICE_PARTS - 1 or since >= SLICE_CUT:
             since = 0
             yield
     yield from _refuse_foreign(groups, envelope)
@@ -164,14 +189,16 @@ def has_more_than(most: int, body: bytes) -> bool:
         for group in fields(body, 0, len(body)):
             for scope in fields(body, group.start, group.end) if _is_part(group, _GROUPS) else ():
                 if _is_part(scope, _SCOPES):
-                    left -= len(schema.Scoped.FromString(body[scope.start : scope.end]).items)
+                    starts = array("L")
+                    next(_finding(body, scope.start, scope.end, left + 1, (starts, array("L"), [])), None)
+                    left -= len(starts)
                 left -= 1
                 if left < 0:
                     return True
             left -= 1
             if left < 0:
                 return True
-    except (MalformedError, DecodeError):
+    except MalformedError:
         return False
     return False
 
@@ -195,76 +222,67 @@ def _reading_group(
         if number != _SCOPES:
             continue
         scoped = f"{place}.{envelope.scoped}[{len(scopes)}]"
-        if to - at <= _READ_AT_ONCE:
-            scopes.append(_read_scope(body, at, to, envelope, scoped))
-        else:
-            scopes.append((yield from _cutting_scope(body, at, to, envelope, scoped)))
+        scopes.append((yield from _reading_scope(body, at, to, envelope, scoped)))
         if len(scopes) % SLICE_PARTS == 0:
             yield
     return ResourceItems(place, resource, scopes), len(parts)
 
 
-def _read_scope(body: bytes, start: int, end: int, envelope: Envelope, place: str) -> ScopeItems:
-    """Return the items of a scope, read by a schema, for they are many.
-
-    Only where it finds none, or fails, is every field looked at.
-    """
-    try:
-        message = schema.Scoped.FromString(body[start:end])
-    except DecodeError:
-        message = None
-    if message is None or not message.items:
-        finished(_messages(body, start, end, {1: "scope", 2: envelope.items, 3: "schema_url"}, place))
-    if message is None:
-        raise MalformedError(f"{place}: cannot be read")
-    if len(message.items) > MAX_ITEMS:
-        raise MalformedError(f"{place}: {_TOO_MANY}")
-    return ScopeItems(place, b"".join(message.scope), message.items)
-
-
-def _cutting_scope(
+def _reading_scope(
     body: bytes, start: int, end: int, envelope: Envelope, place: str
 ) -> Generator[None, None, ScopeItems]:
-    """Do as `_read_scope`, in slices: cut out one item after the other."""
-    scope: list[bytes] = []
-    items: list[bytes] = []
-    at, pause = start, start + _READ_AT_ONCE
+    """Return the items of the scope at [start, end), in slices."""
+    found = starts, ends, scope = array("L"), array("L"), list[bytes]()
     try:
-        while at < end:
-            if body[at] == _ITEM_TAG:
-                content, at = _item_at(body, at, end)
-                items.append(body[content:at])
-                if len(items) % SLICE_CUT == 0 or at > pause:
-                    pause = at + _READ_AT_ONCE
-                    yield
-                    if len(items) > MAX_ITEMS:
-                        raise MalformedError(_TOO_MANY)
-                continue
-            field = next(fields(body, at, end))
-            if _is_part(field, _SCOPE):
-                scope.append(body[field.start : field.end])
-            elif _is_part(field, _ITEMS):
-                items.append(body[field.start : field.end])
-            at = field.end
+        for _ in _finding(body, start, end, SLICE_CUT, found):
+            if len(starts) > MAX_ITEMS:
+                raise MalformedError(_TOO_MANY)
+            yield
     except MalformedError as error:
         raise MalformedError(f"{place}: {error}") from None
-    if not items:
+    if not starts:
         yield from _messages(body, start, end, {1: "scope", 2: envelope.items, 3: "schema_url"}, place)
-    return ScopeItems(place, b"".join(scope), items)
+    return ScopeItems(place, b"".join(scope), Items(body, starts, ends) if starts else Items(body))
 
 
-def _item_at(body: bytes, at: int, end: int) -> tuple[int, int]:
-    """Return where the content of the item at `at` begins and ends; lengths take one or two bytes, mostly."""
-    content = at + 2
-    if content < end and body[at + 1] < 0x80:
-        size = body[at + 1]
-    elif content < end and body[content] < 0x80:
-        size, content = body[at + 1] & 0x7F | body[content] << 7, at + 3
-    else:
-        size, content = read_varint(body, at + 1, end)
-    if content + size > end:
-        raise MalformedError(f"byte {at}: field {_ITEMS} needs {content + size - end} bytes more than there are")
-    return content, content + size
+def _finding(
+    body: bytes, start: int, end: int, at_once: int, found: tuple[array[int], array[int], list[bytes]]
+) -> Iterator[None]:
+    """Find where the items of the scope at [start, end) start and end, and the parts of its field `scope`: adds them to
+    `found`, and yields after so many fields more.
+
+    Goes over every item of a request, so what is common is read in place: a tag of one byte, a length of one or two.
+
+    Raises:
+        MalformedError: a field that cannot be read.
+    """
+    starts, ends, scope = found
+    add_start, add_end = starts.append, ends.append
+    at, last = start, end - 3
+    while True:
+        for _ in repeat(None, at_once):
+            if at <= last and body[at] == _ITEM_TAG:
+                size, content = body[at + 1], at + 2
+                if size > 0x7F:
+                    size, content = size & 0x7F | body[content] << 7, at + 3
+                    if size > 0x3FFF:
+                        size, content = read_varint(body, at + 1, end)
+                if content + size > end:
+                    next(fields(body, at, end))  # raises
+                at = content + size
+                add_start(content)
+                add_end(at)
+            elif at < end:
+                field = next(fields(body, at, end))
+                if _is_part(field, _SCOPE):
+                    scope.append(body[field.start : field.end])
+                elif _is_part(field, _ITEMS):
+                    add_start(field.start)
+                    add_end(field.end)
+                at = field.end
+            else:
+                return
+        yield
 
 
 _SCOPE, _ITEMS = 1, 2
@@ -355,7 +373,7 @@ class ScopeGroup(NamedTuple):
     resource_attributes: Attributes
     scope_name: str
     scope_version: str
-    items: list[bytes]
+    items: Items
 
 
 def reading_groups(body: bytes, envelope: Envelope) -> Steps[list[ScopeGroup]]:
@@ -367,23 +385,16 @@ def reading_groups(body: bytes, envelope: Envelope) -> Steps[list[ScopeGroup]]:
     groups = []
     read = yield from reading_envelope(body, envelope)
     read.reverse()
-    since = 0
     while read:
         group = read.pop()
         if len(read) % SLICE_PARTS == 0:
             yield None
         resource = _resource(group) if len(group.resource) <= GIANT else (yield partial(_resource, group))
         for scoped in group.scopes:
-            groups.append(ScopeGroup(resource, *_scope(scoped), _listed(scoped.items)))
-            since += len(scoped.items)
-            if len(groups) % SLICE_PARTS == 0 or since >= SLICE_CUT:
-                since = 0
+            groups.append(ScopeGroup(resource, *_scope(scoped), scoped.items))
+            if len(groups) % SLICE_PARTS == 0:
                 yield None
     return groups
-
-
-def _listed(items: Sequence[bytes]) -> list[bytes]:
-    return items if isinstance(items, list) else list(items)
 
 
 def counting_items(body: bytes, envelope: Envelope) -> Steps[int]:
@@ -392,7 +403,7 @@ def counting_items(body: bytes, envelope: Envelope) -> Steps[int]:
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
-    count = since = 0
+    count = 0
     read = yield from reading_envelope(body, envelope)
     while read:  # freed on the way
         group = read.pop()
@@ -404,14 +415,8 @@ def counting_items(body: bytes, envelope: Envelope) -> Steps[int]:
             yield None
         for place, scoped in enumerate(group.scopes):
             _scope(scoped)
-            items = scoped.items
-            count += len(items)
-            while isinstance(items, list) and len(items) > SLICE_CUT:
-                del items[-SLICE_CUT:]
-                yield None
-            since += len(items)
-            if place % SLICE_PARTS == SLICE_PARTS - 1 or since >= SLICE_CUT:
-                since = 0
+            count += len(scoped.items)
+            if place % SLICE_PARTS == SLICE_PARTS - 1:
                 yield None
     return count
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterator
 from functools import lru_cache
 from typing import Any
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
+from spanledger_processor.otlp.envelope import Items
+from spanledger_processor.otlp.values import GIANT
 from spanledger_processor.otlp.wire import finished
 
 _FIRST_WINDOW, _LARGEST_WINDOW = 2**12, 2**20
 """Bytes searched at a time. What was found in one window is not looked for in the next, or every match would cost."""
+_LARGEST_GAP = 2**15
+"""Bytes searched at a time for the next item with a mark: all marks in them are found, and one is used."""
+_FEW = 4
+"""Items without a mark that are looked at one after the other before the next mark is looked for."""
 _SEARCHES = 64
 """Searches kept: one for each set of markers left, of which a server's traffic has a handful."""
 
@@ -48,6 +55,53 @@ class Prefilter:
             if size == _LARGEST_WINDOW:
                 yield
         return tuple(marker for marker in self._markers if marker not in left)
+
+
+def holds(body: bytes, start: int, end: int, marks: tuple[bytes, ...]) -> bool:
+    """Return whether the bytes at [start, end) hold one of `marks`."""
+    for mark in marks:  # noqa: SIM110 - a loop, for it runs for every GenAI span
+        if body.find(mark, start, end) >= 0:
+            return True
+    return False
+
+
+def holding(items: Items, marks: tuple[bytes, ...]) -> Iterator[int | None]:
+    """Yield the places of the items that hold one of `marks`, in order, and None after each megabyte searched.
+
+    Items with marks are looked at one by one, since a mark stands near the beginning of most. After some without one
+    the next mark is searched for, and the items before it are passed over.
+    """
+    starts, ends, place, without = items.starts, items.ends, 0, 0
+    while marks and place < len(starts):
+        start, end = starts[place], ends[place]
+        if without < _FEW and end - start <= GIANT:
+            if holds(items.body, start, end, marks):
+                without = 0
+                yield place
+            else:
+                without += 1
+        else:
+            first, last = yield from _next_match(items.body, start, ends[-1], marks)
+            place, without = bisect_right(starts, first, place) - 1, 0
+            end = ends[place]
+            if last <= end or (first < end and holds(items.body, first, end, marks)):
+                yield place
+        place += 1
+
+
+def _next_match(body: bytes, at: int, end: int, marks: tuple[bytes, ...]) -> Generator[None, None, tuple[int, int]]:
+    """Return where the first of `marks` in [at, end) begins and ends, both behind `end` where there is none."""
+    view, size, overlap = memoryview(body)[:end], _FIRST_WINDOW, max(map(len, marks)) - 1
+    since = 0
+    while at < end:
+        if matches := _search(marks)(view[at : at + size + overlap]):
+            _, first, last = matches[0]
+            return at + first, at + last
+        at, since, size = at + size, since + size, min(2 * size, _LARGEST_GAP)
+        if since >= _LARGEST_WINDOW:
+            since = 0
+            yield
+    return end + 1, end + 2
 
 
 @lru_cache(_SEARCHES)

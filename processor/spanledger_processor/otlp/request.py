@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from io import BytesIO
-from itertools import count
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -22,13 +21,14 @@ from spanledger_processor.otlp.envelope import (
     METRICS,
     SLICE_PARTS,
     TRACES,
+    Items,
     ScopeGroup,
     counting_items,
     reading_envelope,
     reading_groups,
 )
 from spanledger_processor.otlp.views import SpanView
-from spanledger_processor.otlp.wire import LENGTH, SHORT_VARINTS, Steps, fields, finished, read_varint, write_varint
+from spanledger_processor.otlp.wire import LENGTH, SHORT_VARINTS, Steps, fields, finished, write_varint
 
 SLICE_ITEMS = 1024
 """Items written between two pauses: a few milliseconds."""
@@ -88,7 +88,7 @@ class TraceRequest:
         """Serialize in slices: yields after each `SLICE_ITEMS` items of a scope, returns the request."""
         if not (self._extras or self._replaced):
             return self.body
-        return (yield from splice(self.body, self._extras, self._replaced))
+        return (yield from _splice(self, self._extras, self._replaced))
 
 
 def parse_traces(body: bytes) -> TraceRequest:
@@ -174,29 +174,28 @@ def _points(item: bytes) -> int:
 
 _Pieces: TypeAlias = list[bytes]
 
-_GROUPS, _SCOPED, _ITEMS = 1, 2, 2
-"""Field numbers: groups of a request, scopes of a group, items of a scope."""
-_ITEM_TAG = _ITEMS << 3 | LENGTH
+_GROUPS, _SCOPED = 1, 2
+"""Field numbers: groups of a request, scopes of a group."""
 
 
-_Items: TypeAlias = Mapping[int, Mapping[int, bytes]]
+_Contents: TypeAlias = Mapping[int, Mapping[int, bytes]]
 """Content by scope, counted over the whole request, and by item, counted inside its scope."""
 
 
 _Edits: TypeAlias = Generator[None, None, _Pieces | None]
 
 
-def splice(body: bytes, extras: _Items, replaced: _Items) -> Generator[None, None, bytes]:
-    """Return `body`, an envelope that was read, with extras[scope][item] appended to those items, and others replaced.
+def _splice(request: TraceRequest, extras: _Contents, replaced: _Contents) -> Generator[None, None, bytes]:
+    """Return the request with extras[scope][item] appended to those items, and others replaced.
 
     An item is either appended to or replaced. Done in slices, see `TraceRequest.serializing`.
     """
-    scopes = count()
+    body, scopes = request.body, iter(enumerate(request.groups))
 
     def scoped(start: int, end: int) -> _Edits:
-        scope = next(scopes)
+        scope, group = next(scopes)
         appended, new = extras.get(scope, _NONE), replaced.get(scope, _NONE)
-        return (yield from _edit(body, start, end, appended, new)) if appended or new else None
+        return (yield from _edit(group.items, start, end, appended, new)) if appended or new else None
 
     def group(start: int, end: int) -> _Edits:
         return _replace(body, start, end, _SCOPED, scoped)
@@ -246,42 +245,29 @@ def _replace(body: bytes, start: int, end: int, number: int, new: Callable[[int,
 _NONE: Mapping[int, bytes] = MappingProxyType({})
 
 
-def _edit(body: bytes, start: int, end: int, extras: Mapping[int, bytes], replaced: Mapping[int, bytes]) -> _Edits:
-    """Yield the scope at [start, end) with `extras` appended to its items, or items `replaced`.
-
-    Goes over every item of a request, so what is common is read in place: a tag of one byte, a length of one or two.
-    """
+def _edit(items: Items, start: int, end: int, extras: Mapping[int, bytes], replaced: Mapping[int, bytes]) -> _Edits:
+    """Return the scope at [start, end) with `extras` appended to its items, or items `replaced`."""
+    body, starts, ends = items.body, items.starts, items.ends
     pieces: _Pieces = []
     joined: _Pieces = []
-    copied = at = start
-    place, pause = -1, start + SLICE_BYTES
-    while at < end:
-        if body[at] == _ITEM_TAG:
-            tag_end = at + 1
-            size, content = body[tag_end], at + 2
-            if size > 0x7F:
-                size, content = size & 0x7F | body[content] << 7, at + 3
-                if size > 0x3FFF:
-                    size, content = read_varint(body, tag_end, end)
-            at = content + size
-        else:
-            number, wire_type, tag_end, content, at = next(fields(body, at, end))
-            if number != _ITEMS or wire_type != LENGTH:
-                continue
-        place += 1
-        if place % SLICE_ITEMS == SLICE_ITEMS - 1 or content > pause:
+    copied, pause = start, start + SLICE_BYTES
+    for number, place in enumerate(sorted(extras.keys() | replaced.keys()), 1):
+        content, to = starts[place], ends[place]
+        if number % SLICE_ITEMS == 0 or content > pause:
             joined.append(b"".join(pieces))
             pieces.clear()
             pause = content + SLICE_BYTES
             yield
+        tag_end = content - 1
+        while body[tag_end - 1] > 0x7F:  # the bytes of a number but the last one, in front of which a tag ends
+            tag_end -= 1
         extra = extras.get(place)
-        if extra is not None:
-            size = at - content + len(extra)
-            length = SHORT_VARINTS[size] if size < 0x4000 else write_varint(size)
-            pieces += (body[copied:tag_end], length, body[content:at], extra)
-            copied = at
-        elif place in replaced:
+        if extra is None:
             pieces += (body[copied:tag_end], write_varint(len(replaced[place])), replaced[place])
-            copied = at
+        else:
+            size = to - content + len(extra)
+            length = SHORT_VARINTS[size] if size < 0x4000 else write_varint(size)
+            pieces += (body[copied:tag_end], length, body[content:to], extra)
+        copied = to
     pieces.append(body[copied:end])
     return [*joined, b"".join(pieces)] if joined else pieces
