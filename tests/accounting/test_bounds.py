@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Any
 
 import pytest
 
+from counted_work import lines_run
 from ledger_in_memory import NOW, TENANT, make_fact
 from spanledger_processor.accounting import totals as totals_module
 from spanledger_processor.accounting.account import enter
@@ -99,30 +97,12 @@ SHAPES: dict[str, Callable[[int], Iterator[Fact]]] = {
 }
 
 
-def _steps(run: Callable[[], object]) -> int:
-    """How many lines of code `run` runs; each turn of a loop or comprehension is one."""
-    lines = 0
-
-    def trace(_frame: FrameType, event: str, _arg: Any) -> Any:
-        nonlocal lines
-        lines += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        run()
-    finally:
-        sys.settrace(before)
-    return lines
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 def test_steps_a_span_do_not_grow_with_the_trace(shape: str) -> None:
     def steps_a_span(number: int) -> float:
         facts = list(SHAPES[shape](number))
         with MemoryStore().unit() as unit:
-            return _steps(lambda: enter(Batch(TENANT, facts, NOW), unit)) / number
+            return lines_run(lambda: enter(Batch(TENANT, facts, NOW), unit)) / number
 
     steps_a_span(SMALL)  # fills what is cached
     assert steps_a_span(SMALL * FACTOR) < GROWTH * steps_a_span(SMALL)
@@ -144,7 +124,7 @@ def test_steps_do_not_grow_with_the_traces_that_hold_equal_calls() -> None:
                 make_fact(f"n{place}", "root", "llm", 77, trace="new", scope="other", start=-place * 100 * MS - 10**9)
                 for place in range(64)
             ]
-            return _steps(lambda: enter(Batch(TENANT, calls, NOW + 10**9), unit))
+            return lines_run(lambda: enter(Batch(TENANT, calls, NOW + 10**9), unit))
 
     steps(4)  # fills what is cached
     assert steps(16) < GROWTH * steps(4)

@@ -499,10 +499,13 @@ def test_an_agent_of_two_calls_repeats_them(ledger: MemoryLedger, fact: MakeFact
     assert (ledger.total.cost, ledger.total.calls) == (50, 2)
 
 
-def test_an_agent_that_tells_less_than_its_call_repeats_it(ledger: MemoryLedger, fact: MakeFact) -> None:
+@pytest.mark.parametrize("cost", [20, 30])
+def test_an_agent_that_tells_no_more_than_its_call_repeats_it(ledger: MemoryLedger, fact: MakeFact, cost: int) -> None:
     scope = "@voltagent/core"
-    ledger.take([fact("a", kind="agent", cost=20, scope=scope), fact("c", "a", "llm", 30, scope=scope)])
+    agent, call = ledger.take([fact("a", kind="agent", cost=cost, scope=scope), fact("c", "a", "llm", 30, scope=scope)])
     assert (ledger.total.cost, ledger.total.calls) == (30, 1)
+    assert agent.repeats_children
+    assert call.cost is not None
 
 
 def test_calls_of_a_client_below_a_call_of_several_steps_count(ledger: MemoryLedger, fact: MakeFact) -> None:

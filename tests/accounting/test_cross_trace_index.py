@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
+from counted_work import CountedReads
 from ledger_in_memory import NOW, TENANT, make_fact
 from spanledger_processor.accounting import cross_trace_index
 from spanledger_processor.accounting.account import account, enter
@@ -14,35 +13,9 @@ from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.trace_state import Memory
 from spanledger_processor.ledger.keys import EVERY_TENANT, total_key
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import Key, Reader, Table
+from spanledger_processor.ledger.store import Table
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import Usage
-
-
-class _Watched:
-    """A reader that notes the tables that are read."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self.read: list[Table] = []
-
-    def get(self, key: Key) -> bytes | None:
-        self.read.append(Table(key[0]))
-        return self._reader.get(key)
-
-    def sums(self, key: Key) -> Sums:
-        return self._reader.sums(key)
-
-    def scan(
-        self,
-        table: Table,
-        tenant: bytes,
-        *,
-        within: bytes = b"",
-        newest_first: bool = False,
-        before: Key | None = None,
-    ) -> Iterator[tuple[Key, bytes]]:
-        return self._reader.scan(table, tenant, within=within, newest_first=newest_first, before=before)
 
 
 def _calls(number: int, **more: object) -> list[Fact]:
@@ -70,11 +43,11 @@ def test_a_call_that_nobody_else_reported_reads_its_own_trace_only() -> None:
     store = MemoryStore()
     with store.unit() as unit:
         enter(Batch(TENANT, _calls(40), NOW), unit)
-        watched = _Watched(unit)
+        watched = CountedReads(unit)
         others = [make_fact(f"e{n}", kind="llm", cost=5000 + n, trace=f"v{n}", response_id=f"q{n}") for n in range(40)]
         account(Batch(TENANT, others, NOW), watched, Memory.of(unit))
-    assert watched.read.count(Table.TRACE) == 40
-    assert Table.INDEX not in watched.read
+    assert watched.tables.count(Table.TRACE) == 40
+    assert Table.INDEX not in watched.tables
 
 
 def test_a_request_leaves_one_row_whatever_it_holds() -> None:

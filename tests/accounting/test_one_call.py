@@ -23,14 +23,16 @@ def _report(scope: str, **changes: Any) -> Fact:
     """A call of 812 tokens in and 77 out, told by the library `scope`."""
     origin: dict[str, str] = changes.pop("origin", {})
     ids: tuple[bytes, ...] = changes.pop("ids", ())
-    output, cache_read = changes.pop("output", 77), changes.pop("cache_read", None)
+    output, cache_read, reasoning = (
+        changes.pop(*one) for one in (("output", 77), ("cache_read", None), ("reasoning", None))
+    )
     is_passed_on = changes.pop("fallback", False)
     asked, answered = changes.pop("asked", ""), changes.pop("answered", "")
     tier = changes.pop("tier", "")
     given = {"scope": scope, "length": SECOND, "model": "gpt-4o", "trace": scope, **changes}
     fact = make_fact(scope, "", given.pop("kind", "llm"), 812, **given)
     assert fact.call is not None
-    fact.call.usage = Usage(812, output, cache_read)
+    fact.call.usage = Usage(812, output, cache_read, reasoning=reasoning)
     if is_passed_on:
         fact.call.usage, fact.call.fallback = None, fact.call.usage
     fact.call.price_context = (("service_tier", tier),) if tier else ()
@@ -74,6 +76,9 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     ("answers of a router", {"asked": "auto", "answered": "a"}, {"asked": "auto", "answered": "b"}, "model", "model"),
     ("one library", {}, {"scope": "one"}, "library", "library"),
     ("few tokens", {"output": 1}, {"output": 1}, "equal usage", "few"),
+    ("reasoning that one leaves out", {"output": 47}, {"output": 77, "reasoning": 30}, "equal usage", "equal usage"),
+    ("reasoning that both tell", {"output": 47, "reasoning": 30}, {"reasoning": 30}, "usage", "usage"),
+    ("few tokens but for reasoning", {"output": 12}, {"output": 40, "reasoning": 28}, "equal usage", "few"),
     ("an embedding", {"kind": "embedding", "output": 0}, {"kind": "embedding", "output": 0}, "equal usage", "few"),
     ("kinds", {"kind": "embedding"}, {}, "kind", "kind"),
     ("times that only touch", {"start": -SECOND // 2}, {}, "time", "time"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from counted_reads import CountedReads
+from counted_work import CountedReads
 from spanledger_processor.ledger import budgets, pages
 from spanledger_processor.ledger.budgets import COST_RISE, FAILURE_RATE, Crossing
 from spanledger_processor.ledger.keys import CROSSINGS_COMPLETE, SCHEMA_KEY

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, cast
 
-from counted_reads import CountedReads
+from counted_work import CountedReads
 from spanledger_processor.ledger import budgets, dimensions
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.keys import EVERY_TENANT, dimension_key

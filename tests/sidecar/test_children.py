@@ -123,7 +123,9 @@ def test_a_turn_of_the_parent_in_the_same_look(tmp_path: Path) -> None:
     assert list(endpoint.spans.values())[-1].attributes["spanledger.granularity"] == "per-turn"
 
 
-def test_a_grandchild_stays_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seen_between", [True, False])
+def test_a_grandchild_stays_its_own(tmp_path: Path, *, seen_between: bool) -> None:
+    """Also where the child's file with the grandchild's usage was never seen, and the parent's names the child only."""
     endpoint, mux = Endpoint(), ScriptedMux(tmp_path / "mux", chat=False)
     parent = mux.create()
     child = mux.create(parent)
@@ -134,7 +136,9 @@ def test_a_grandchild_stays_its_own(tmp_path: Path) -> None:
     for name in (grandchild, child):
         mux.roll_up(name)
         mux.remove(name)
-        _look(tmp_path, endpoint)
+        if seen_between:
+            _look(tmp_path, endpoint)
+    _look(tmp_path, endpoint)
     assert by_model(endpoint.usage()) == mux.truth
 
 
@@ -212,19 +216,3 @@ def test_a_compaction_that_nothing_but_its_row_tells_of_is_a_guess(tmp_path: Pat
     assert _usage(endpoint) == {("parent", MODEL): (5, 5), ("child", MODEL): (30, 30)}
     (span,) = (span for span in endpoint.usage() if span.attributes.get("spanledger.cost.estimate"))
     assert tokens_of(span)[0] == 20
-
-
-def test_a_family_removed_at_once(tmp_path: Path) -> None:
-    """The child's file with the grandchild's usage was never seen, and the parent's names the child only."""
-    endpoint, mux = Endpoint(), ScriptedMux(tmp_path / "mux", chat=False)
-    parent = mux.create()
-    child = mux.create(parent)
-    grandchild = mux.create(child)
-    for name in (parent, child, grandchild):
-        mux.turn(name, MODEL, (1, 2, 3, 4, 5))
-    _look(tmp_path, endpoint)
-    for name in (grandchild, child):
-        mux.roll_up(name)
-        mux.remove(name)
-    _look(tmp_path, endpoint)
-    assert by_model(endpoint.usage()) == mux.truth

@@ -8,13 +8,13 @@ import os
 import re
 import subprocess
 import sys
-from types import FrameType
 from typing import Any
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from counted_work import lines_run
 from spanledger_processor.model import ToolCall
 from spanledger_processor.signing import Signer
 from spanledger_processor.signing.canonical import canonical
@@ -294,20 +294,8 @@ def test_a_result_that_says_nothing_has_no_digest() -> None:
 def test_no_text_holds_up_others_for_long() -> None:
     """Counted: lines of code run. Two million values in one argument took more than a second, in one step."""
     text = json.dumps({"a": ["x"] * MAX_TEXT})
-    lines = 0
-
-    def trace(_frame: FrameType, event: str, _arg: Any) -> Any:
-        nonlocal lines
-        lines += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        signed = _sign(text)
-    finally:
-        sys.settrace(before)
-    assert lines < 100
+    assert lines_run(lambda: _sign(text)) < 100
+    signed = _sign(text)
     assert signed == _sign(f" {text}\n")
     assert signed[1] == "full"
     assert signed != _sign(text.replace("x", "y", 1))

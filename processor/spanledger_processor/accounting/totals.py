@@ -268,7 +268,7 @@ class Totals:
         return self._cost(session_key(self._tenant, session_id))
 
     def session(self, session_id: str) -> Sums:
-        """Return a copy of the totals of a session, with everything that is settled."""
+        """Return a copy of the totals of a session, with all that was entered so far."""
         key = session_key(self._tenant, session_id)
         session = self._known(key).copy()
         if (change := self._changes.add.get(key)) is not None:
