@@ -5,6 +5,8 @@ Input 40, read 30, write 5: large enough that the numbers themselves decide noth
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from dialect_view import chat, read, span
@@ -143,3 +145,85 @@ def test_agentops_names_its_scope_after_the_client_library() -> None:
     )
     assert (found.dialect, found.kind, found.provider) == ("agentops", "llm", "anthropic")
     assert (found.usage, found.estimate) == (Usage(40, 1), True)
+
+
+@pytest.mark.parametrize(
+    ("scope", "provider", "metrics", "usage", "estimate"),
+    [
+        (
+            "braintrust",
+            "anthropic",
+            {"prompt_tokens": 40, "prompt_cached_tokens": 30, "prompt_cache_creation_tokens": 5, "tokens": 50},
+            Usage(40, 10, 30, 5),
+            False,
+        ),
+        (
+            "braintrust-java",
+            "anthropic",
+            {"prompt_tokens": 5, "prompt_cached_tokens": 30, "prompt_cache_creation_tokens": 5, "tokens": 15},
+            Usage(40, 10, 30, 5),
+            False,
+        ),
+        ("braintrust-aws-bedrock", "bedrock", {"prompt_tokens": 40, "tokens": 50}, Usage(40, 10), True),
+        (
+            "braintrust",
+            "openai",
+            {"prompt_tokens": 40, "prompt_cached_tokens": 30, "completion_reasoning_tokens": 4, "tokens": 50},
+            Usage(40, 10, 30, reasoning=4),
+            False,
+        ),
+        (
+            "braintrust",
+            "gemini",
+            {"prompt_tokens": 40, "prompt_cached_tokens": 30, "tokens": 57},
+            Usage(40, 17, 30, reasoning=7),
+            False,
+        ),
+    ],
+)
+def test_braintrusts_counts_mean_what_each_of_its_sdks_writes(
+    scope: str, provider: str, metrics: dict[str, int], usage: Usage, *, estimate: bool
+) -> None:
+    """`parseUsageTokens` of braintrust-sdk-go 0.1.0 and `InstrumentationSemConv` of braintrust-sdk-java."""
+    metadata = {"provider": provider, "model": "m"}
+    attributes = {
+        "braintrust.metadata": json.dumps(metadata),
+        "braintrust.metrics": json.dumps({"completion_tokens": 10, **metrics}),
+    }
+    found = read(span(attributes, scope=scope))
+    assert (found.dialect, found.kind, found.provider, found.model) == ("braintrust", "llm", provider, "m")
+    assert (found.usage, found.estimate, found.problem) == (usage, estimate, "")
+
+
+def test_braintrusts_marks_on_a_span_of_another_vocabulary_change_nothing() -> None:
+    """Its span processors mark whatever they let through."""
+    marks = {"braintrust.parent": "project_name:p", "braintrust.span_attributes": json.dumps({"type": "task"})}
+    alone = read(span(chat(input_tokens=40, output_tokens=1)))
+    assert read(span(chat(input_tokens=40, output_tokens=1) | marks)) == alone
+
+
+@pytest.mark.parametrize(
+    ("system", "tokens", "usage", "estimate"),
+    [
+        ("anthropic", {}, Usage(40, 10), True),
+        ("openai", {"gen_ai.usage.cached_tokens": 30}, Usage(40, 10, 30), False),
+        ("gemini", {}, Usage(40, 10), True),
+    ],
+)
+def test_langtraces_counts_mean_what_the_provider_counts(
+    system: str, tokens: dict[str, int], usage: Usage, *, estimate: bool
+) -> None:
+    """`set_usage_attributes` of langtrace-python-sdk 3.8.21 takes two counts, and leaves out caches and thoughts."""
+    attributes = {
+        "langtrace.service.type": "llm",
+        "gen_ai.system": system,
+        "gen_ai.operation.name": "openai.responses.create",
+        "gen_ai.request.model": "m",
+        "gen_ai.usage.input_tokens": 40,
+        "gen_ai.usage.output_tokens": 10,
+        "gen_ai.usage.total_tokens": 50,
+        **tokens,
+    }
+    found = read(span(attributes, scope="langtrace_python_sdk.instrumentation.x"))
+    assert (found.dialect, found.kind) == ("langtrace", "llm")
+    assert (found.usage, found.estimate) == (usage, estimate)

@@ -119,6 +119,7 @@ def _markers() -> tuple[bytes, ...]:
 
 
 _STEMS = (
+    "braintrust.",
     "codex.",
     "copilot",
     "gcp.vertex.agent.",

@@ -177,7 +177,7 @@ class UsageText:
     path: tuple[str, ...] = ()
     whole: bool = False
     mixed: bool = False
-    read: Callable[[Mapping[str, Any]], tuple[Counts, Input | None]] | None = None
+    read: Callable[[Mapping[str, Any]], tuple[Counts | None, Input | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
