@@ -88,5 +88,9 @@ def test_lifecycle(after_s: int, state: str) -> None:
 
 
 def test_an_activity_far_ahead_of_the_clock_does_not_keep_a_session_active() -> None:
-    session = Sums(last_ns=START + 10**8 * S, arrival_ms=START // 10**6)
-    assert Lifecycle().state(session, START + 600 * S) == "idle"
+    for ahead_s in (301, 3600, 20 * 3600, 10**8):
+        session = Sums(last_ns=START + ahead_s * S, arrival_ms=START // 10**6)
+        states = [Lifecycle().state(session, START + after_s * S) for after_s in (0, 300, 600, 4 * 3600 + 1, 21 * 3600)]
+        assert states == ["active", "active", "idle", "stale", "stale"]
+    near = Sums(last_ns=START + 200 * S, arrival_ms=START // 10**6)
+    assert [Lifecycle().state(near, START + after_s * S) for after_s in (500, 501)] == ["active", "idle"]

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -21,6 +23,7 @@ from spanledger_processor.enrichment import write
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.budgets import LargeRun, WarningRules, cost_rise, crossings, due_runs, warning_row
 from spanledger_processor.ledger.facts import Facts, Lifecycle
+from spanledger_processor.ledger.keys import session_key
 from spanledger_processor.ledger.runs import one_run
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.ledger.writer import LedgerWriter
@@ -247,6 +250,7 @@ async def test_a_session_whose_clock_is_ahead_can_be_closed(ahead_ns: int) -> No
     after = world.answer("a")
     assert (before["state"], after["state"]) == ("active", "closed")
     assert after["last"] == before["last"]
+    world.now_ns += MINUTE
     world.take(call("a", START + ahead_ns + MINUTE))
     assert world.answer("a")["state"] == "active"
 
@@ -671,3 +675,73 @@ async def test_a_budget_by_a_value_is_told_of_large_runs_that_have_it(monkeypatc
         body = world.take(call(f"{run}-last", START + HOUR + ord(run), **{"spanledger.run.id": run}))
         (span,) = ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0].spans
         assert attributes(span.attributes).get("spanledger.budget.name") == named
+
+
+FAR = 2**64 - 10**10
+"""The end of the times that OTLP can tell: in the year 2554."""
+
+
+async def test_a_time_far_ahead_of_the_clock_keeps_no_session_active_and_hides_no_later_end() -> None:
+    """Of a call, of a tool, and of an agent: the arrival stands for it. What goes on and ends again is told anew."""
+    for far in (call("a", FAR), tool("a", FAR), call("a", START, **{"gen_ai.operation.name": "invoke_agent"})):
+        for at_ns in (FAR, START + 25 * HOUR):
+            world = World()
+            far.end_time_unix_nano = at_ns
+            world.take(far)
+            row = world.answer("a")
+            assert row["state"] == "active"
+            assert row["last"].startswith("2026-01-30T12:00:00")
+            world.now_ns += 6 * MINUTE
+            assert world.answer("a")["state"] == "idle"
+            world.now_ns += 4 * HOUR
+            watch = world.process()
+            await watch.send_summaries()
+            assert world.counts == [("stale", "told")]
+            world.take(call("a", world.now_ns))
+            assert world.answer("a")["state"] == "active"
+            world.now_ns += 5 * HOUR
+            await watch.send_summaries()
+            assert world.counts == [("stale", "told")] * 2
+            world.close("a")
+            world.now_ns += HOUR
+            world.take(call("a", world.now_ns))
+            assert world.answer("a")["state"] == "active", "what is done later re-opens it"
+
+
+def test_a_call_far_ahead_of_the_clock_hides_no_rise_of_cost() -> None:
+    """Its cost stands at the day of its price, so that the stretches before stay as short as they were."""
+    world, rises = World(), []
+    for with_far in (False, True):
+        session = f"s{int(with_far)}"
+        if with_far:
+            world.take(call(session, FAR))
+        for minute in range(0, 20, 2):
+            world.take(call(session, START - HOUR + minute * MINUTE))
+        with world.store.snapshot() as reader:
+            facts = reader.sums(session_key(TENANT, session)).facts
+        assert facts is not None
+        rises.append((facts.cost_unit_s, facts.active_ms(0)))
+    assert rises[1][0] <= 4096
+    assert rises[1][1] - rises[0][1] <= 1000
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_times_ahead_of_the_clock_are_the_same_in_any_order(data: st.DataObject) -> None:
+    offsets = data.draw(
+        st.lists(st.sampled_from([-HOUR, -MINUTE, 0, MINUTE, HOUR, FAR - START]), min_size=1, max_size=5)
+    )
+    spans = [call("a", START + offset) for offset in offsets]
+    for number, span in enumerate(spans):
+        span.trace_id, span.span_id = bytes([number + 1]) * 16, bytes([number + 1]) * 8
+        set_attributes(span, {"gen_ai.response.id": f"r{number}"})
+    answers = []
+    for order in (spans, data.draw(st.permutations(spans))):
+        world = World()
+        cut = data.draw(st.integers(0, len(order)))
+        for part in (order[:cut], order[cut:], order):
+            world.take(*part)
+        answers.append(world.answer("a"))
+    assert answers[0] == answers[1]
+    assert answers[0]["calls"] == len(spans)
+    assert answers[0]["last"] < "2026-01-30T13:01"

@@ -28,7 +28,7 @@ from spanledger_processor.ledger.runs import INSTANCE, MOST_SESSIONS, NAMES, SPA
 from spanledger_processor.ledger.store import Changes, Key, Reader
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import CONTAINERS
-from spanledger_processor.units import Pico
+from spanledger_processor.units import NS_PER_MS, Pico
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -51,7 +51,7 @@ class Totals:
         self._watched = batch.watched
         self._reader = reader
         self._changes = changes
-        self._now_ms = batch.now_ns // 1_000_000
+        self._now_ns, self._now_ms = batch.now_ns, batch.now_ns // NS_PER_MS
         self._stored: dict[Key, Sums] = {}
         self._groups: dict[tuple[str, str, str], Sums] = {}
         self._days: dict[tuple[int, str, str, str, tuple[str, ...]], Sums] = {}
@@ -74,21 +74,21 @@ class Totals:
 
     def post(self, span: Span, posting: Posting, sign: int = 1, *, trace_id: bytes) -> None:
         """Post `span` of a trace (sign 1), or take it out again (sign -1)."""
-        span.enter(self._of_group(span, posting), posting.role, sign)
+        span.enter(self._of_group(span, posting), posting.role, sign, self._now_ns)
         self._describe(span, posting)
         if posting.role == COUNTED and span.claim is not None:
             for totals, key in self._of_claim(span, posting):
-                span.enter(_of(totals, key), posting.role, sign)
+                span.enter(_of(totals, key), posting.role, sign, self._now_ns)
             self.post_speeds(span, span.claim.day, span.speeds, sign)
         elif span.fee:
             detail = span.detail
             day = (detail.day, "", tool_label(detail.tool), posting.agent, detail.dimensions)
-            span.enter(_of(self._days, day), posting.role, sign)
+            span.enter(_of(self._days, day), posting.role, sign, self._now_ns)
         self._post_tool(span, posting, sign)
         if posting.session:
-            self._notes_of(posting.session).take(span, posting, sign, trace_id)
+            self._notes_of(posting.session).take(span, posting, sign, trace_id, self._now_ns)
             for sums in self._of_parts(span, posting):
-                span.enter(sums, posting.role, sign)
+                span.enter(sums, posting.role, sign, self._now_ns)
                 _facts_of(sums).add(_part_facts(span), sign)
             if span.detail.tool and span.again and (span.loops or span.detail.failed):
                 _facts_of(_of(self._parts, (posting.session, TOOL, span.detail.tool))).add(_part_facts(span), sign)
@@ -98,7 +98,7 @@ class Totals:
         tool, claim = span.detail.tool, span.claim
         if tool and not span.again:
             of_day = _of(self._tools, (span.detail.day, tool))
-            span.enter(of_day, posting.role, sign)
+            span.enter(of_day, posting.role, sign, self._now_ns)
             _facts_of(of_day).add(_part_facts(span), sign)
         elif tool and (span.loops or span.detail.failed):
             _facts_of(_of(self._tools, (span.detail.day, tool))).add(_part_facts(span), sign)
@@ -379,7 +379,7 @@ class _Notes:
     instances: set[str] = field(default_factory=set)
     used: list[tuple[str, ModelUse]] = field(default_factory=list)
 
-    def take(self, span: Span, posting: Posting, sign: int, trace_id: bytes) -> None:
+    def take(self, span: Span, posting: Posting, sign: int, trace_id: bytes, now_ns: int) -> None:
         """Gather the facts of one span."""
         detail = span.detail
         self.turns += sign * posting.turn
@@ -391,18 +391,19 @@ class _Notes:
             counts = span.claim.spend.counts
             self.used.append((span.claim.label, (sign, *(counts if sign > 0 else [-count for count in counts]))))
         if posting.role == COUNTED and span.claim is not None and span.claim.amount:
-            self.costs.append((span.start_ns, sign * span.claim.amount))
+            self.costs.append((span.spent_ns, sign * span.claim.amount))
         elif span.fee:
-            self.costs.append((span.start_ns, sign * span.fee))
+            self.costs.append((span.spent_ns, sign * span.fee))
         if sign < 0:
             return
-        self.end((span.end_ns, trace_id, span.span_id))
+        start_ns, end_ns = span.activity(now_ns)
+        self.end((end_ns, trace_id, span.span_id))
         if span.kind in CONTAINERS:
-            self.times += [(span.start_ns, span.start_ns), (span.end_ns, span.end_ns)]
+            self.times += [(start_ns, start_ns), (end_ns, end_ns)]
         else:
-            self.times.append((span.start_ns, span.end_ns))
+            self.times.append((start_ns, end_ns))
         if size := span.context:
-            self.sizes.append((span.start_ns, size))
+            self.sizes.append((start_ns, size))
         self._say(span)
 
     def take_group(self, span: Span, posting: Posting, times: Times, contexts: Times) -> None:

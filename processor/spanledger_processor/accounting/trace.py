@@ -12,12 +12,13 @@ from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.dialects.registry import library_of
 from spanledger_processor.dialects.schema import Library
+from spanledger_processor.ledger.facts import activity_ns
 from spanledger_processor.ledger.sums import Sums, speeds_of
 from spanledger_processor.model import CONTAINERS, INPUT, NO_SPEND, OUTPUT, Call, Cost, Usage, UsageVector
 from spanledger_processor.pricing import canonical_model
 from spanledger_processor.pricing.pricer import cost_on
 from spanledger_processor.pricing.rate_card import read_card
-from spanledger_processor.units import Pico
+from spanledger_processor.units import NS_PER_DAY, Pico
 
 MAX_SPANS = 4096
 """Spans remembered of one trace; beyond it some are forgotten, what they added stays."""
@@ -285,7 +286,20 @@ class Span:
             self.claim.unpriced = ""
             self.claim.amount, self.claim.provider, self.claim.model = price
 
-    def enter(self, sums: Sums, role: str, sign: int) -> None:
+    def activity(self, now_ns: int) -> tuple[int, int]:
+        """Return when something was done, from its start to its end; neither is far ahead of the clock."""
+        return activity_ns(self.start_ns, now_ns), activity_ns(self.end_ns, now_ns)
+
+    @property
+    def spent_ns(self) -> int:
+        """Return when its cost was caused: at its start, or where that is far ahead of the day of its price, on this.
+
+        It is the same whenever it is asked for: an amount is taken out again where it was entered.
+        """
+        day = self.claim.day if self.claim is not None else self.detail.day
+        return day * NS_PER_DAY if 0 < day < self.start_ns // NS_PER_DAY - 1 else self.start_ns
+
+    def enter(self, sums: Sums, role: str, sign: int, now_ns: int) -> None:
         """Add to `sums` what this span adds if it plays `role`, or with `sign` -1 take it out again."""
         sums.spans += sign
         if self.kind == "tool" and not self.again:
@@ -294,9 +308,10 @@ class Span:
                 sums.cost += sign * self.detail.fee
                 sums.add_model(tool_label(self.detail.tool), sign * self.detail.fee)
         if sign > 0:
-            sums.widen(self.start_ns, self.end_ns)
+            first_ns, last_ns = self.activity(now_ns)
+            sums.widen(first_ns, last_ns)
             if self.closes:
-                sums.closed_ns = max(sums.closed_ns, self.start_ns, self.end_ns)
+                sums.closed_ns = max(sums.closed_ns, first_ns, last_ns)
         claim = self.claim
         if role != COUNTED or claim is None or claim.cached:
             return

@@ -38,6 +38,7 @@ from spanledger_processor.accounting.trace_record import (
     unpack_head,
     whole_rows,
 )
+from spanledger_processor.ledger.facts import AHEAD_NS
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums, speeds_of
@@ -361,13 +362,14 @@ class _Usual:
         return self._ruling, rest
 
     def _take(self, trace: _Trace) -> bool:
-        """Take in a trace, if it is one whose calls all count."""
+        """Take in a trace, if it is one whose calls all count, and none of which is ahead of the clock."""
         batch, rules, index = self._batch, self._rules, self._index
+        until_ns = batch.now_ns + AHEAD_NS
         trace_id, facts = trace.trace_id, trace.facts
         patterns: list[Pattern] = []
         for fact in facts:
             pattern = fact.prototype.pattern(fact, batch, rules)
-            if pattern is None:
+            if pattern is None or fact.end_ns > until_ns or fact.start_ns > until_ns:
                 return False
             patterns.append(pattern)
         source, *others = {pattern.source for pattern in patterns}

@@ -17,6 +17,12 @@ from spanledger_processor.units import MS_PER_DAY, NS_PER_DAY, NS_PER_MS
 
 EARLIEST_NS = 1_577_836_800 * 10**9
 """2020-01-01: an earlier time is of a clock that was never set, and no activity."""
+AHEAD_NS = NS_PER_DAY
+"""A time so far ahead of the clock is not kept as activity: the arrival stands for it, as it does where prices go by
+time.
+"""
+_TOLERANCE_NS = 300 * 10**9
+"""By so much the clock of a session that is asked for may be ahead."""
 _LONGEST_MS = MS_PER_DAY
 """A span that takes longer is no activity in between its ends."""
 VALUES_OF_A_NAME = 3
@@ -268,6 +274,11 @@ def _sums(steps: list[int]) -> list[int]:
     return result
 
 
+def activity_ns(at_ns: int, now_ns: int) -> int:
+    """Return the time of an event as activity: its own, or that of its arrival where it is far ahead of that."""
+    return at_ns if at_ns <= now_ns + AHEAD_NS else now_ns
+
+
 class Session(Protocol):
     """What a state depends on: `sums.Sums`."""
 
@@ -298,13 +309,13 @@ class Lifecycle:
     def state(self, session: Session, now_ns: int) -> str:
         """Return `active`, `idle` or `stale`, or `closed`.
 
-        By the time of the events against the clock, so that a replay of old data is not live. A last activity that is
-        far ahead of the clock is not believed: the last arrival stands for it.
+        By the time of the events against the clock, so that a replay of old data is not live. For a last activity that
+        is ahead of the last arrival by more than five minutes, that arrival stands.
         """
         if session.closed:
             return "closed"
-        last_ns = session.last_ns
-        gap = now_ns - (last_ns if last_ns <= now_ns + NS_PER_DAY else session.arrival_ms * NS_PER_MS)
+        arrival_ns = session.arrival_ms * NS_PER_MS or session.last_ns
+        gap = now_ns - (session.last_ns if session.last_ns <= arrival_ns + _TOLERANCE_NS else arrival_ns)
         return "active" if gap <= self.active_ns else "idle" if gap <= self.idle_ns else "stale"
 
 
