@@ -370,6 +370,9 @@ def test_a_dimension_that_is_not_there(state: tuple[str, ...]) -> None:
     assert result.exit_code == 2
     assert "service" in result.stderr
     assert run("summary", "--by", "user", "--session", "a", *state).exit_code == 2
+    result = run("sessions", "--dimension", "teem:red", *state)
+    assert result.exit_code == 2
+    assert "there are agent, model, project, provider, service, user" in result.stderr
 
 
 @pytest.mark.parametrize("when", ["today", "yesterday", "7d"])

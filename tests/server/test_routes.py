@@ -179,7 +179,8 @@ async def test_pages_are_followed_by_their_cursor() -> None:
     ("query", "ids"),
     [
         ("model=openai/gpt-4o-mini", ["a", "c"]),
-        ("model=gpt-4o-mini", []),
+        ("model=gpt-4o-mini", ["a", "c"]),
+        ("model=gpt-4o", []),
         ("contains=a", ["a"]),
         ("unpriced=any", ["b"]),
         ("unpriced=unknown_model", ["b"]),
@@ -480,3 +481,32 @@ async def test_sessions_of_a_value_of_a_dimension() -> None:
             rows = (await client.get("/api/v1/sessions", params={"dimension": value})).json()["sessions"]
             assert [row["id"] for row in rows] == ids
         assert (await client.get("/api/v1/sessions?dimension=ann")).status_code == 400
+
+
+async def test_sessions_of_an_agent_a_model_or_a_provider() -> None:
+    """Whatever a list by dimension shows leads to the sessions of it."""
+    spans = [_named("a", JAN_30, **{"gen_ai.agent.name": "lead"}), _named("b", JAN_30)]
+    set_attributes(spans[1], {"gen_ai.request.model": "claude-haiku-4-5", "gen_ai.provider.name": "anthropic"})
+    async with served(request(*spans)) as client:
+        for name in ("agent", "model", "provider"):
+            values = (await client.get(f"/api/v1/dimensions/{name}")).json()["values"]
+            assert len(values) == 2, name
+            for row in (row for row in values if row["value"]):
+                asked = {"dimension": f"{name}:{row['value']}"}
+                listed = (await client.get("/api/v1/sessions", params=asked)).json()["sessions"]
+                assert sum(one["calls"] for one in listed) == row["calls"] == 1
+                if name == "model":
+                    by_model = await client.get("/api/v1/sessions", params={"model": row["value"]})
+                    assert by_model.json()["sessions"] == listed
+        assert (await client.get("/api/v1/sessions?dimension=agent:nobody")).json()["sessions"] == []
+
+
+async def test_an_unknown_dimension_is_a_mistake_that_names_the_known_ones() -> None:
+    async with served(request(_named("a", JAN_30, **{"user.id": "ann"}))) as client:
+        for path in ("/api/v1/dimensions/teem", "/api/v1/sessions?dimension=teem:red"):
+            answer = await client.get(path)
+            assert answer.status_code == 400, path
+            assert answer.json()["error"].startswith("no dimension 'teem'; there are agent, model, provider")
+        assert (await client.get("/api/v1/dimensions/user")).status_code == 200, (
+            "a ledger may have more than configured"
+        )

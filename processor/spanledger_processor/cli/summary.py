@@ -75,7 +75,7 @@ def summary(
         if of_gone:
             _gone(source, since, until, as_json=as_json, as_csv=as_csv)
         elif what is not None and what not in _IN_SUMMARY:
-            _by_dimension(source, target, what, since, until, as_json=as_json, as_csv=as_csv)
+            _by_dimension(source, what, since, until, as_json=as_json, as_csv=as_csv)
         else:
             _whole(source, target, since, until, what, as_json=as_json, as_csv=as_csv)
 
@@ -156,7 +156,6 @@ def _gone(source: QuerySource, since: str | None, until: str | None, *, as_json:
 
 def _by_dimension(
     source: QuerySource,
-    target: Target,
     name: str,
     since: str | None,
     until: str | None,
@@ -164,10 +163,6 @@ def _by_dimension(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    if target.remote is None:
-        known = sorted({*target.config().processor.dimensions, "agent", "model", "provider", *_IN_SUMMARY})
-        if name not in known:
-            raise click.UsageError(f"no dimension {name!r} in this configuration; there are {', '.join(known)}")
     most = str(MOST_ROWS if as_json or as_csv else SHOWN)
     answer = source.ask("/api/v1/dimensions/{name}", {"name": name}, {"since": since, "until": until, "limit": most})
     assert answer is not None

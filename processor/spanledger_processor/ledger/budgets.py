@@ -287,17 +287,9 @@ def concerns(reader: Reader, tenant: bytes, rule: BudgetRule, session: Sums, cha
         labels = facts.models
         if OTHER_MODELS in labels or (not labels and session.calls):
             return True
-        return any(not rule.value or rule.value in _names_of(label, name) for label in labels)
+        return any(not rule.value or rule.value in dimensions.names_in(label, name) for label in labels)
     known = facts.values.get(name, ())
     return len(known) >= VALUES_OF_A_NAME or (rule.value in known if rule.value else bool(known))
-
-
-def _names_of(label: str, dimension: str) -> tuple[str, ...]:
-    """Return what a label of a model, with or without a provider in front, may name of a dimension."""
-    provider, has_provider, model = label.partition("/")
-    if dimension == PROVIDER:
-        return (provider,) if has_provider else ()
-    return (label, model)
 
 
 def spent_in_period(

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from spanledger_processor.ledger.day_values import DayValues, day_values, records_of_days, values_of
 from spanledger_processor.ledger.facts import EARLIEST_NS, Facts
-from spanledger_processor.ledger.keys import bounded_id, dimension_day, id_bytes, total_key
+from spanledger_processor.ledger.keys import bounded_id, dimension_day, id_bytes, part_key, total_key
 from spanledger_processor.ledger.rows import Row, date_of, models, money, spend, time_of
 from spanledger_processor.ledger.store import Reader, Table, near
 from spanledger_processor.ledger.sums import Merging, Sums
@@ -66,6 +66,36 @@ def costs(reader: Reader, tenant: bytes, name: str, since: int, until: int) -> d
             if value:
                 result[value] = result.get(value, 0) + cost
     return result
+
+
+def exists(reader: Reader, tenant: bytes, name: str) -> bool:
+    """Return whether a ledger has any value of a dimension: also of one that is not configured any more."""
+    if name in (MODEL, PROVIDER, AGENT):
+        return True
+    whole = reader.sums(total_key(tenant))
+    last = whole.arrival_ms // MS_PER_DAY + 1
+    days = range(max(EARLIEST_DAY, min(whole.first_ns // NS_PER_DAY, last)), last + 1)
+    within = (near(dimension_day(name, day)) for day in reversed(days))
+    records = (record for one in within for _, record in reader.scan(Table.DIMENSION, tenant, within=one))
+    return any(Sums.unpack(record).labels.get("dimension") == name for record in records)
+
+
+def has_value(reader: Reader, tenant: bytes, session: Sums, name: str, value: str) -> bool:
+    """Return whether anything in a session has a value of a dimension, as far as the session keeps its values."""
+    if name == AGENT:
+        return reader.sums(part_key(tenant, session.labels.get("id", ""), AGENT, value)).spans > 0
+    facts = session.facts
+    if name in (MODEL, PROVIDER):
+        return any(value in names_in(label, name) for label in (*session.models, *(facts.models if facts else ())))
+    return facts is not None and value in facts.values.get(name, ())
+
+
+def names_in(label: str, dimension: str) -> tuple[str, ...]:
+    """Return what the label of a model, with or without a provider in front, may name of `model` or `provider`."""
+    provider, has_provider, model = label.partition("/")
+    if dimension == PROVIDER:
+        return (provider,) if has_provider else ()
+    return (label, model)
 
 
 _Places: TypeAlias = list[tuple[int, int]]

@@ -5,7 +5,7 @@ An answer is a JSON object; None stands for what the ledger does not have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeAlias
@@ -62,6 +62,16 @@ class Question:
     budgets: tuple[BudgetRule, ...] = ()
     dimensions: tuple[str, ...] = ()
 
+    @property
+    def dimension_names(self) -> tuple[str, ...]:
+        """Return the names of the dimensions: those that are configured, and those that need no configuration."""
+        own = (dimensions.AGENT, dimensions.MODEL, dimensions.PROVIDER)
+        return tuple(dict.fromkeys((*self.dimensions, *own)))
+
+    def has_dimension(self, name: str) -> bool:
+        """Return whether there is a dimension of a name, by the configuration or in the ledger."""
+        return name in self.dimension_names or dimensions.exists(self.reader, self.tenant, name)
+
 
 def summary(asked: Question) -> Answer:
     """Return the sums of a ledger, or of some of its days."""
@@ -100,7 +110,7 @@ def sessions(asked: Question) -> Answer:
     if parent is not None:
         tests.append(lambda sums: sums.labels.get("parent") == parent)
     if (dimension := asked.values["dimension"]) is not None:
-        tests.append(lambda sums: dimension[1] in _values_of(sums, dimension[0]))
+        tests.append(lambda sums: dimensions.has_value(asked.reader, asked.tenant, sums, *dimension))
     if (state := asked.values["state"]) is not None:
         tests.append(lambda sums: asked.lifecycle.state(sums, asked.now_ns) == state)
     wanted = replace(
@@ -121,10 +131,6 @@ def _spawned(asked: Question, parent: str, wanted: Wanted) -> list[Answer] | Non
     sessions = [sums for sums in sessions if sums.labels.get("id") and wanted.accepts(sums)]
     sessions.sort(key=lambda sums: (sums.cost if wanted.by_cost else sums.last_ns, sums.labels["id"]), reverse=True)
     return [wanted.to_row(sums) for sums in sessions]
-
-
-def _values_of(session: Sums, dimension: str) -> Sequence[str]:
-    return session.facts.values.get(dimension, ()) if session.facts is not None else ()
 
 
 def _listed(asked: Question, session: Sums) -> Answer:
@@ -217,7 +223,7 @@ def dimension(asked: Question) -> Answer:
 
 def dimension_names(asked: Question) -> Answer:
     """Return the names of the dimensions."""
-    return {"dimensions": list(dict.fromkeys((*asked.dimensions, "agent", "model", "provider")))}
+    return {"dimensions": list(asked.dimension_names)}
 
 
 def warnings(asked: Question) -> Answer:
@@ -338,7 +344,7 @@ def _tests(values: Mapping[str, Any]) -> list[Callable[[Sums], bool]]:
     model, contains, reason = values["model"], values["contains"], values["unpriced"]
     tests: list[Callable[[Sums], bool]] = []
     if model is not None:
-        tests.append(lambda sums: model in sums.models)
+        tests.append(lambda sums: any(model in dimensions.names_in(label, dimensions.MODEL) for label in sums.models))
     if contains is not None:
         tests.append(lambda sums: contains in sums.labels.get("id", "") or contains in sums.labels.get("name", ""))
     if reason is not None:

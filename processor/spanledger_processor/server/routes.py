@@ -234,7 +234,7 @@ _FILTERS = (
     ),
     Parameter("since", _time_of, _DAY, f"Last active on this day or later: {DAYS}.", 0),
     Parameter("until", lambda text: _time_of(text) + NS_PER_DAY, _DAY, "Last active on this day or before."),
-    Parameter("model", str, _TEXT, "Spent something on this model (its name as in `models`)."),
+    Parameter("model", str, _TEXT, "Spent something on this model, with or without its provider in front."),
     Parameter("contains", str, _TEXT, "With this text in the id or the name."),
     Parameter("unpriced", str, _TEXT, "With unpriced calls: `any`, or a reason such as `unknown_model`."),
 )
@@ -270,7 +270,8 @@ ROUTES: tuple[Route, ...] = (
                 "dimension",
                 _named_value,
                 {"type": "string", "examples": ["user:ann"]},
-                "Of this value of a dimension, as `name:value`; of a session with many, the first three are known.",
+                "In which something has this value of a dimension, as `name:value`; of a session with many, three of a "
+                "configured dimension are known.",
             ),
         ),
         rows="sessions",
@@ -446,11 +447,16 @@ def answer_of(
     Raises:
         TenantError: there is no such tenant.
         CursorError: the cursor is none of this list.
+        ParameterError: there is no such dimension.
     """
     tenant = tenant_hash(values["tenant"])
     if not has_tenant(reader, tenant):
         raise TenantError(f"no tenant {values['tenant']!r:.200} in this ledger; /api/v1/tenants lists those there are")
     question = Question(reader, tenant, pricer, time.time_ns(), values, ids, lifecycle, budgets, dimensions)
+    asked_by = ids.get("name") or (values.get("dimension") or ("",))[0]
+    if asked_by and not question.has_dimension(asked_by):
+        names = ", ".join(sorted(question.dimension_names))
+        raise ParameterError(f"no dimension {asked_by!r:.200}; there are {names}")
     answer: dict[str, Any] | None = route.answer(question)
     return answer
 

@@ -133,7 +133,7 @@ function filterForm(view, id, path, given, names) {
     if (name === "until") return text("until", value, LABELS.until, { type: "date" });
     if (name === "dimension") {
       const [of, ...rest] = value.split(":");
-      const options = Object.fromEntries(dimensions.filter((one) => !["model", "provider", "agent"].includes(one)).map((one) => [one, one]));
+      const options = Object.fromEntries(dimensions.filter((one) => one !== "model").map((one) => [one, one]));
       return [choice("of", of || "user", of && !(of in options) ? { ...options, [of]: of } : options, LABELS.dimension), text("value", rest.join(":"), "is", { placeholder: "any" })];
     }
     if (name in CHOICES) {
