@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from io import BytesIO
+from itertools import chain
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -81,7 +82,7 @@ class TraceRequest:
         self._replaced.setdefault(group, {})[span] = content
 
     def serialize(self) -> bytes:
-        """Return the request with what was appended and replaced; every other byte is as it came."""
+        """Return the request with what was appended and replaced, once; every other byte is as it came."""
         return finished(self.serializing())
 
     def serializing(self) -> Generator[None, None, bytes]:
@@ -172,102 +173,136 @@ def _points(item: bytes) -> int:
     return sum(len(points.data_points) for _, points in metric.ListFields())
 
 
-_Pieces: TypeAlias = list[bytes]
+_Bytes: TypeAlias = bytes | memoryview
+_Chunk: TypeAlias = list[_Bytes]
+"""Pieces of a message, one after the other."""
+
+
+class _Edited(NamedTuple):
+    """A message that was edited, in chunks, and its size."""
+
+    size: int
+    chunks: list[_Chunk]
+
 
 _GROUPS, _SCOPED = 1, 2
 """Field numbers: groups of a request, scopes of a group."""
 
 
-_Contents: TypeAlias = Mapping[int, Mapping[int, bytes]]
+_Contents: TypeAlias = Mapping[int, dict[int, bytes]]
 """Content by scope, counted over the whole request, and by item, counted inside its scope."""
 
 
-_Edits: TypeAlias = Generator[None, None, _Pieces | None]
+_Edits: TypeAlias = Generator[None, None, _Edited | None]
 
 
 def _splice(request: TraceRequest, extras: _Contents, replaced: _Contents) -> Generator[None, None, bytes]:
     """Return the request with extras[scope][item] appended to those items, and others replaced.
 
-    An item is either appended to or replaced. Done in slices, see `TraceRequest.serializing`.
+    An item is either appended to or replaced. Done in slices, see `TraceRequest.serializing`. Of a large request nothing
+    is copied but into the result, and both mappings are emptied on the way.
     """
     body, scopes = request.body, iter(enumerate(request.groups))
+    source: _Bytes = body if len(body) <= SLICE_BYTES else memoryview(body)
 
     def scoped(start: int, end: int) -> _Edits:
         scope, group = next(scopes)
         appended, new = extras.get(scope, _NONE), replaced.get(scope, _NONE)
-        return (yield from _edit(group.items, start, end, appended, new)) if appended or new else None
+        return (yield from _edit(group.items, source, start, end, appended, new)) if appended or new else None
 
     def group(start: int, end: int) -> _Edits:
-        return _replace(body, start, end, _SCOPED, scoped)
+        return _replace(body, source, start, end, _SCOPED, scoped)
 
-    pieces = yield from _replace(body, 0, len(body), _GROUPS, group)
-    return body if pieces is None else (yield from _joined(pieces))
+    edited = yield from _replace(body, source, 0, len(body), _GROUPS, group)
+    return body if edited is None else (yield from _joined(edited))
 
 
-def _joined(pieces: _Pieces) -> Generator[None, None, bytes]:
+def _joined(edited: _Edited) -> Generator[None, None, bytes]:
     """Join in slices; frees the pieces on the way."""
-    if sum(map(len, pieces)) <= SLICE_BYTES:
-        return b"".join(pieces)
-    joined, since = BytesIO(), 0
-    pieces.reverse()
-    while pieces:
-        since += joined.write(pieces.pop())
-        if since >= SLICE_BYTES:
-            since = 0
+    chunks = edited.chunks
+    if edited.size <= SLICE_BYTES:
+        return b"".join(chain.from_iterable(chunks))
+    joined, paused = BytesIO(), SLICE_BYTES
+    chunks.reverse()
+    while chunks:
+        joined.writelines(chunks.pop())
+        if joined.tell() >= paused:
+            paused = joined.tell() + SLICE_BYTES
             yield
     return joined.getvalue()  # its own buffer, not a copy
 
 
-def _replace(body: bytes, start: int, end: int, number: int, new: Callable[[int, int], _Edits]) -> _Edits:
+def _replace(
+    body: bytes, source: _Bytes, start: int, end: int, number: int, new: Callable[[int, int], _Edits]
+) -> _Edits:
     """Replace the fields `number` of the message at [start, end), in slices; None if `new` has nothing for any of them.
 
-    Small pieces become one now and again, so that what stands around has few to handle.
+    Short chunks become one, so that what stands around has few to handle.
     """
-    pieces: _Pieces = []
-    small: _Pieces = []
-    copied = start
+    chunks: list[_Chunk] = []
+    chunk: _Chunk = []
+    copied, size = start, end - start
     for place, field in enumerate(fields(body, start, end)):
         if place % SLICE_PARTS == SLICE_PARTS - 1:
             yield
         if field.number != number or field.wire_type != LENGTH:
             continue
-        content = yield from new(field.start, field.end)
-        if content:
-            small += (body[copied : field.tag_end], write_varint(sum(map(len, content))), *content)
-            copied = field.end
-            if len(small) > SLICE_ITEMS:
-                pieces.append(b"".join(small))
-                small.clear()
-                yield
-    return [*pieces, *small, body[copied:end]] if copied > start else None
+        edited = yield from new(field.start, field.end)
+        if edited is None:
+            continue
+        length = write_varint(edited.size)
+        chunk += (source[copied : field.tag_end], length)
+        size += len(length) + edited.size - (field.end - field.tag_end)
+        copied = field.end
+        if len(edited.chunks) == 1:
+            chunk += edited.chunks[0]
+        else:
+            chunks += (chunk, *edited.chunks)
+            chunk = []
+        if len(chunk) > SLICE_ITEMS:
+            chunks.append(chunk)
+            chunk = []
+            yield
+    if copied == start:
+        return None
+    chunk.append(source[copied:end])
+    chunks.append(chunk)
+    return _Edited(size, chunks)
 
 
-_NONE: Mapping[int, bytes] = MappingProxyType({})
+_NONE: dict[int, bytes] = {}
 
 
-def _edit(items: Items, start: int, end: int, extras: Mapping[int, bytes], replaced: Mapping[int, bytes]) -> _Edits:
-    """Return the scope at [start, end) with `extras` appended to its items, or items `replaced`."""
+def _edit(
+    items: Items, source: _Bytes, start: int, end: int, extras: dict[int, bytes], replaced: dict[int, bytes]
+) -> _Edits:
+    """Return the scope at [start, end) with `extras` appended to its items, or items `replaced`; both are emptied."""
     body, starts, ends = items.body, items.starts, items.ends
-    pieces: _Pieces = []
-    joined: _Pieces = []
-    copied, pause = start, start + SLICE_BYTES
+    chunks: list[_Chunk] = []
+    chunk: _Chunk = []
+    copied, pause, edited_size = start, start + SLICE_BYTES, end - start
     for number, place in enumerate(sorted(extras.keys() | replaced.keys()), 1):
         content, to = starts[place], ends[place]
         if number % SLICE_ITEMS == 0 or content > pause:
-            joined.append(b"".join(pieces))
-            pieces.clear()
+            chunks.append(chunk)
+            chunk = []
             pause = content + SLICE_BYTES
             yield
         tag_end = content - 1
         while body[tag_end - 1] > 0x7F:  # the bytes of a number but the last one, in front of which a tag ends
             tag_end -= 1
-        extra = extras.get(place)
+        extra = extras.pop(place, None)
         if extra is None:
-            pieces += (body[copied:tag_end], write_varint(len(replaced[place])), replaced[place])
+            new = replaced.pop(place)
+            size = len(new)
+            length = write_varint(size)
+            chunk += (source[copied:tag_end], length, new)
         else:
             size = to - content + len(extra)
             length = SHORT_VARINTS[size] if size < 0x4000 else write_varint(size)
-            pieces += (body[copied:tag_end], length, body[content:to], extra)
+            chunk += (source[copied:tag_end], length, source[content:to], extra)
+        edited_size += len(length) + size - (to - tag_end)
         copied = to
-    pieces.append(body[copied:end])
-    return [*joined, b"".join(pieces)] if joined else pieces
+    chunk.append(source[copied:end])
+    chunks.append(chunk)
+    return _Edited(edited_size, chunks)
