@@ -7,13 +7,14 @@ import gc
 import sys
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from hypothesis import given
@@ -263,6 +264,28 @@ def test_no_slice_copies_more_than_a_megabyte_and_one_span() -> None:
         read.append(0, place, b"\x4a\x00")
     written = sum(1 for _ in read.serializing())
     assert written >= 2 * (len(body) // (2**20 + len(span)) - 1), "edited, and joined"
+
+
+def test_a_large_request_is_written_into_its_result_alone() -> None:
+    """Counted: bytes. What was cut, what was appended, and the result stood side by side."""
+    number, extra = 20_000, b"\x4a" + write_varint(300) + b"e" * 300
+    read = finished(parsing_traces(large(1)))
+    span = read.groups[0].items[0]
+    scope = (b"\x12" + write_varint(len(span)) + span) * number
+    resource = b"\x12" + write_varint(len(scope)) + scope
+    read = finished(parsing_traces(b"\x0a" + write_varint(len(resource)) + resource))
+    tracemalloc.start()
+    try:
+        for place in range(number):
+            read.append(0, place, bytes(bytearray(extra)))
+        appended, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        written = read.serialize()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(written) > number * (len(span) + len(extra))
+    assert peak - appended < 1.5 * len(written)
 
 
 async def test_little_is_looked_at_by_a_collection_while_a_large_request_is_worked_on() -> None:
@@ -519,6 +542,39 @@ async def test_a_large_request_is_delivered_although_its_sender_stopped_waiting(
     stage = Stage()
     assert await stage.take(large(30), left=-5.0) == ACCEPTED
     assert stage.delivery.left[0] > 0
+
+
+class _Body(bytes):
+    """Bytes of which one can tell whether they are kept."""
+
+    freed: ClassVar[list[int]] = []
+
+    def __del__(self) -> None:
+        self.freed.append(len(self))
+
+
+async def test_what_comes_again_is_not_kept_while_the_first_is_worked_on() -> None:
+    """A sender that gives up every 10 s sent 41 MiB each time, which were kept for as long as it waited."""
+    stage, body, reported = Stage(), large(30), list[int]()
+    stage.delivery.gate.clear()
+    first = asyncio.create_task(stage.take(body))
+    await stage.delivery.has(1)
+    repeated = [_Body(body)]
+    deadline = asyncio.get_running_loop().time() + 60
+    again = asyncio.create_task(stage.handler.handle("traces", repeated.pop(), {}, deadline, hold=reported.append))
+    while not reported:  # noqa: ASYNC110 - nothing else runs than what is waited for
+        await asyncio.sleep(0)
+    assert (_Body.freed, reported) == ([len(body)], [0])
+    stage.delivery.gate.set()
+    assert (await first, await again) == (ACCEPTED, ACCEPTED)
+
+
+async def test_memory_is_returned_before_a_large_request_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, delivered = Stage(), list[int]()
+    monkeypatch.setattr(slices, "_trim", lambda _: delivered.append(len(stage.delivery.bodies)))
+    for count in (1, 30):
+        assert await stage.take(large(count)) == ACCEPTED
+    assert delivered == [1]
 
 
 async def test_a_large_request_that_was_not_accepted_begins_anew_when_it_comes_again() -> None:

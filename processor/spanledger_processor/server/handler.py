@@ -35,6 +35,7 @@ from spanledger_processor.server.slices import (
     in_slices,
     is_large,
     is_large_synthesized,
+    return_memory,
     split,
     splitting,
     work,
@@ -205,6 +206,8 @@ class Handler:
         known = self._large.get(key)
         if known is not None and (signal == "traces" or known.until < now()):
             known.until = deadline
+            del body  # the first one is worked on
+            hold(0)
             await asyncio.wait((known.task,), timeout=max(0.0, deadline - now()))
             if not known.task.done() or known.task.cancelled():
                 return _LATE
@@ -359,6 +362,7 @@ class Handler:
                 self._observer.enriched(reading)
                 if large:
                     await in_slices(releasing(reading, decisions))
+                    await return_memory()
         except (MalformedError, UnansweredError, RateLimitedError):
             raise
         except Exception as error:
