@@ -199,8 +199,8 @@ _Edits: TypeAlias = Generator[None, None, _Edited | None]
 def _splice(request: TraceRequest, extras: _Contents, replaced: _Contents) -> Generator[None, None, bytes]:
     """Return the request with extras[scope][item] appended to those items, and others replaced.
 
-    An item is either appended to or replaced. Done in slices, see `TraceRequest.serializing`. Of a large request nothing
-    is copied but into the result, and both mappings are emptied on the way.
+    An item is either appended to or replaced. Done in slices, see `TraceRequest.serializing`. Of a large request
+    nothing is copied but into the result, and both mappings are emptied on the way.
     """
     body, scopes = request.body, iter(enumerate(request.groups))
     source: _Bytes = body if len(body) <= SLICE_BYTES else memoryview(body)
