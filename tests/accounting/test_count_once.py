@@ -512,3 +512,31 @@ def test_calls_of_a_client_below_a_call_of_several_steps_count(ledger: MemoryLed
     upper, call = _steps(fact)[:2]
     ledger.take([upper, call, *(fact(f"s{n}", "call", "llm", 20 + n, start=2 * n) for n in (1, 2))])
     assert (ledger.total.cost, ledger.total.calls) == (43, 2)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_reports_alike_that_which_names_a_session_counts(
+    ledger: MemoryLedger, fact: MakeFact, order: tuple[int, ...]
+) -> None:
+    reports = [
+        fact("a", "", "llm", 30, scope="one", response_id="r", session="s"),
+        fact("b", "", "llm", 30, scope="two", response_id="r"),
+    ]
+    decided = dict(zip(order, ledger.take([reports[place] for place in order]), strict=True))
+    assert [decided[place].duplicate_of for place in (0, 1)] == ["", b"a".hex()]
+
+
+def test_of_two_agents_of_the_same_times_neither_repeats_the_other(ledger: MemoryLedger, fact: MakeFact) -> None:
+    """Their links are not known, and each contains the other: only a longer one is around it."""
+    ledger.take([fact("a", "gone", "agent", 30), fact("b", "lost", "agent", 40)])
+    assert (ledger.total.cost, ledger.total.calls) == (70, 2)
+
+
+def test_a_report_that_leaves_reasoning_out_is_found(ledger: MemoryLedger, fact: MakeFact) -> None:
+    """Gemini CLI's spans count output without thoughts (docs/formats/genai.md)."""
+    whole, part = fact("a", "", "llm", 30, scope="one"), fact("b", "", "llm", 30, scope="two")
+    assert whole.call is not None
+    assert part.call is not None
+    whole.call.usage, part.call.usage = Usage(30, 100, reasoning=60), Usage(30, 40)
+    ledger.take([whole, part])
+    assert (ledger.total.cost, ledger.total.calls) == (30, 1)

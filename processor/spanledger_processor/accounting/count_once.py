@@ -379,8 +379,7 @@ def _stands_in(upper: Span, call: Span) -> bool:
         return True
     if _has_price(call) and not of_one_model(upper.claim, call.claim):
         return False  # a model that was asked for by another name has the price of the one that answered
-    more, less = upper.claim.richness[:4], call.claim.richness[:4]
-    return more > less and more[:2] >= less[:2]
+    return upper.claim.richness[:4] > call.claim.richness[:4]
 
 
 def _without_usage(forest: Forest, claimants: list[Span], roles: Mapping[bytes, str]) -> list[bytes]:
