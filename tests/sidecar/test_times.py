@@ -9,7 +9,8 @@ import pytest
 
 import tilth_logs
 from mux_homes import WRITTEN_MS, bucket, last, put, row, usage
-from sidecars import NOW_MS, Endpoint, scan
+from scripted_mux import ScriptedMux
+from sidecars import NOW_MS, Endpoint, by_model, scan
 
 MODEL = "anthropic:claude-x"
 MICROSECONDS = WRITTEN_MS * 1000
@@ -113,3 +114,44 @@ def test_what_cannot_be_written_of_one_session_stops_no_other(tmp_path: Path, mo
         "mux",
         "tilth",
     }
+
+
+HOUR_MS = 3_600_000
+
+
+def test_turns_before_and_after_a_clock_was_set_back_count_once(tmp_path: Path) -> None:
+    """The file's last request ends before a turn that stands above its own in the chat, and is in the file."""
+    mux, endpoint = ScriptedMux(tmp_path / "mux", chat=True), Endpoint()
+    name = mux.create()
+    mux.turn(name, "openai:gpt-x", (29, 3, 2, 47, 24))
+    mux.now_ms -= HOUR_MS
+    mux.turn(name, MODEL, (19, 11, 34, 47, 47))
+    scan(tmp_path / "state", endpoint, mux.root, now_ms=lambda: mux.now_ms)
+    assert by_model(endpoint.usage()) == mux.truth
+    assert len(endpoint.usage()) == 2
+
+
+def test_a_row_that_was_cut_when_the_clock_was_set_back_counts_once(tmp_path: Path) -> None:
+    """The row ended after the look at its half, by the clock; but not after the file was written that has it."""
+    mux, endpoint = ScriptedMux(tmp_path / "mux", chat=True), Endpoint()
+    name = mux.create()
+    mux.call(name, MODEL, (3, 7, 1, 48, 32))
+    path = mux.root / "sessions" / name / "headless-usage.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    mux.now_ms -= HOUR_MS
+    scan(tmp_path / "state", endpoint, mux.root, now_ms=lambda: mux.now_ms)
+    path.write_bytes(whole)
+    scan(tmp_path / "state", endpoint, mux.root, now_ms=lambda: mux.now_ms)
+    assert by_model(endpoint.usage()) == mux.truth
+
+
+def test_a_fork_that_looks_older_than_its_source_takes_nothing_from_it(tmp_path: Path) -> None:
+    mux, endpoint = ScriptedMux(tmp_path / "mux", chat=True), Endpoint()
+    name = mux.create()
+    scan(tmp_path / "state", endpoint, mux.root, now_ms=lambda: mux.now_ms)
+    mux.turn(name, MODEL, (47, 3, 1, 29, 21))
+    mux.now_ms -= HOUR_MS
+    mux.fork(name)
+    scan(tmp_path / "state", endpoint, mux.root, now_ms=lambda: mux.now_ms)
+    assert by_model(endpoint.usage()) == mux.truth

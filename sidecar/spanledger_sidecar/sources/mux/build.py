@@ -39,7 +39,7 @@ def record(reconciliation: Reconciliation) -> None:
     """Distribute the cost, make the records, and set the state that is stored."""
     reconciliation.records += _records(reconciliation)
     workspace, usage = reconciliation.workspace, reconciliation.files.usage
-    workspace.looked_ms = reconciliation.options.now_ms
+    workspace.looked_ms = reconciliation.seen_until_ms
     for key in {*reconciliation.chat, *workspace.models}:
         if key in workspace.models or key in reconciliation.models:
             workspace.model(key).chat = reconciliation.chat[key]

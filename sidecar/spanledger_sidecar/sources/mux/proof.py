@@ -14,6 +14,7 @@ from spanledger_sidecar.records import dedup_key
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, UsageFile
 from spanledger_sidecar.sources.mux.reconciliation import (
     NO_MERGED_ROWS,
+    Files,
     MergedRows,
     Reconciliation,
     seen_usage,
@@ -243,6 +244,22 @@ def proven_to_be_new(reconciliation: Reconciliation, key: str) -> TokenVector:
 def is_last(row: Row, last: LastRequest) -> bool:
     """Return whether a row is the last request, written a moment after it; a call outside any turn never is."""
     return row.in_chat and -1000 <= last.end_ms - row.end_ms <= 60_000 and same(last.bucket.tokens, row.tokens)
+
+
+def last_turn_in_file_ms(files: Files) -> int:
+    """Return when the latest of the turns ended that the file's last request shows to be over; 0 where it names none.
+
+    That is its own end; where a clock was set back, turns that stand before it in the chat have later ends.
+    """
+    last = files.usage.last if files.usage is not None else None
+    if last is None:
+        return 0
+    ends = [last.end_ms]
+    for number, row in enumerate(reversed(files.rows)):
+        if is_last(row, last):
+            ends += [earlier.end_ms for earlier in files.rows[: len(files.rows) - number] if earlier.in_chat]
+            break
+    return max(ends)
 
 
 def last_request_key(last: LastRequest) -> bytes:

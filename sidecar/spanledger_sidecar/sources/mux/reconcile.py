@@ -77,6 +77,7 @@ def reconcile(workspace: Workspace, files: Files, options: Options, store: Works
 def match(workspace: Workspace, files: Files, options: Options, store: WorkspaceStore) -> Reconciliation:
     """Return which rows are new, which grew, which another workspace has, and where counting begins."""
     reconciliation = Reconciliation(workspace, files, options, store, last=files.usage.last if files.usage else None)
+    reconciliation.ended_ms = proof.last_turn_in_file_ms(files)
     _learn_keys(reconciliation)
     distinct = {row.dedup_key: _keyed(row, workspace) for row in files.rows}
     for row in sorted(distinct.values(), key=lambda row: row.end_ms):
@@ -431,7 +432,7 @@ def _late(reconciliation: Reconciliation, state: ModelState, rows: list[Row], wa
     rows that the file could hold at the last look, for as much as they tell more than the file gained, oldest first.
     Where that is no whole number of rows, the last one is late too, and what it tells more is left over.
     """
-    looked_ms = reconciliation.workspace.looked_ms or reconciliation.options.now_ms
+    looked_ms = reconciliation.workspace.looked_ms or reconciliation.seen_until_ms
     counted_ms = reconciliation.workspace.last_request_ms
     late: set[bytes] = set()
     for row in rows:

@@ -270,7 +270,8 @@ class Reconciliation:
     remainder, `known` how many tokens are from before usage counts, `vanished` what was of rows that are gone. From
     the third: `allocations` by model key; `without_span` span ids of rows that make no span; `retry_ms` when to look
     again for what is held back (0: never); `merged` what a removed child's parent proves of its rows. From the fourth:
-    `records`. `last` is the last request until a row took it.
+    `records`. `last` is the last request until a row took it, `ended_ms` the time until which turns ended that the
+    file can hold (0 where it names no last request).
     """
 
     workspace: Workspace
@@ -288,6 +289,7 @@ class Reconciliation:
     allocations: dict[str, list[Allocation]] = field(default_factory=lambda: defaultdict(list))
     without_span: set[bytes] = field(default_factory=set)
     last: LastRequest | None = None
+    ended_ms: int = 0
     merged: MergedRows = NO_MERGED_ROWS
     retry_ms: int = 0
     known: int = 0
@@ -305,10 +307,9 @@ class Reconciliation:
         return self.files.parent.children.get(self.workspace.id) if self.files.parent is not None else None
 
     @property
-    def ended_ms(self) -> int:
-        """Return when the file's last request ended; 0 where it names none."""
-        last = self.files.usage.last if self.files.usage is not None else None
-        return last.end_ms if last is not None else 0
+    def seen_until_ms(self) -> int:
+        """Return until when what is written was seen in this look; later than now where a clock was set back."""
+        return max(self.options.now_ms, self.files.written_ms if self.files.usage is not None else 0, self.ended_ms)
 
     def add(self, allocation: Allocation) -> None:
         """Take an allocation.

@@ -263,15 +263,15 @@ class MuxSource:
             context.progress(start + len(group), len(ordered))
         return True
 
-    def _order(self, root: _Root, name: str) -> tuple[int, int, str]:
+    def _order(self, root: _Root, name: str) -> tuple[int, bool, int, str]:
         """Return the order of reading: children before their parents, whose files tell of them; then old before young,
-        which may be forks.
+        which may be forks: those that are known before new ones, then by when they say that they were made.
         """
         depth, listed = 0, root.config.get(name)
         created_ms = listed.created_ms if listed else 0
         while listed is not None and listed.session.parent and depth < 8:
             depth, listed = depth + 1, root.config.get(listed.session.parent)
-        return -depth, created_ms, name
+        return -depth, name not in self._seen, created_ms, name
 
     def _look_at_group(self, change: Change, root: _Root, names: list[str], context: ScanContext) -> list[Workspace]:
         """Read each by itself: an unexpected error in one workspace must not stop the others."""
