@@ -33,7 +33,7 @@ from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.model import Call, ToolCall
-from spanledger_processor.otlp.envelope import Items, ScopeGroup
+from spanledger_processor.otlp.envelope import FoundScopes, Items, ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter, holding, holds
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
 from spanledger_processor.otlp.values import GIANT
@@ -171,16 +171,26 @@ class Stage:
         """
         return finished(self.reading(body, headers, now_ns, trusted=trusted))
 
-    def reading(self, body: bytes, headers: Mapping[str, str], now_ns: int, *, trusted: bool = False) -> Steps[Reading]:
-        """Read one export request (protobuf) in slices: yields after each `SLICE`, returns the reading.
+    def reading(
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        now_ns: int,
+        *,
+        trusted: bool = False,
+        scopes: FoundScopes | None = None,
+    ) -> Steps[Reading]:
+        """Read one export request (protobuf) in slices: yields after each `SLICE`, returns the reading. `scopes` is
+        what `has_more_than` has found in it.
 
         Raises:
             MalformedError: these bytes are no ExportTraceServiceRequest.
         """
         hits = yield from self._marks.searching(body)
         if not hits and not self._known:
-            return Reading((yield from counting_traces(body)))
-        return (yield from self._reading(Reading((yield from parsing_traces(body))), headers, now_ns, hits, trusted))
+            return Reading((yield from counting_traces(body, scopes)))
+        request = yield from parsing_traces(body, scopes)
+        return (yield from self._reading(Reading(request), headers, now_ns, hits, trusted))
 
     def reading_synthesized(self, request: TraceRequest, headers: Mapping[str, str], now_ns: int) -> Steps[Reading]:
         """Read spans that were synthesized here, as `reading` does their bytes: each of them reports a call."""

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice, repeat
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, TypeAlias, overload
 
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -142,6 +142,12 @@ class ResourceItems(NamedTuple):
     scopes: list[ScopeItems]
 
 
+_Found: TypeAlias = "tuple[array[int], array[int], list[bytes]]"
+"""Where the items of a scope start and end, and the parts of its field `scope`."""
+FoundScopes = dict[int, "_Found"]
+"""What was found in scopes of a request, by where these start: so that none is gone through twice."""
+
+
 def read_envelope(body: bytes, envelope: Envelope) -> list[ResourceItems]:
     """Return the resources of an export request.
 
@@ -151,8 +157,11 @@ def read_envelope(body: bytes, envelope: Envelope) -> list[ResourceItems]:
     return finished(reading_envelope(body, envelope))
 
 
-def reading_envelope(body: bytes, envelope: Envelope) -> Generator[None, None, list[ResourceItems]]:
-    """Read an export request in slices: yields after each `SLICE_PARTS`, returns its resources.
+def reading_envelope(
+    body: bytes, envelope: Envelope, scopes: FoundScopes | None = None
+) -> Generator[None, None, list[ResourceItems]]:
+    """Read an export request in slices: yields after each `SLICE_PARTS`, returns its resources. Takes out of `scopes`
+    what was found before.
 
     Raises:
         MalformedError: it is no export request of that signal.
@@ -165,7 +174,7 @@ def reading_envelope(body: bytes, envelope: Envelope) -> Generator[None, None, l
     result.reverse()
     while result:  # freed on the way: to free many at once takes long
         number, (_, start, end) = len(groups), result.pop()
-        group, read = yield from _reading_group(body, start, end, envelope, f"{envelope.group}[{number}]")
+        group, read = yield from _reading_group(body, start, end, envelope, f"{envelope.group}[{number}]", scopes)
         groups.append(group)
         parts += read
         found = sum(len(scoped.items) for scoped in group.scopes)
@@ -179,19 +188,22 @@ def reading_envelope(body: bytes, envelope: Envelope) -> Generator[None, None, l
     return groups
 
 
-def has_more_than(most: int, body: bytes) -> bool:
+def has_more_than(most: int, body: bytes, scopes: FoundScopes | None = None) -> bool:
     """Return whether an export request of any signal has more than so many fields, resources, scopes and items in all.
 
-    Looks at no more than about as many; of what cannot be read, at what stands before.
+    Looks at no more than about as many; of what cannot be read, at what stands before. What it finds is entered in
+    `scopes`.
     """
     left = most
     try:
         for group in fields(body, 0, len(body)):
             for scope in fields(body, group.start, group.end) if _is_part(group, _GROUPS) else ():
                 if _is_part(scope, _SCOPES):
-                    starts = array("L")
-                    next(_finding(body, scope.start, scope.end, left + 1, (starts, array("L"), [])), None)
-                    left -= len(starts)
+                    found = array("L"), array("L"), list[bytes]()
+                    is_whole = all(False for _ in islice(_finding(body, scope.start, scope.end, left + 1, found), 1))
+                    if is_whole and scopes is not None:
+                        scopes[scope.start] = found
+                    left -= len(found[0])
                 left -= 1
                 if left < 0:
                     return True
@@ -212,7 +224,7 @@ def _is_part(field: WireField, number: int) -> bool:
 
 
 def _reading_group(
-    body: bytes, start: int, end: int, envelope: Envelope, place: str
+    body: bytes, start: int, end: int, envelope: Envelope, place: str, found: FoundScopes | None
 ) -> Generator[None, None, tuple[ResourceItems, int]]:
     """Return a resource, and of how many parts it is made."""
     parts = yield from _messages(body, start, end, {1: "resource", 2: envelope.scoped, 3: "schema_url"}, place)
@@ -222,19 +234,21 @@ def _reading_group(
         if number != _SCOPES:
             continue
         scoped = f"{place}.{envelope.scoped}[{len(scopes)}]"
-        scopes.append((yield from _reading_scope(body, at, to, envelope, scoped)))
+        scopes.append(
+            (yield from _reading_scope(body, at, to, envelope, scoped, None if found is None else found.pop(at, None)))
+        )
         if len(scopes) % SLICE_PARTS == 0:
             yield
     return ResourceItems(place, resource, scopes), len(parts)
 
 
 def _reading_scope(
-    body: bytes, start: int, end: int, envelope: Envelope, place: str
+    body: bytes, start: int, end: int, envelope: Envelope, place: str, found: _Found | None
 ) -> Generator[None, None, ScopeItems]:
-    """Return the items of the scope at [start, end), in slices."""
-    found = starts, ends, scope = array("L"), array("L"), list[bytes]()
+    """Return the items of the scope at [start, end), in slices, unless they have been found."""
+    starts, ends, scope = found or (array("L"), array("L"), list[bytes]())
     try:
-        for _ in _finding(body, start, end, SLICE_CUT, found):
+        for _ in () if found else _finding(body, start, end, SLICE_CUT, (starts, ends, scope)):
             if len(starts) > MAX_ITEMS:
                 raise MalformedError(_TOO_MANY)
             yield
@@ -245,9 +259,7 @@ def _reading_scope(
     return ScopeItems(place, b"".join(scope), Items(body, starts, ends) if starts else Items(body))
 
 
-def _finding(
-    body: bytes, start: int, end: int, at_once: int, found: tuple[array[int], array[int], list[bytes]]
-) -> Iterator[None]:
+def _finding(body: bytes, start: int, end: int, at_once: int, found: _Found) -> Iterator[None]:
     """Find where the items of the scope at [start, end) start and end, and the parts of its field `scope`: adds them to
     `found`, and yields after so many fields more.
 
@@ -376,14 +388,15 @@ class ScopeGroup(NamedTuple):
     items: Items
 
 
-def reading_groups(body: bytes, envelope: Envelope) -> Steps[list[ScopeGroup]]:
-    """Read an export request in slices; returns its groups, in the order of their scopes on the wire.
+def reading_groups(body: bytes, envelope: Envelope, scopes: FoundScopes | None = None) -> Steps[list[ScopeGroup]]:
+    """Read an export request in slices; returns its groups, in the order of their scopes on the wire. `scopes` as in
+    `has_more_than`.
 
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
     groups = []
-    read = yield from reading_envelope(body, envelope)
+    read = yield from reading_envelope(body, envelope, scopes)
     read.reverse()
     while read:
         group = read.pop()
@@ -397,14 +410,14 @@ def reading_groups(body: bytes, envelope: Envelope) -> Steps[list[ScopeGroup]]:
     return groups
 
 
-def counting_items(body: bytes, envelope: Envelope) -> Steps[int]:
-    """Count the items of an export request, in slices.
+def counting_items(body: bytes, envelope: Envelope, scopes: FoundScopes | None = None) -> Steps[int]:
+    """Count the items of an export request, in slices. `scopes` as in `has_more_than`.
 
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
     count = 0
-    read = yield from reading_envelope(body, envelope)
+    read = yield from reading_envelope(body, envelope, scopes)
     while read:  # freed on the way
         group = read.pop()
         if len(group.resource) <= GIANT:

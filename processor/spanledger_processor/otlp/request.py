@@ -22,6 +22,7 @@ from spanledger_processor.otlp.envelope import (
     METRICS,
     SLICE_PARTS,
     TRACES,
+    FoundScopes,
     Items,
     ScopeGroup,
     counting_items,
@@ -101,19 +102,19 @@ def parse_traces(body: bytes) -> TraceRequest:
     return finished(parsing_traces(body))
 
 
-def parsing_traces(body: bytes) -> Steps[TraceRequest]:
-    """Do as `parse_traces`, in slices."""
-    groups = yield from reading_groups(body, TRACES)
+def parsing_traces(body: bytes, scopes: FoundScopes | None = None) -> Steps[TraceRequest]:
+    """Do as `parse_traces`, in slices; `scopes` is what `has_more_than` has found in this request."""
+    groups = yield from reading_groups(body, TRACES, scopes)
     return TraceRequest(body, groups, sum(len(group.items) for group in groups))
 
 
-def counting_traces(body: bytes) -> Steps[TraceRequest]:
-    """Return the same request in slices, its spans counted and not handed out: half the cost, for one that passes.
+def counting_traces(body: bytes, scopes: FoundScopes | None = None) -> Steps[TraceRequest]:
+    """Return the same request in slices, its spans counted and not handed out, for one that passes.
 
     Raises:
         MalformedError: it is none; says what is wrong and where.
     """
-    return TraceRequest(body, [], (yield from counting_items(body, TRACES)))
+    return TraceRequest(body, [], (yield from counting_items(body, TRACES, scopes)))
 
 
 def count_traces(body: bytes) -> TraceRequest:

@@ -18,6 +18,7 @@ from spanledger_processor.dialects.log_events import LOG_MARKERS
 from spanledger_processor.enrichment import Reading, Stage, additions, writing
 from spanledger_processor.enrichment.logs import LogStage, encoding
 from spanledger_processor.model import Decision
+from spanledger_processor.otlp.envelope import FoundScopes
 from spanledger_processor.otlp.request import TraceRequest, count_log_records
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.handler import StageObserver
@@ -115,8 +116,10 @@ class Enricher:
             UnansweredError: whether its spans are committed is not known; the client is to ask again.
         """
         try:
-            steps = self._stage.reading(body, headers, self._now_ns(), trusted=self._trusted)
-            reading = await work(steps, large=is_large(body))
+            scopes: FoundScopes = {}
+            large = is_large(body, scopes)
+            steps = self._stage.reading(body, headers, self._now_ns(), trusted=self._trusted, scopes=scopes)
+            reading = await work(steps, large=large)
             self._observer.received("traces", reading.request.span_count)
             decisions = await self._accounted(reading)
             answers = SpanAnswers(reading.request.span_count, *additions(reading, decisions), reading.failed_spans())

@@ -24,6 +24,7 @@ from spanledger_processor.enrichment.redaction import Redacted, Redactor
 from spanledger_processor.ledger.store import StateError, UnitTooLargeError
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.encoding import SynthesizedSpan
+from spanledger_processor.otlp.envelope import FoundScopes
 from spanledger_processor.otlp.request import TraceRequest, count_log_records, counting_data_points
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.receivers.driver import COPIES, no_matter
@@ -116,7 +117,8 @@ class StageObserver(Protocol):
 class _Request:
     """An export request but for its bytes, which are let go of as soon as they are read: the parameters of `handle`.
 
-    `identifier` is a hash of the bytes. `large`: it is worked on in slices, one at a time.
+    `identifier` is a hash of the bytes. `large`: it is worked on in slices, one at a time. `scopes` is what was found
+    in it when that was decided.
     """
 
     signal: Signal
@@ -127,6 +129,7 @@ class _Request:
     trusted: bool
     hold: Callable[[int], None]
     large: bool
+    scopes: FoundScopes
 
     @property
     def until(self) -> float:
@@ -197,8 +200,9 @@ class Handler:
                 await self._limits.admit(sender, headers, len(body))
         except RateLimitedError as limited:
             return self._limited(limited)
-        large = signal != "metrics" and is_large(body)
-        request = _Request(signal, identifier, headers, deadline, sender, trusted, hold, large)
+        scopes: FoundScopes = {}
+        large = signal != "metrics" and is_large(body, scopes)
+        request = _Request(signal, identifier, headers, deadline, sender, trusted, hold, large, scopes)
         if not large:
             return await self._through(request, body)
         key = identifier + _digest((signal, frozenset(headers.items())))  # the tenant may stand in a header
@@ -344,7 +348,9 @@ class Handler:
         try:
             async with self._lock.held(request.sender, large=large):
                 if isinstance(spans, bytes):
-                    steps = self._stage.reading(body, headers, self._now_ns(), trusted=request.trusted)
+                    steps = self._stage.reading(
+                        body, headers, self._now_ns(), trusted=request.trusted, scopes=request.scopes
+                    )
                 else:
                     steps = self._stage.reading_synthesized(spans, headers, self._now_ns())
                 reading = await work(steps, large=large)
