@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spanledger_processor.model import CLASS_NAMES, Call, Usage
+from spanledger_processor.model import CLASS_NAMES, Call, Cost, Usage
 from spanledger_processor.pricing.model_names import PROVIDERS, Candidate
 from spanledger_processor.pricing.price_list import Listing, cards
 from spanledger_processor.pricing.pricer import general_cost, usual_cost
@@ -65,3 +65,11 @@ def test_a_call_of_text_takes_the_short_way() -> None:
     call = Call("otel", "llm", usage=Usage(1000, 100, 500, 0, 0, 50))
     usual = [card for card in CARDS if usual_cost(call, card, card.base) is not None]
     assert len(usual) > len(CARDS) * 5 / 6
+
+
+def test_more_reasoning_than_output_is_an_estimate_both_ways() -> None:
+    """One of the counts is wrong, though both classes cost the same."""
+    call = Call("otel", "llm", usage=Usage(1000, 100, 0, 0, 0, 150))
+    ways = [(usual_cost(call, card, card.base), general_cost(call, card, card.base)) for card in CARDS if card.usual]
+    assert len(ways) > 100
+    assert all(isinstance(general, Cost) and general.estimate and usual in (None, general) for usual, general in ways)
