@@ -18,7 +18,10 @@ settings.register_profile("no wall time", deadline=None)
 settings.register_profile("audit", deadline=None, max_examples=5_000, derandomize=False, print_blob=True)
 settings.load_profile("no wall time")
 
-LONG = ("tests/integration/", "tests/faults/", "tests/simulation/", "tests/sidecar/", "tests/server/")
+LONG = (
+    *("tests/integration/", "tests/faults/", "tests/simulation/", "tests/sidecar/", "tests/server/"),
+    *("tests/corpus/", "tests/receivers/", "tests/repository/test_tools.py", "tests/ledger/test_full.py"),
+)
 """Run first, in this order: a module of these that began last would be waited for alone."""
 APART = ("tests/simulation/", "tests/sidecar/test_histories.py", "tests/sidecar/test_kills.py")
 """Tests here take long each and share nothing: they go to whichever process is free."""

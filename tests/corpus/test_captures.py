@@ -128,7 +128,7 @@ def test_as_recorded_the_spans_add_up_by_themselves(capture: Capture) -> None:
     assert pipeline.sent_tokens() == tokens_of(reported_calls(capture))
 
 
-@pytest.mark.parametrize("seed", [None, 1, 2])
+@pytest.mark.parametrize("seed", [None, 1])
 def test_all_recordings_in_one_ledger_are_the_sum_of_their_truths(seed: int | None) -> None:
     """The recordings share their numbers of tokens: no call of one is taken for a call of another."""
     requests = [request for capture in captures() for request in capture.requests]
