@@ -13,7 +13,7 @@ from typing import TypeAlias
 from spanledger_processor.accounting.count_once import calls_again
 from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex
 from spanledger_processor.accounting.decide import LATE_ROUND, ToolMarks, decide, in_doubt, money_of, span_of, with_fee
-from spanledger_processor.accounting.facts import Batch, Fact, Ruling
+from spanledger_processor.accounting.facts import Batch, Fact, Ruling, in_pairs
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.tools import ToolCounts, ToolRepeats
@@ -81,8 +81,7 @@ class Budgets:
             return
         today = self._now_ns // NS_PER_DAY
         named = {AGENT: posting.agent, MODEL: claim.listed, PROVIDER: claim.provider}
-        said = span.detail.dimensions
-        named.update(zip(said[::2], said[1::2], strict=True))
+        named.update(in_pairs(span.detail.dimensions))
         for rule in self._rules:
             if rule.period not in (SESSION, RUN) and claim.day in rule.days_until(today):
                 value = named.get(rule.dimension, "") if rule.dimension else ""

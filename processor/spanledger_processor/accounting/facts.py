@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from hashlib import blake2b
@@ -39,6 +39,14 @@ class Evidence(NamedTuple):
 
 
 NO_EVIDENCE = Evidence()
+
+
+def in_pairs(flat: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Return the pairs of a flat list, in which names and values, or ids and tools, stand in turn.
+
+    Those lists are kept flat: they are hashed, compared and packed more often than their pairs are looked at.
+    """
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 @dataclass(slots=True)

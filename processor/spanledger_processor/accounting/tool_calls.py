@@ -26,6 +26,7 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
+from spanledger_processor.accounting.facts import in_pairs
 from spanledger_processor.accounting.grouping import Groups
 from spanledger_processor.accounting.one_call import together
 from spanledger_processor.accounting.trace import COUNTED, Fed, Span
@@ -253,14 +254,14 @@ class AskedTools:
         askers = sorted(alone_in_trace, key=lambda span: (span.start_ns, span.span_id))
         asked: dict[str, tuple[bytes, str]] = {}
         for span in askers:
-            for identifier, tool in _pairs(span.detail.asked):
+            for identifier, tool in in_pairs(span.detail.asked):
                 asked.setdefault(identifier, (span.span_id, tool))
         executed = {span.call_id for span in self._tools if span.call_id in asked}
         others = sum(span.call_id not in asked for span in self._tools)
         alone = [identifier for identifier in asked if identifier not in executed][others:]
         stuck: dict[str, tuple[bytes, str]] = {}
         for span in askers:
-            for identifier, tool in _pairs(span.detail.stuck):
+            for identifier, tool in in_pairs(span.detail.stuck):
                 stuck.setdefault(identifier, (span.span_id, tool))
         known = {*alone} | ({*stuck} - {*asked} if not self._tools else set())
         by_span: dict[bytes, tuple[list[str], list[str]]] = {}
@@ -271,7 +272,3 @@ class AskedTools:
                 by_span.setdefault(span_id, ([], []))[1].append(tool)
         for span_id, (tools, looping) in by_span.items():
             yield span_id, (tuple(tools), tuple(looping))
-
-
-def _pairs(values: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    return zip(values[::2], values[1::2], strict=True)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from spanledger_processor.accounting.facts import Fact, LoopRule
+from spanledger_processor.accounting.facts import Fact, LoopRule, in_pairs
 from spanledger_processor.accounting.grouping import NOTHING
 from spanledger_processor.accounting.one_call import together
 from spanledger_processor.accounting.trace import Span
@@ -141,7 +141,7 @@ class ToolCounts:
         if not signatures or self._read(tool_key(self._tenant, session)) is not None:
             return
         detail, stuck = span.detail, list[str]()
-        for identifier, tool, signature in zip(detail.asked[::2], detail.asked[1::2], signatures, strict=True):
+        for (identifier, tool), signature in zip(in_pairs(detail.asked), signatures, strict=True):
             step = Span(b"", start_ns=span.start_ns, end_ns=span.end_ns, session=NOTHING, call_id=identifier)
             step.signature = signature or identifier  # a call whose arguments are not known is like no other
             entered = self._enter(_ASKED + session, step, self._rule_of(tool))
@@ -156,7 +156,7 @@ class ToolCounts:
         What else it asks for counts where a span of a tool comes, since another trace reports the span, too.
         """
         kept: list[str] = []
-        for identifier, tool in zip(span.detail.asked[::2], span.detail.asked[1::2], strict=True):
+        for identifier, tool in in_pairs(span.detail.asked):
             known = self._known(session, identifier)
             if known is not None and known.asked_by == trace_id:
                 kept.append(tool)
@@ -362,8 +362,7 @@ class ToolCounts:
 
 def _without(named: tuple[str, ...], ids: set[str]) -> tuple[str, ...]:
     """Return ids and names in turn, less those of `ids`."""
-    pairs = zip(named[::2], named[1::2], strict=True)
-    return tuple(text for pair in pairs if pair[0] not in ids for text in pair)
+    return tuple(text for pair in in_pairs(named) if pair[0] not in ids for text in pair)
 
 
 def history_loop(steps: Sequence[tuple[str, str]], rule: LoopRule) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
-from spanledger_processor.accounting.facts import Batch
+from spanledger_processor.accounting.facts import Batch, in_pairs
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace import COUNTED, Posting, Span, tool_label
 from spanledger_processor.ledger.dimensions import AGENT, TOOL
@@ -320,7 +320,7 @@ class Totals:
         for (day, agent, dimensions), sums in described.items():
             if agent:
                 _of(values, (AGENT, day, agent)).add(sums)
-            for name, value in zip(dimensions[::2], dimensions[1::2], strict=True):
+            for name, value in in_pairs(dimensions):
                 _of(values, (name, day, value)).add(sums)
         for (name, day, value), sums in values.items():
             labels = {"day": str(day), "dimension": name, "value": bounded_id(value)}
@@ -436,7 +436,7 @@ class _Notes:
         for model, use in self.used:
             facts.use(model, use)
         for dimensions in self.dimensions:
-            for name, value in zip(dimensions[::2], dimensions[1::2], strict=True):
+            for name, value in in_pairs(dimensions):
                 facts.say(name, value)
         if self.instances:
             facts.say("instance", *self.instances)

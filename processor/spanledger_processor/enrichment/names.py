@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+from spanledger_processor.accounting.facts import in_pairs
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.ledger.keys import bounded_id
 
@@ -128,7 +129,7 @@ class IdResolver:
         self, dimensions: tuple[str, ...], agent: str, service: str, instance: str
     ) -> tuple[str, str, tuple[str, ...]]:
         """Return the project and the label of a span's session, and its dimensions with that project; "": none."""
-        named = dict(zip(dimensions[::2], dimensions[1::2], strict=True))
+        named = dict(in_pairs(dimensions))
         project, label = named.get(PROJECT, ""), ""
         rules = [rule for rule in self._labels if rule.matches(agent, service, instance)] if self._labels else []
         label = next((rule.label for rule in rules if rule.label), "")

@@ -8,7 +8,7 @@ from itertools import product
 from typing import TypeAlias
 
 from spanledger_exporters.interface import Signal, Verdict
-from spanledger_processor.accounting.facts import Batch, Fact, Ruling
+from spanledger_processor.accounting.facts import Batch, Fact, Ruling, in_pairs
 from spanledger_processor.accounting.trace import tool_label
 from spanledger_processor.accounting.usual import UsualDecision
 from spanledger_processor.enrichment import Reading
@@ -178,7 +178,7 @@ class StageMetrics:
         if not amount and decision.usage is None:
             return
         known = {"agent": decision.agent_id, "model": _model_of(fact, call), "provider": call.provider}
-        known.update(zip(dimensions[::2], dimensions[1::2], strict=True))
+        known.update(in_pairs(dimensions))
         counts = counts_of(decision.usage) if decision.usage is not None else ()
         tokens = [(one.name, count) for one, count in zip(USAGE_CLASSES, counts, strict=False) if one.unit == "token"]
         for name, bounded in self._values.items():
