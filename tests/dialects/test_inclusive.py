@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from dialect_view import chat, read, span
+from dialect_view import PlainAttributes, PlainEvent, chat, read, span
 from spanledger_processor.model import Usage
 
 
@@ -227,3 +227,33 @@ def test_langtraces_counts_mean_what_the_provider_counts(
     found = read(span(attributes, scope="langtrace_python_sdk.instrumentation.x"))
     assert (found.dialect, found.kind) == ("langtrace", "llm")
     assert (found.usage, found.estimate) == (usage, estimate)
+
+
+@pytest.mark.parametrize(
+    ("provider", "usage", "estimate"),
+    [
+        ("openai", Usage(40, 10, 30), False),
+        ("anthropic", Usage(70, 10, 30), True),
+        ("gemini", Usage(40, 17, 30, reasoning=7), False),
+    ],
+)
+def test_monocles_counts_mean_what_the_provider_counts(provider: str, usage: Usage, *, estimate: bool) -> None:
+    """`update_span_from_llm_response` of monocle_apptrace 0.8.15; of Anthropic's writes to the cache it tells none."""
+    attributes = {
+        "monocle_apptrace.version": "0.8.15",
+        "span.type": "inference",
+        "entity.1.type": f"inference.{provider}",
+        "entity.2.type": "model.llm.m",
+        "entity.2.name": "m",
+    }
+    told = {"prompt_tokens": "40", "completion_tokens": "10", "cache_read_input_tokens": "30"}
+    event = PlainEvent("metadata", PlainAttributes(told | ({"total_tokens": "57"} if provider == "gemini" else {})))
+    found = read(span(attributes, events=[event]))
+    assert (found.dialect, found.kind, found.provider, found.model) == ("monocle", "llm", provider, "m")
+    assert (found.usage, found.estimate, found.problem) == (usage, estimate, "")
+
+
+def test_a_count_of_monocles_that_is_none_is_no_usage() -> None:
+    attributes = {"monocle_apptrace.version": "0.8.15", "span.type": "inference", "entity.1.type": "inference.openai"}
+    found = read(span(attributes, events=[PlainEvent("metadata", PlainAttributes({"prompt_tokens": "many"}))]))
+    assert (found.usage, bool(found.problem)) == (None, True)

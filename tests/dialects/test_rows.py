@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dialect_view import PlainView, span
+from dialect_view import PlainAttributes, PlainEvent, PlainView, span
 from spanledger_processor.dialects import MARKERS, detect
 from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.model import Usage
@@ -23,8 +23,13 @@ WITHOUT_PRICE = {"gemini_cli", "autogen"}
 
 def view_of(row: dict[str, Any]) -> PlainView:
     reported = row["span"]
+    events = [PlainEvent(name, PlainAttributes(given)) for name, given in reported.get("events", {}).items()]
     return span(
-        reported["attributes"], reported.get("name", "span"), reported.get("scope", ""), reported.get("version", "")
+        reported["attributes"],
+        reported.get("name", "span"),
+        reported.get("scope", ""),
+        reported.get("version", ""),
+        events=events,
     )
 
 
