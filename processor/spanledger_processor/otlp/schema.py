@@ -1,9 +1,8 @@
 """Trimmed OTLP schemas: only what is read is decoded, everything else stays bytes.
 
-On the wire a sub-message and a `bytes` field look the same, and so do `repeated KeyValue` and a map. Items (spans, log
-records, metrics) are therefore declared as bytes, and attributes as a map from key to encoded AnyValue: look-ups are
-made in a C hash map, and only the values asked for are decoded. Messages that a sender may split (resource, scope) are
-`repeated bytes`: their concatenation is the merged message.
+On the wire a sub-message and a `bytes` field look the same, and so do `repeated KeyValue` and a map. Events and data
+points are therefore declared as bytes, and attributes as a map from key to encoded AnyValue: look-ups are made in a C
+hash map, and only the values asked for are decoded. What stands around items has no schema (`envelope`).
 
 The syntax is proto2, which does not check UTF-8: invalid text reads as bytes and never makes a request fail.
 Field numbers are those of opentelemetry-proto v1.
@@ -30,8 +29,6 @@ _MAP = "map"
 _REPEATED = "repeated "
 
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
-    # ScopeSpans, ScopeLogs or ScopeMetrics: their envelope is the same.
-    "Scoped": {"scope": (1, "repeated bytes"), "items": (2, "repeated bytes")},
     "Resource": {"attributes": (1, _MAP)},
     "Scope": {"name": (1, "string"), "version": (2, "string")},
     "Span": {
@@ -129,7 +126,6 @@ def _class(name: str) -> Any:
     return GetMessageClass(_POOL.FindMessageTypeByName(f"spanledger.wire.{name}"))
 
 
-Scoped = _class("Scoped")
 Resource = _class("Resource")
 Scope = _class("Scope")
 Span = _class("Span")
