@@ -33,6 +33,18 @@ def test_prints_once_where_there_is_no_terminal(tmp_path: Path) -> None:
     assert "in all $0.000420, 2 calls" in printed
 
 
+def test_budgets_of_sessions_leave_room_for_those_of_days(tmp_path: Path) -> None:
+    """Although many sessions have used up theirs."""
+    session, day = (f'{{"name": "{name}", "amount": {amount}, "period": "{name}"}}' for name, amount in BUDGETS)
+    sets = ("--set", f"processor.budgets=[{session}, {day}]")
+    state = ledger(tmp_path, *(_of(f"session-{number}") for number in range(5)))
+    shown = answer("top", *state, *sets)["budgets"]
+    assert [row["budget"] for row in shown] == ["day", "session", "session"]
+
+
+BUDGETS = (("session", 0.0001), ("day", 100))
+
+
 def test_what_is_printed_once_fits_a_screen_unless_more_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

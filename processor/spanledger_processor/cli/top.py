@@ -21,10 +21,12 @@ from rich.text import Text
 from spanledger_processor.cli import show
 from spanledger_processor.cli.asking import QuerySource, Target, asks
 from spanledger_processor.cli.options import as_json
+from spanledger_processor.ledger.budgets import PERIODS_OF_DAYS, RUN, SESSION
 from spanledger_processor.ledger.facts import STATES
 
 _MOST = 200
 """The most sessions that are queried."""
+_BUDGETS = 3
 _FRAME_LINES = 9
 """Lines of a screen that are no sessions."""
 
@@ -72,11 +74,21 @@ def _query(target: Target, filters: Mapping[str, str | None]) -> dict[str, Any]:
             "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "today": _asked(source, "/api/v1/summary", since="today", by="model", limit="5")["total"],
             "total": _asked(source, "/api/v1/summary", by="model", limit="1")["total"],
-            "budgets": _asked(source, "/api/v1/budgets", limit="3")["budgets"],
+            "budgets": _budgets(source),
             "sessions": _asked(source, "/api/v1/sessions", limit=str(_MOST), **filters)["sessions"],
         }
     answers["sessions"] = [row for row in answers["sessions"] if row["id"]]
     return {**answers, "source": source.name}
+
+
+def _budgets(source: QuerySource) -> list[dict[str, Any]]:
+    """Return the most used budgets, those of days and longer periods before those of sessions and runs."""
+    found = list[dict[str, Any]]()
+    for periods in (PERIODS_OF_DAYS, (SESSION, RUN)):
+        left = _BUDGETS - len(found)
+        if left:
+            found += _asked(source, "/api/v1/budgets", period=",".join(periods), limit=str(left))["budgets"]
+    return found
 
 
 def _asked(source: QuerySource, path: str, **parameters: str | None) -> dict[str, Any]:

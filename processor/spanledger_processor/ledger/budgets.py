@@ -44,7 +44,8 @@ from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import NS_PER_DAY, NS_PER_MS, Pico
 
 SESSION, RUN = "session", "run"
-PERIODS = ("day", "week", "month", "rolling", SESSION, RUN)
+PERIODS_OF_DAYS = ("day", "week", "month", "rolling")
+PERIODS = (*PERIODS_OF_DAYS, SESSION, RUN)
 FORECAST = 0
 """Stands for a threshold: at the present rate, all will be used before the period ends."""
 _FORECAST_AFTER = 0.1

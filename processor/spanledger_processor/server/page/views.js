@@ -62,7 +62,10 @@ export async function overview(_, given) {
   ];
 }
 
-const modelsCell = (row) => (row.models || []).map((model) => model.model.split("/").at(-1)).join(", ") || "-";
+function modelsCell(row) {
+  const models = (row.models || []).map((model) => model.model.split("/").at(-1)).join(", ");
+  return models ? make("span", { title: models }, models) : "-";
+}
 
 const loopsCell = (row) => (row.loops ? make("span", { class: "bad" }, whole(row.loops)) : "0");
 
@@ -74,7 +77,7 @@ function dearestTable(rows, given, span) {
     ["context", contextOf, "number", (row) => row.context_peak || ""],
     ["tools", (row) => whole(row.tool_calls || 0), "number"],
     ["loops", loopsCell, "number"],
-    ["models", modelsCell, "id"],
+    ["models", modelsCell, "models"],
   ];
   return [
     make("h2", {}, `The dearest sessions, active in ${span}`),
@@ -167,8 +170,8 @@ export async function list(kind, given) {
     ...(isSessions ? [["context", contextOf, "number", (row) => row.context_peak || ""]] : []),
     ["tools", (row) => whole(row.tool_calls || 0), "number"],
     ...(isSessions ? [["loops", loopsCell, "number"]] : []),
-    ...(rows.some((row) => row.project) ? [["project", (row) => (row.project ? named(row.project) : "-"), "id"]] : []),
-    ["models", modelsCell, "id"],
+    ...(rows.some((row) => row.project) ? [["project", (row) => (row.project ? named(row.project) : "-"), "short"]] : []),
+    ["models", modelsCell, "models"],
     ...(rows.some(unpricedCalls) ? [["without a price", unpricedOf]] : []),
   ];
   const filtered = Object.keys(given).some((name) => !["tenant", "sort", "cursor"].includes(name));
@@ -380,7 +383,7 @@ export async function dimension(name, given) {
   return [
     make("h2", {}, `By ${name}, ${rangeText({ ...given, since })}`),
     labels.length ? bars(`Cost by day and ${name}`, labels, series) : null,
-    answer.values.length ? table(`By ${name}`, [[name, ["provider", "agent"].includes(name) ? (row) => (row.value ? named(row.value) : title(row)) : cellOf, "id"], ...SPENT], answer.values) : soft("Nothing was spent in this time."),
+    answer.values.length ? table(`By ${name}`, [[name, cellOf, "id"], ...SPENT], answer.values) : soft("Nothing was spent in this time."),
     answer.left_out ? soft(`Among the others are ${counted(answer.left_out, "further value")}: /api/v1/dimensions/${name}?limit=1000.`) : null,
   ];
 }
