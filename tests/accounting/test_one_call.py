@@ -26,13 +26,15 @@ def _report(scope: str, **changes: Any) -> Fact:
     output, cache_read, reasoning = (
         changes.pop(*one) for one in (("output", 77), ("cache_read", None), ("reasoning", None))
     )
-    is_passed_on = changes.pop("fallback", False)
+    is_passed_on, is_stored = changes.pop("fallback", False), changes.pop("stored", False)
     asked, answered = changes.pop("asked", ""), changes.pop("answered", "")
     tier = changes.pop("tier", "")
     given = {"scope": scope, "length": SECOND, "model": "gpt-4o", "trace": scope, **changes}
     fact = make_fact(scope, "", given.pop("kind", "llm"), 812, **given)
     assert fact.call is not None
     fact.call.usage = Usage(812, output, cache_read, reasoning=reasoning)
+    if is_stored:
+        fact.cost = Cost(0, "response_cache")
     if is_passed_on:
         fact.call.usage, fact.call.fallback = None, fact.call.usage
     fact.call.price_context = (("service_tier", tier),) if tier else ()
@@ -160,6 +162,13 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         "time",
     ),
     (
+        "a report of another library, a moment later",
+        {"response_id": "m1"},
+        {"response_id": "m1", "start": 2 * SECOND},
+        "same id",
+        "same id",
+    ),
+    (
         "an answer that is passed on again, later",
         {"response_id": "m1", "fallback": True},
         {"response_id": "m1", "scope": "one", "start": 100 * SECOND, "fallback": True},
@@ -181,6 +190,18 @@ def test_the_evidence_decides(change: dict[str, Any], other_change: dict[str, An
     for a, b in (spans, spans[::-1]):
         assert one_call(a, b, one_trace=True) == in_one
         assert one_call(a, b, one_trace=False) == in_two
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_answer_out_of_a_cache_is_no_report_of_the_call_whose_id_it_keeps(order: int) -> None:
+    """Else the richer of the two, which cost nothing, would count in the call's place."""
+    call = _report("one", response_id="m1")
+    stored = _report("two", response_id="m1", start=2 * SECOND, stored=True)
+    assert one_call(span_of(call), span_of(stored), one_trace=True) == "time"
+    ledger = MemoryLedger()
+    for fact in (call, stored)[::order]:
+        ledger.take([fact])
+    assert (ledger.total.cost, ledger.total.calls) == (812, 1)
 
 
 @pytest.mark.parametrize(

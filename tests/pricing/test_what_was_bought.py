@@ -419,3 +419,7 @@ def test_an_explanation_names_every_class() -> None:
     lines = explain(given, AT, Pricer()).text()
     assert "input audio               200 x $2.00 / MTok = $0.0004" in lines
     assert "web searches                1 x $10.00 / 1000 searches = $0.01" in lines
+
+
+def test_search_units_of_a_model_that_is_not_sold_by_them_have_no_price() -> None:
+    assert price("gpt-4o", Usage(search_units=3), kind="rerank").unpriced == "no_usage"
