@@ -369,7 +369,8 @@ class _Account:
                 run = run_of.get(session) or run_of.setdefault(session, self._totals.run_of(session))
                 decision.run_id, decision.run_source = run
             self._running(decision, span, sessions, runs)
-            self._budgets.enter(span, decision)
+            if self.batch.budgets:
+                self._budgets.enter(span, decision)
             self._keep(index, decision)
 
     def _running(self, decision: Decision, span: Span, sessions: dict[str, Pico], runs: dict[str, Pico | None]) -> None:

@@ -31,6 +31,7 @@ from spanledger_processor.model import CONTAINERS
 from spanledger_processor.units import NS_PER_MS, Pico
 
 _NONE: Mapping[str, str] = MappingProxyType({})
+_NO_LABELS = ("", "")
 
 Times: TypeAlias = Sequence[tuple[int, int]]
 
@@ -89,9 +90,9 @@ class Totals:
             self._notes_of(posting.session).take(span, posting, sign, trace_id, self._now_ns)
             for sums in self._of_parts(span, posting):
                 span.enter(sums, posting.role, sign, self._now_ns)
-                _facts_of(sums).add(_part_facts(span), sign)
+                _enter_outcome(sums, span, sign)
             if span.detail.tool and span.again and (span.loops or span.detail.failed):
-                _facts_of(_of(self._parts, (posting.session, TOOL, span.detail.tool))).add(_part_facts(span), sign)
+                _enter_outcome(_of(self._parts, (posting.session, TOOL, span.detail.tool)), span, sign)
 
     def _post_tool(self, span: Span, posting: Posting, sign: int) -> None:
         """Enter a span's data on tools: an execution by its day, and what results of tools brought into a call."""
@@ -99,9 +100,9 @@ class Totals:
         if tool and not span.again:
             of_day = _of(self._tools, (span.detail.day, tool))
             span.enter(of_day, posting.role, sign, self._now_ns)
-            _facts_of(of_day).add(_part_facts(span), sign)
+            _enter_outcome(of_day, span, sign)
         elif tool and (span.loops or span.detail.failed):
-            _facts_of(_of(self._tools, (span.detail.day, tool))).add(_part_facts(span), sign)
+            _enter_outcome(_of(self._tools, (span.detail.day, tool)), span, sign)
         for name in posting.asked:
             self._post_asked(span, posting, name, Sums(tool_calls=sign), Facts(), sign)
         for name in posting.stuck:
@@ -128,7 +129,7 @@ class Totals:
 
     def _describe(self, span: Span, posting: Posting) -> None:
         """Note the name and the project of a span's session."""
-        if posting.session and any(span.session_labels):
+        if posting.session and span.session_labels != _NO_LABELS:
             labels = self._described.setdefault(posting.session, {})
             for name, label in zip(("name", "project"), span.session_labels, strict=True):
                 if label:
@@ -171,9 +172,7 @@ class Totals:
             notes.end(latest)
             for into in self._of_parts(span, posting):
                 into.add(sums)
-                facts = _part_facts(span)
-                facts.failed, facts.denied = facts.failed * len(times), facts.denied * len(times)
-                _facts_of(into).add(facts)
+                _enter_outcome(into, span, len(times))
         _enter(self._groups, (posting.session, posting.run, span.parent_session), sums)
 
     def _of_group(self, span: Span, posting: Posting) -> Sums:
@@ -448,10 +447,14 @@ def _facts_of(sums: Sums) -> Facts:
     return sums.facts
 
 
-def _part_facts(span: Span) -> Facts:
-    """Return the facts of a span for its agent and its tool."""
-    denied = span.detail.denied and not span.again
-    return Facts(0, int(span.detail.failed), int(denied), loops=int(span.loops))
+def _enter_outcome(sums: Sums, span: Span, number: int) -> None:
+    """Add to the facts of an agent or a tool what so many spans like `span` tell; negative: take it out again."""
+    facts, detail = _facts_of(sums), span.detail
+    if detail.failed:
+        facts.failed += number
+    if detail.denied and not span.again:
+        facts.denied += number
+    facts.loops += number * span.loops
 
 
 _Key = TypeVar("_Key")

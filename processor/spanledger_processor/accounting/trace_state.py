@@ -138,15 +138,17 @@ class TraceState:
 
     def posting(self, span: Span) -> Posting:
         """Return the posting of a span of this trace, by all that is known now."""
+        groups, detail, is_known = self.groups, span.detail, span.posting is not None
         role = self.match.roles.get(span.span_id, "")
-        groups = self.groups
-        posting = Posting(role, groups.session(span).id, groups.run(span).id, groups.agent(span))
-        posting.agent_parent, posting.turn = groups.agent_parent(span), groups.is_turn(span)
+        posting = Posting(role, groups.session(span).id, groups.run(span).id, groups.agent(span), detail.agent_parent)
+        if span.kind == "agent":
+            posting.agent_parent, posting.turn = groups.agent_parent(span), groups.is_turn(span)
         if span.posting is not None and self.stored.head.forgotten:
             posting.fed = span.posting.fed  # what it was fed by may be forgotten
-        else:
+        elif span.kind == "llm":
             posting.fed = self.results.fed(span)
-        posting.asked, posting.stuck = self.asked.only(span)
+        if detail.asked or detail.stuck or is_known:
+            posting.asked, posting.stuck = self.asked.only(span)
         if span.posting is not None and self.stored.head.forgotten:  # what executed it may be forgotten, too
             posting.asked = min(span.posting.asked, posting.asked, key=len)
             posting.stuck = min(span.posting.stuck, posting.stuck, key=len)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields, replace
+from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -31,7 +32,14 @@ from spanledger_processor.dialects.schema import Dialect
 from spanledger_processor.dialects.usage import read_usage_of
 from spanledger_processor.dialects.values import text
 from spanledger_processor.enrichment.evidence import evidence_keys, span_evidence
-from spanledger_processor.enrichment.facts import FactBuilder, ScopedSpanView, digest_of, price_time
+from spanledger_processor.enrichment.facts import (
+    FactBuilder,
+    ScopedSpanView,
+    begun_digest,
+    digest_of,
+    models_told,
+    price_time,
+)
 from spanledger_processor.enrichment.names import is_plain_id
 from spanledger_processor.model import CLASS_NAMES, Call, Kind, ToolCall, Usage, counts_of
 from spanledger_processor.otlp.envelope import ScopeGroup
@@ -111,6 +119,8 @@ class _Template:
     changed: tuple[tuple[str, int | None], ...]
     is_shared: bool
     """Nothing of its call is a span's own."""
+    digest: blake2b
+    """The beginning of the digests of such calls that report no cost."""
 
 
 @dataclass(slots=True)
@@ -251,7 +261,7 @@ class AlikePlan:
             signature,
             result,
             at_ns // NS_PER_DAY,
-            base.digest if usage_call is None else digest_of(call),
+            base.digest if usage_call is None else digest_of(call, template.digest),
             span_evidence(view.attributes, stem.resource) if own.evidence else base.evidence,
             base.dimensions,
             base.failed,
@@ -390,7 +400,8 @@ def _template(own: Own, usage_call: Call | None, fact: Fact) -> _Template | None
         call = replace(call, tool=replace(call.tool, arguments=None, result=None, call_id=None))
         fact = replace(fact, call=call)
     has_own = call.usage or call.fallback or call.reported or call.tool or own.response_id
-    return _Template(fact, _values_of(call), tuple(changed), not has_own)
+    begun = begun_digest(models_told(call, None))
+    return _Template(fact, _values_of(call), tuple(changed), not has_own, begun)
 
 
 def _is_same(fact: Fact | None, whole: Fact | None) -> bool:

@@ -212,10 +212,14 @@ def _valid(identifier: bytes, length: int) -> bool:
     return len(identifier) == length and identifier.count(0) != length
 
 
-def digest_of(call: Call) -> bytes:
-    """Return a hash of the usage and cost that a span reports, by which a repeat is distinguished from a conflict."""
+def digest_of(call: Call, begun: blake2b | None = None) -> bytes:
+    """Return a hash of the usage and cost that a span reports, by which a repeat is distinguished from a conflict.
+
+    `begun` is the beginning of that of a call with its models and without a cost.
+    """
     usage, reported = call.usage or call.fallback, call.reported
-    begun = begun_digest(models_told(call, reported.amount if reported else None))
+    if begun is None or reported is not None:
+        begun = begun_digest(models_told(call, reported.amount if reported else None))
     if usage is None:
         return _ended(begun, "None)")
     counts = counts_of(usage)

@@ -120,7 +120,8 @@ OF_TOOL = "tool/"
 class Pricer:
     """Prices calls by the user's overrides, then by genai-prices.
 
-    Keeps the last `cards` names (with day and price context) that were asked for, known or not, and nothing else.
+    Keeps the last `cards` names (with day and price context) that were asked for, known or not, as many with the models
+    that they were read as, and nothing else.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Pricer:
         self._overrides = [(override, override.card()) for override in overrides]
         self._tools = tools
         self._resolve = lru_cache(maxsize=cards)(self._kept)
+        self._read_name = lru_cache(maxsize=cards)(_read_name)
         self.revision = 0
         """Another one whenever cards that were given out may no longer hold."""
 
@@ -239,27 +241,41 @@ class Pricer:
     def _kept(self, provider: str, model: str, day: int, context: tuple[tuple[str, str], ...]) -> Resolved:
         if len(provider) + len(model) + sum(len(key) + len(value) for key, value in context) > MAX_NAME:
             raise _TooLongError
-        return self.resolve(provider, model, day, context)
+        return self._resolved(self._read_name(provider, model), provider, model, day, context)
 
     def resolve(self, provider: str, model: str, day: int, context: tuple[tuple[str, str], ...] = ()) -> Resolved:
         """Look up a name on a day (days since 1970): overrides first, then genai-prices."""
+        return self._resolved(_read_name(provider, model), provider, model, day, context)
+
+    def _resolved(
+        self, name: _Name, provider: str, model: str, day: int, context: tuple[tuple[str, str], ...]
+    ) -> Resolved:
         on = _EPOCH + timedelta(days=min(max(day, 0), _MAX_DAY))
-        read_as = candidates_for(provider, model)
-        candidates = () if isinstance(read_as, str) else tuple(read_as)
-        if read_as == "no_model":
+        candidates, problem, listing = name
+        if problem == "no_model":
             return Resolved((), "no_model")
         for override, card in self._overrides:
             if override.matches(provider, model, list(candidates), on):
                 return Resolved(candidates, None, ((0, card),), "an override matches", card)
-        if isinstance(read_as, str):
-            return Resolved((), read_as)
-        listing = price_list.find(candidates)
+        if problem is not None:
+            return Resolved((), problem)
         if listing is None:
             return Resolved(candidates, "unknown_model")
         cards = tuple(price_list.cards(listing, on, context))
         return Resolved(
             (listing.candidate,), None, cards, listing.candidate.why, cards[0][1] if len(cards) == 1 else None
         )
+
+
+_Name: TypeAlias = tuple[tuple[Candidate, ...], Unpriced | None, price_list.Listing | None]
+"""The models that a name may be, or why it is none, and the first of them that is listed."""
+
+
+def _read_name(provider: str, model: str) -> _Name:
+    read_as = candidates_for(provider, model)
+    if isinstance(read_as, str):
+        return (), read_as, None
+    return tuple(read_as), None, price_list.find(read_as)
 
 
 def priced_name(call: Call) -> str:
