@@ -482,6 +482,27 @@ async def test_a_work_behind_a_commit_that_hangs_is_never_done(
     assert _cost(ledger, "s") == 10
 
 
+async def test_a_write_that_runs_is_not_taken_for_a_disk_that_hangs(
+    ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine whose CPUs are busy a commit of 250 sessions took more than five seconds: its spans went on as
+    not_accounted although the disk was well.
+    """
+    ran = itertools.count(1)
+    monkeypatch.setattr(writer, "_WORK_PATIENCE_S", 0.0)
+    monkeypatch.setattr(writer, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(writer, "_cpu_seconds", lambda _: next(ran))
+    gate, held = await _held(ledger)
+    waiting = [asyncio.create_task(ledger.submit(_spend("s"))) for _ in range(3)]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not any(task.done() for task in waiting)
+    assert next(ran) > 50, "they looked"
+    gate.open.set()
+    await asyncio.gather(held, *waiting)
+    assert _cost(ledger, "s") == 3
+
+
 async def test_a_work_that_computes_for_long_is_not_taken_for_a_disk_that_hangs(
     ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -131,7 +132,11 @@ gets fewer and larger commits. Nobody waits for works that might come.
 _MOST_WAITING = 32_768
 """More than the receivers take in at once."""
 _PATIENCE_S = 5.0
-"""Seconds that works wait for a commit to be written: a disk that hangs must not hold up the data."""
+"""Seconds that works wait for a commit to be written, and as long again for as long as the thread that writes it has
+run meanwhile: a disk that hangs must not hold up the data, and a busy CPU must not be taken for one.
+"""
+_RAN_S = 0.001
+"""CPU seconds from which on a thread has run."""
 _WORK_PATIENCE_S = 20.0
 """How long one work may compute, and read. Works are small (the handler splits large requests): only a disk that hangs
 takes so long.
@@ -251,6 +256,10 @@ class LedgerWriter:
         """The beginning of the commit under way."""
         self._patience_ends = math.inf
         """The deadline of the work or write under way."""
+        self._cpu_begun = 0.0
+        """CPU seconds of the thread when that began."""
+        self._cpu_seen, self._extended_to = 0.0, 0.0
+        """CPU seconds of it when the deadline was extended last, and to when; written by those that wait alone."""
         self._thread = Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -317,9 +326,20 @@ class LedgerWriter:
 
     def _give_up_if_hanging(self, job: _Job) -> None:
         """Give up the works that wait behind a commit that does not end; a long queue alone is waited for."""
-        if time.monotonic() > self._patience_ends and self._withdraw(job):
+        if self._hangs() and self._withdraw(job):
             job.error = StateError("the ledger's disk has not answered in time")
             _settle([job])
+
+    def _hangs(self) -> bool:
+        """Return whether the deadline has passed, and the thread has not run since it did, or was extended last."""
+        now = time.monotonic()
+        if now <= max(self._patience_ends, self._extended_to):
+            return False
+        ran = _cpu_seconds(self._thread)
+        if ran - max(self._cpu_seen, self._cpu_begun) < _RAN_S:
+            return True
+        self._cpu_seen, self._extended_to = ran, now + _PATIENCE_S
+        return False
 
     def _withdraw(self, job: _Job) -> bool:
         """Return whether the writer had not begun it; then it never will."""
@@ -383,15 +403,19 @@ class LedgerWriter:
             try:
                 with store.unit() as unit:
                     for joined in [[job] for job in jobs] or self._waiting(begun, jobs):
-                        self._patience_ends = time.monotonic() + _WORK_PATIENCE_S
+                        self._wait_for(_WORK_PATIENCE_S)
                         _do(joined, unit)
                     worked = time.monotonic()
-                    self._patience_ends = worked + _PATIENCE_S
+                    self._wait_for(_PATIENCE_S)
             except UnitConflictError:
                 if runs == _MOST_RUNS:
                     raise
             else:
                 return worked
+
+    def _wait_for(self, seconds: float) -> None:
+        """Let works wait so long for what the thread begins now."""
+        self._cpu_begun, self._patience_ends = time.thread_time(), time.monotonic() + seconds
 
     def _waiting(self, begun: float, jobs: list[_Job]) -> Iterator[list[_Job]]:
         """Yield the works that wait, those together that can be, for as long as a unit takes them in, and add them to
@@ -449,6 +473,13 @@ class LedgerWriter:
             log.exception("the ledger's upkeep failed")
         again = more and not self._jobs
         self._next_maintenance = time.monotonic() + (_MAINTAIN_AGAIN_S if again else _MAINTAIN_EVERY_S)
+
+
+def _cpu_seconds(thread: Thread) -> float:
+    """Return the CPU time of a thread; 0 where the system does not say."""
+    if sys.platform == "linux" and thread.ident is not None:
+        return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+    return 0.0
 
 
 class _Watch:
