@@ -1,16 +1,19 @@
 """Virtual time: an event loop whose clock stands still while anything is ready, and jumps to the next timer else.
 
-A run of hours takes as long as its work. Nothing in it may wait for another thread or a socket.
+A run of hours takes as long as its work. Nothing in it may wait for a socket, and what is given to a thread is done
+on the loop's own: by a real thread's speed, time would jump or the run would stall.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 class StalledError(Exception):
@@ -43,6 +46,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Seconds of virtual time."""
         return self._virtual.now
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Arguments], T], *args: *Arguments
+    ) -> asyncio.Future[T]:
+        """Return the future of a function that is meant for another thread; the loop calls it at its next turn."""
+        done: asyncio.Future[T] = self.create_future()
+
+        def work() -> None:
+            if done.cancelled():
+                return
+            try:
+                done.set_result(func(*args))
+            except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
+                done.set_exception(error)
+
+        self.call_soon(work)
+        return done
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -81,6 +82,16 @@ def test_time_passes_only_when_nothing_is_ready() -> None:
     assert clock.run(hours()) == pytest.approx(3600)
     with pytest.raises(clock.StalledError):
         clock.run(asyncio.Event().wait())
+
+
+def test_what_is_given_to_a_thread_takes_no_virtual_time() -> None:
+    async def named() -> tuple[str, float]:
+        later = asyncio.create_task(asyncio.sleep(3600))
+        name = await asyncio.to_thread(lambda: threading.current_thread().name)
+        later.cancel()
+        return name, asyncio.get_running_loop().time()
+
+    assert clock.run(named()) == (threading.current_thread().name, 0.0)
 
 
 def quiet(options: Options) -> Options:
