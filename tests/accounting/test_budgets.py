@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +16,7 @@ from spanledger_processor.ledger.budgets import FORECAST, BudgetRule
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Changes
 from spanledger_processor.model import Call, Decision, Usage
-from spanledger_processor.units import USD
+from spanledger_processor.units import NS_PER_DAY, USD
 
 TODAY = NOW // (86_400 * 10**9)
 DAY_END = (TODAY + 1) * 86_400 * 10**9 - 1
@@ -267,3 +267,18 @@ def test_periods(period: str, today: date, first: date, length: int) -> None:
     days = rule.days_until(today.toordinal() - epoch)
     assert (days[0] + epoch, days[-1] + epoch) == (first.toordinal(), today.toordinal())
     assert rule.length(today.toordinal() - epoch) == length
+    assert rule.counted_since(today.toordinal() - epoch) == first.isoformat()
+
+
+def test_a_threshold_of_a_rolling_budget_names_the_days_that_were_counted() -> None:
+    """Not those in which it is told once: with two days, one spends on both and passes on the second."""
+    rule = BudgetRule("rolling", 100, "rolling", days=2)
+    for today in (TODAY, TODAY + 1):  # the days in which it is told once begin on one of them
+        ledger = MemoryLedger()
+        take(
+            ledger, [rule], call("a", 30, day=today - 1), call("b", 30, day=today), now_ns=(today + 1) * NS_PER_DAY - 1
+        )
+        with ledger.store.snapshot() as reader:
+            (crossing,) = budgets.crossings(reader, TENANT, warnings=False)
+        yesterday = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=today - 1)).date().isoformat()
+        assert (crossing.used, crossing.row()["since"]) == (60, yesterday)

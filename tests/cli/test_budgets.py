@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,17 @@ def test_a_budget_of_the_sessions_of_a_team_is_none_of_others(tmp_path: Path) ->
         for of in ((), ("--of", "of red"), ("--of", "of blue"), ("--of", "of "))
     }
     assert shown == {(): ["of red"], ("--of", "of red"): ["of red"], ("--of", "of blue"): [], ("--of", "of "): []}
+
+
+def test_nearly_all_is_not_all(tmp_path: Path) -> None:
+    """A budget that is not used up must not read 100 %; one of 30 days counts from 29 days ago on."""
+    budget = {**MONTH, "amount": COST * 1.001}
+    state = ledger(tmp_path, _call("a"), now_ns=time.time_ns(), sets=(_budgets(budget),))
+    assert "> 99%" in output("budgets", *state)
+    assert "> 99%" in output("top", "--once", *state)
+    (row,) = json.loads(output("budgets", "--json", *state))["budgets"]
+    today = datetime.now(UTC).date()
+    assert row["since"] in {str(today - timedelta(days=29)), str(today - timedelta(days=30))}
 
 
 def test_what_is_not_used_up(tmp_path: Path) -> None:

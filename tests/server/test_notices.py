@@ -96,6 +96,24 @@ async def test_each_threshold_has_a_line_of_the_log(caplog: pytest.LogCaptureFix
     assert written >= {sentence(one) for one in (CROSSING, *others)}
 
 
+async def test_what_one_request_passed_is_told_in_order() -> None:
+    """By rising threshold, and the forecast last; the days of a rolling budget are those that were counted."""
+    world = World()
+    others = [replace(CROSSING, threshold=threshold, counted_since="2026-11-12") for threshold in (100, 50, FORECAST)]
+    with world.ledger.store.unit() as unit:
+        unit.apply(Changes(create={one.key: one.pack() for one in others}), CROSSING.at_ns)
+    async with world.process() as tell:
+        await tell()
+    posts = [json.loads(post.content) for post in world.posts]
+    assert [(post["threshold"], post["since"]) for post in posts] == [
+        ("50", "2026-11-12"),
+        ("80", "2026-11-18"),
+        ("100", "2026-11-12"),
+        ("forecast", "2026-11-12"),
+    ]
+    assert "used since 2026-11-12" in posts[0]["text"]
+
+
 async def test_what_a_webhook_gets() -> None:
     """A receiver checks the signature over the time and the body, with the secret that both know."""
     world = World()

@@ -121,9 +121,12 @@ class Budgets:
         return run.spent if is_known else 0
 
     def _store_passed(self, rule: BudgetRule, value: str, used: Pico) -> None:
-        since = rule.since(self._now_ns // NS_PER_DAY)
+        today = self._now_ns // NS_PER_DAY
+        passed = Crossing(rule.name, self._tenant, value, rule.since(today), 0, used, rule.amount, self._now_ns)
+        if rule.period == "rolling":
+            passed = replace(passed, counted_since=rule.counted_since(today))
         for threshold in rule.passed(used, self._now_ns):
-            crossing = Crossing(rule.name, self._tenant, value, since, threshold, used, rule.amount, self._now_ns)
+            crossing = replace(passed, threshold=threshold)
             if self._reader.get(crossing.key) is None:
                 self._changes.create[crossing.key] = crossing.pack()
 

@@ -153,6 +153,11 @@ def money(amount: float | None) -> str:
     return f"${amount:,.2f}" if abs(amount) >= 100 else f"${amount:,.6f}"
 
 
+def used(row: dict[str, Any]) -> str:
+    """Return the share of a budget that is used; 100 % only where all of it is."""
+    return "> 99%" if row["used"] > 0.99 and not row["over"] else f"{row['used']:.0%}"
+
+
 def spent(row: dict[str, Any]) -> str:
     """Return the cost of a row. What is not known is never shown as zero."""
     unknown = sum(row["unpriced"].values())

@@ -191,7 +191,7 @@ _BUDGETS: tuple[show.Column, ...] = (
     ("budget", lambda row: row["budget"], False),
     ("of", lambda row: row["value"] or "-", False),
     ("period", lambda row: row["period"] + (f" since {row['since']}" if row["since"] else ""), False),
-    ("used", lambda row: f"{row['used']:.0%}", True),
+    ("used", show.used, True),
     ("spent", lambda row: show.money(row["used_usd"]), True),
     ("amount", lambda row: show.money(row["amount_usd"]), True),
     ("state", lambda row: _budget_state(row) or "-", False),

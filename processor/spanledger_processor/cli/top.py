@@ -201,7 +201,7 @@ def _spent(sums: dict[str, Any]) -> str:
 def _budget(row: dict[str, Any]) -> str:
     of = f" of {row['value']}" if row["value"] else ""
     spent, amount = show.money(row["used_usd"]), show.money(row["amount_usd"])
-    return f"budget {row['budget']}{of}: {row['used']:.0%}, {spent} of {amount}"
+    return f"budget {row['budget']}{of}: {show.used(row)}, {spent} of {amount}"
 
 
 def _rise(row: dict[str, Any], before: Mapping[str, float]) -> str:

@@ -106,8 +106,11 @@ class BudgetRule:
         """Return the period in which a threshold is reported once; a rolling one again after as many days."""
         if self.period in (SESSION, RUN):
             return ""
-        first = today - today % self.days if self.period == "rolling" else self.days_until(today)[0]
-        return date_of(first) or ""
+        return date_of(today - today % self.days) or "" if self.period == "rolling" else self.counted_since(today)
+
+    def counted_since(self, today: int) -> str:
+        """Return the first day of which it is counted what is used; empty for a session or run."""
+        return "" if self.period in (SESSION, RUN) else date_of(self.days_until(today)[0]) or ""
 
     def passed(self, used: Pico, now_ns: int) -> list[int]:
         """Return the thresholds that are passed, the forecast among them."""
@@ -127,7 +130,8 @@ class Crossing:
     `threshold` in percent, `FORECAST` for a forecast. `sent` is true once its notification was. `warning` is empty
     for a budget, else it is a warning (`of_session`, `of_day`), which say what the other fields are then. Until all of
     the notification is sent, `recorded` is whether its log record was accepted (False: refused for good, None: neither
-    yet), and `posted` whether its webhook took it.
+    yet), and `posted` whether its webhook took it. `counted_since` is the first day of what is used, where that is not
+    `since` (a rolling budget's).
     """
 
     budget: str
@@ -142,6 +146,7 @@ class Crossing:
     warning: str = ""
     recorded: bool | None = None
     posted: bool = False
+    counted_since: str = ""
 
     @property
     def key(self) -> Key:
@@ -157,8 +162,8 @@ class Crossing:
     def pack(self) -> bytes:
         """Return the stored form; its second element is the arrival, by which retention goes."""
         values = [self.budget, self.tenant, self.value, self.since, self.threshold, self.warning]
-        if self.recorded is not None or self.posted:
-            values += [self.recorded, self.posted]
+        if self.recorded is not None or self.posted or self.counted_since:
+            values += [self.recorded, self.posted, self.counted_since]
         return pack([1, self.arrival_ms, values, self.used, self.amount, self.at_ns, self.sent])
 
     @classmethod
@@ -187,7 +192,7 @@ class Crossing:
         return {
             "budget": self.budget,
             "value": self.value,
-            "since": self.since or None,
+            "since": self.counted_since or self.since or None,
             "threshold": self.percent,
             "used": share(self.used, self.amount),
             "used_usd_exact": exact_usd(self.used),
@@ -418,7 +423,7 @@ def _row(rule: BudgetRule, value: str, used: Pico, now_ns: int) -> Row:
     return {
         "budget": rule.name,
         "period": rule.period,
-        "since": rule.since(now_ns // NS_PER_DAY) or None,
+        "since": rule.counted_since(now_ns // NS_PER_DAY) or None,
         "dimension": rule.dimension,
         "value": value,
         "amount_usd": usd(rule.amount),

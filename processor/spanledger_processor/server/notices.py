@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -141,7 +142,7 @@ class Notices:
 
     def _pending(self) -> dict[bytes, Crossing]:
         with self._ledger.snapshot() as reader:
-            return {crossing.key: crossing for crossing in unsent_crossings(reader)}
+            return {crossing.key: crossing for crossing in sorted(unsent_crossings(reader), key=_order)}
 
     async def _deliver_log(self, crossing: Crossing, state: _State) -> None:
         if not state.delivered:
@@ -198,6 +199,11 @@ class Notices:
         return accepted
 
 
+def _order(crossing: Crossing) -> tuple[int, str, str, float]:
+    """Return the order of notifications: those of one request by budget and threshold, the forecast last."""
+    return crossing.at_ns, crossing.budget, crossing.value, crossing.threshold or math.inf
+
+
 def _kind(crossing: Crossing) -> str:
     """Return by what lines of the log are alike: a threshold has its own, warnings of sessions may be many."""
     return crossing.warning or crossing.key.hex()
@@ -233,7 +239,8 @@ def sentence(crossing: Crossing) -> str:
     if crossing.warning:
         return _warning_sentence(crossing)
     of = f" of {crossing.value}" if crossing.value else ""
-    since = f" since {crossing.since}" if crossing.since else ""
+    first = crossing.counted_since or crossing.since
+    since = f" since {first}" if first else ""
     used = f"${_dollars(crossing.used)} of ${_dollars(crossing.amount)} used{since}"
     if crossing.threshold == FORECAST:
         return f"budget {crossing.budget}{of}: {used}; at this rate it will not last"

@@ -92,7 +92,7 @@ function spentTile([title, , period], total, budgets) {
   return tile(title, cost(total), counted(total.calls, "call"), ...(budget ? [meter(budget), `${share(budget)} of ${money(budget.amount_usd)}`] : []), ...(unknown ? [`${whole(unknown)} without a price`] : []));
 }
 
-const share = (row) => (row.used > 0 && row.used < 0.01 ? "< 1 %" : `${Math.round(100 * row.used)} %`);
+const share = (row) => (row.used > 0 && row.used < 0.01 ? "< 1 %" : row.used > 0.99 && !row.over ? "> 99 %" : `${Math.round(100 * row.used)} %`);
 
 function meter(row) {
   const bar = make("span", { class: `meter ${row.over ? "over" : row.forecast ? "soon" : ""}`, role: "img", "aria-label": `${share(row)} used` }, make("i"));
