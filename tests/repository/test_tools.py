@@ -118,6 +118,7 @@ def test_a_part_that_was_made_before_is_unpacked(tmp_path: Path, monkeypatch: py
     assert parts.find("tempo") is None
     monkeypatch.setenv("SPANLEDGER_PARTS", str(packed.parent))
     found = parts.find("tempo")
+    assert found is not None
     assert found == tmp_path / "cache" / f"tempo-{part.version}"
     assert found.read_bytes() == b"#!/bin/sh\n"
     assert os.access(found, os.X_OK)

@@ -595,7 +595,7 @@ async def test_a_run_of_too_many_sessions_for_a_request_has_its_thresholds_told(
     monkeypatch.setattr(totals, "MOST_SESSIONS", 2)
     world = World('processor.budgets=[{"name": "run", "amount": 0.01, "period": "run", "thresholds": [50, 100]}]')
     budgets = make_budgets(world.config.processor)
-    spent, number = 0, 0
+    spent, half, number = 0, 0, 0
     while spent < budgets[0].amount:
         before, at_ns = spent, START + number * MINUTE
         body = world.take(call(f"s{number}", at_ns, **{"spanledger.run.id": "nightly"}))
