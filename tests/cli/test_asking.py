@@ -163,3 +163,5 @@ def test_a_span_of_the_ledger_is_explained(tmp_path: Path) -> None:
     assert "no other span that counts reports its usage" in shown
     missing = run("span", ids[0], "00" * 8, *state)
     assert (missing.exit_code, "state.retention.spans" in missing.stderr) == (1, True)
+    mistyped = run("span", ids[0], "0o", *state)
+    assert (mistyped.exit_code, "SPAN_ID is not hexadecimal" in mistyped.stderr) == (2, True)

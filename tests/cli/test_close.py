@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def test_a_session_that_is_not_there(session: str, tmp_path: Path) -> None:
     assert f"no session {session!r}" in result.stderr
 
 
+@pytest.mark.parametrize("named", [(), ("a", "--instance", "i")])
+def test_what_is_to_be_closed_has_one_name(named: tuple[str, ...]) -> None:
+    result = run("close", *named)
+    assert (result.exit_code, "give one of them" in result.stderr) == (2, True)
+
+
 def test_no_ledger_is_made(tmp_path: Path) -> None:
     result = run("close", "a", "--set", f"state.path={tmp_path / 'state'}")
     assert result.exit_code == 1
@@ -82,10 +89,10 @@ def test_no_other_site_can_close(tmp_path: Path) -> None:
 
 def test_a_session_that_goes_on_is_open_again(tmp_path: Path) -> None:
     """What was done before it was ended leaves it so, whenever it arrives; what is done after it re-opens it."""
-    state = ledger(tmp_path, _of("a"))
+    state = ledger(tmp_path, _of("a"), now_ns=time.time_ns())
     first = answer("session", "a", *state)["last"]
     run("close", "a", *state)
-    ledger(tmp_path, _of("a"))
+    ledger(tmp_path, _of("a"), now_ns=time.time_ns())
     assert answer("session", "a", *state)["state"] == "active"
     run("close", "a", *state)
     ended = answer("session", "a", *state)

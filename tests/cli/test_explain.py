@@ -219,6 +219,8 @@ def test_a_request_that_failed_before_an_answer_says_so() -> None:
     ("data", "problem"),
     [
         (b"hello", "neither OTLP in protobuf"),
+        (b"", "it is empty"),
+        (b" \n", "it is empty"),
         (b"{}", "holds none of resourceSpans"),
         (b'{"resourceSpans": 3}', "resourceSpans: must be an array"),
         (b'{"resourceSpans": []}\n{"resourceSpans": [}\n', "line 2: "),

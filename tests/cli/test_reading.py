@@ -393,6 +393,28 @@ def test_only_one_choice_at_a_time(state: tuple[str, ...]) -> None:
     assert run("summary", "--session", "a", "--run", "r", *state).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "command", ["summary", "sessions", "runs", "tenants", "unpriced", "tools", "tasks", "warnings"]
+)
+def test_what_is_asked_for_has_one_form(command: str, state: tuple[str, ...]) -> None:
+    result = run(command, "--json", "--csv", *state)
+    assert (result.exit_code, "--csv and --json" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["tools", "tasks", "warnings"])
+def test_a_list_of_a_session_that_is_not_there(command: str, state: tuple[str, ...]) -> None:
+    """A mistyped id must not read as a session of which there is nothing to tell."""
+    result = run(command, "--session", "nope", *state)
+    assert (result.exit_code, "no session 'nope'" in result.stderr) == (1, True)
+    assert run(command, "--session", "a", *state).exit_code == 0
+
+
+def test_no_tool_was_called(state: tuple[str, ...]) -> None:
+    shown = output("summary", "--by", "tool", *state)
+    assert ("No tool call is known" in shown, "own cost" in shown) == (True, False)
+    assert "completed a loop" in output("tools", "--loop", *state)
+
+
 @pytest.mark.parametrize("what", ["session", "run"])
 def test_an_id_that_is_not_there(what: str, state: tuple[str, ...]) -> None:
     result = run(what, "nope", *state)

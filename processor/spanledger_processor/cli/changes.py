@@ -31,7 +31,7 @@ def close(session_id: str | None, instance: str | None, target: Target, *, as_js
     While `serve` runs, it is asked to do so at its api.endpoint; otherwise the ledger is changed on disk.
     """
     if (session_id is None) == (instance is None):
-        raise click.UsageError("give the ID of a session, or --instance")
+        raise click.UsageError("give one of them: the ID of a session, or --instance ID")
     what, name_of = ("session", session_id) if instance is None else ("instance", instance)
     assert name_of is not None
     if target.remote is None:

@@ -13,7 +13,7 @@ import click
 
 from spanledger_processor.cli import show
 from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
-from spanledger_processor.cli.options import as_json
+from spanledger_processor.cli.options import FAILED, as_json, fail
 from spanledger_processor.ledger.budgets import WARNINGS
 from spanledger_processor.ledger.facts import STATES
 from spanledger_processor.ledger.keys import UNATTRIBUTED
@@ -43,8 +43,15 @@ PATHS = {"session": "/api/v1/sessions", "run": "/api/v1/runs"}
 
 
 def as_csv(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command --csv and --json."""
-    return click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of tables.")(as_json(command))
+    """Give a command --csv and --json, of which it gets one at most."""
+
+    @wraps(command)
+    def in_one_form(*, as_csv: bool, as_json: bool, **options: Any) -> Any:
+        if as_csv and as_json:
+            raise click.UsageError("give one of --csv and --json")
+        return command(as_csv=as_csv, as_json=as_json, **options)
+
+    return click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of tables.")(as_json(in_one_form))
 
 
 def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -178,7 +185,8 @@ def tools(
 ) -> None:
     """List tool calls that a session made again with the same arguments, while spans are remembered."""
     given = {"session": session_id, "loop": "true" if loop else None}
-    nothing = "No tool call was made again, as far as calls are remembered (state.retention.spans)."
+    nothing = "No tool call completed a loop" if loop else "No tool call was made again"
+    nothing = f"{nothing}, as far as calls are remembered (state.retention.spans)."
     shown_as = "tool calls made again", show.TOOL_REPEATS, nothing
     with target.open() as source:
         _print_pages(source, "/api/v1/tools", given, limit, shown_as, as_json=as_json, as_csv=as_csv)
@@ -201,9 +209,11 @@ def tasks(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """List what tasks cost, by kind of work and model, in no order but those of a session together."""
+    """List what tasks cost, by kind of work and model; those of a session stand together."""
     given = {"session": session_id, "task": task, "kind": kind}
     nothing = "No span has named a task (processor.tasks.id_keys)."
+    if any(given.values()):
+        nothing = "No span has named a task of this kind (processor.tasks.id_keys)."
     with target.open() as source:
         _print_pages(
             source, "/api/v1/tasks", given, limit, ("tasks", show.TASKS, nothing), as_json=as_json, as_csv=as_csv
@@ -247,11 +257,21 @@ def _print_pages(
     most = limit or SHOWN
     shown = list(islice(rows_of(source, path, given, most + 1), most + 1))
     if not shown:
+        if session_id := given.get("session"):
+            of_session(source, "/api/v1/sessions/{id}", session_id, {})
         click.echo(nothing)
         return
     show.print_table(title, columns, shown[:most])
     if len(shown) > most:
         click.echo("There are more: --limit N shows so many, --json and --csv give all.")
+
+
+def of_session(source: QuerySource, path: str, session_id: str, parameters: Row) -> Row:
+    """Return the answer of a route on one session; end the command where there is none of this id."""
+    result = source.ask(path, {"id": session_id}, parameters)
+    if result is None:
+        fail(f"no session {session_id!r} in {source.name}; `spanledger sessions` lists those there are", FAILED)
+    return result
 
 
 def ask(source: QuerySource, path: str, **parameters: str | None) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from itertools import islice
+from string import hexdigits
 
 import click
 
 from spanledger_processor.cli import show
 from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
-from spanledger_processor.cli.lists import DAY, PATHS, SHOWN, print_note
+from spanledger_processor.cli.lists import DAY, PATHS, SHOWN, of_session, print_note
 from spanledger_processor.cli.options import FAILED, as_json, fail
 from spanledger_processor.ledger.rows import Row
 from spanledger_processor.server.answers import quotation
@@ -42,17 +43,9 @@ def session(
         show_one("session", session_id, target, as_json=as_json)
 
 
-def _of_session(path: str, session_id: str, parameters: Row, target: Target) -> Row:
-    """Return the answer of a route on one session, or end the command."""
-    with target.open() as source:
-        result = source.ask(path, {"id": session_id}, parameters)
-        if result is None:
-            fail(f"no session {session_id!r} in {source.name}; `spanledger sessions` lists those there are", FAILED)
-    return result
-
-
 def _show_timeline(session_id: str, target: Target, *, as_json: bool) -> None:
-    result = _of_session("/api/v1/timeline/{id}", session_id, {}, target)
+    with target.open() as source:
+        result = of_session(source, "/api/v1/timeline/{id}", session_id, {})
     if as_json:
         show.show_json(result)
     elif result["spans"]:
@@ -64,7 +57,8 @@ def _show_timeline(session_id: str, target: Target, *, as_json: bool) -> None:
 
 
 def _show_candidates(session_id: str, models: str | None, target: Target, *, as_json: bool) -> None:
-    result = _of_session("/api/v1/candidates/{id}", session_id, {"models": models}, target)
+    with target.open() as source:
+        result = of_session(source, "/api/v1/candidates/{id}", session_id, {"models": models})
     if as_json:
         show.show_json(result)
     elif result["candidates"]:
@@ -156,8 +150,10 @@ def span(trace_id: str, span_id: str, target: Target, *, as_json: bool) -> None:
 
     TRACE_ID and SPAN_ID are hexadecimal, as backends show them.
     """
+    ids = {"trace_id": trace_id.strip().lower(), "span_id": span_id.strip().lower()}
+    if wrong := [name.upper() for name, value in ids.items() if not set(value) <= set(hexdigits)]:
+        raise click.UsageError(f"{wrong[0]} is not hexadecimal")
     with target.open() as source:
-        ids = {"trace_id": trace_id.strip().lower(), "span_id": span_id.strip().lower()}
         result = source.ask("/api/v1/spans/{trace_id}/{span_id}", ids, {})
         if result is None:
             fail(

@@ -122,9 +122,16 @@ def _whole(
     if "models" in answer:
         show.print_table("by model", show.BY_MODEL, answer["models"])
     if "tools" in answer:
-        print_tools("by tool", answer["tools"][:SHOWN])
-        if more := len(answer["tools"][SHOWN:]) + answer["tools_left_out"]:
-            click.echo(f"{more:,} more with --json.")
+        _print_tools(answer)
+
+
+def _print_tools(answer: Row) -> None:
+    if not answer["tools"]:
+        click.echo("No tool call is known.")
+        return
+    print_tools("by tool", answer["tools"][:SHOWN])
+    if more := len(answer["tools"][SHOWN:]) + answer["tools_left_out"]:
+        click.echo(f"{more:,} more with --json.")
 
 
 def _of_gone(sessions: int, usd: float) -> str:

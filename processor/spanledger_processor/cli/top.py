@@ -178,7 +178,9 @@ def _screen(answers: dict[str, Any], before: Mapping[str, float], most: int, pro
         lines.append(Text(show.plain(problem), "red"))
     states = {name: sum(row["state"] == name for row in sessions) for name in ("active", "idle", "stale", "closed")}
     number = f"{len(sessions)}{' or more' if len(sessions) >= _MOST else ''}"
-    title = f"{number} sessions: " + ", ".join(f"{n} {name}" for name, n in states.items() if n)
+    title = f"{number} session{'' if number == '1' else 's'}: " + ", ".join(
+        f"{n} {name}" for name, n in states.items() if n
+    )
     if not sessions:
         return Group(*lines, Text("No session here yet."))
     columns: list[show.Column] = [

@@ -86,7 +86,8 @@ def _protobuf(data: bytes) -> Captured:
             continue
         if fits(request):
             return signal, data
-    raise MalformedError("neither OTLP in protobuf (one export request) nor in JSON")
+    nor_json = "neither OTLP in protobuf (one export request) nor in JSON"
+    raise MalformedError(nor_json if data.strip() else "it is empty: no request")
 
 
 def _holds_spans(request: Message) -> bool:
