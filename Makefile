@@ -15,6 +15,9 @@ PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 # A container image may switch compiled files off: then each program that a test starts compiles all of ours anew.
 export PYTHONDONTWRITEBYTECODE :=
 
+# Programs that were made before, packed, which tests and `make parts` take instead of making them (tools/parts.py).
+export SPANLEDGER_PARTS ?= $(wildcard $(CURDIR)/../shared/parts)
+
 SOURCES := $(wildcard processor exporters sidecar tests benchmarks tools)
 INSTALLED := $(VENV)/.installed
 FOR_TESTS := $(VENV)/.installed-test
