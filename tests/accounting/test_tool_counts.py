@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ledger_in_memory import TENANT, MemoryLedger, make_fact, take_in_any_order
 from spanledger_processor.accounting.facts import Fact, LoopRule
+from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.store import Table
 from spanledger_processor.model import Signature, ToolCall
@@ -258,6 +259,16 @@ def _executions(steps: list[tuple[str, str]], *, reported_twice: bool = False) -
     return facts
 
 
+def _named_by_another_span(facts: list[Fact]) -> list[Fact]:
+    """The same executions; an agent's span above each names the session, and stands in front of it."""
+    named = list[Fact]()
+    for fact in facts:
+        agent = make_fact(f"of {fact.span_id.decode()}", "", "agent", trace=fact.trace_id.decode(), session="s")
+        agent.start_ns, agent.end_ns = fact.start_ns, fact.end_ns
+        named += [agent, replace(fact, parent_id=agent.span_id, session=Named("", ""))]
+    return named
+
+
 _steps = st.lists(st.tuples(st.sampled_from("aab"), st.sampled_from(["", "1", "1", "2"])), min_size=1, max_size=14)
 
 
@@ -275,3 +286,16 @@ def test_how_many_loops_a_session_has_does_not_depend_on_the_order(
     ledger = MemoryLedger(loop=DEFAULT)
     take_in_any_order(ledger, facts, data)
     assert _loops_of_session(ledger) == wanted
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(steps=_steps, data=st.data())
+def test_loops_of_calls_that_come_before_their_session_is_named(
+    steps: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    in_order = MemoryLedger(loop=DEFAULT)
+    for fact in _executions(steps):
+        in_order.take([fact])
+    ledger = MemoryLedger(loop=DEFAULT)
+    take_in_any_order(ledger, _named_by_another_span(_executions(steps)), data)
+    assert _loops_of_session(ledger) == _loops_of_session(in_order)

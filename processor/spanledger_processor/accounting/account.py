@@ -203,6 +203,8 @@ class _Account:
         self._posted: list[tuple[int, Span]] = []
         self._carried: dict[int, UsageVector] = {}
         self._repeats: dict[int, ToolRepeats] = {}
+        self._loops: dict[int, int] = {}
+        """Of known tool calls whose session is known only now, by `id` of the span."""
         self._packed: dict[int, bytes] = {}
         """The decisions of new spans."""
 
@@ -267,7 +269,7 @@ class _Account:
         for span in state.trace.spans.values() if state.incremental is None else state.touched:
             if span.posting is not None and span.posting != (posting := state.posting(span)):
                 self._totals.post(span, span.posting, -1, trace_id=state.trace_id)
-                span.posting = posting
+                span.posting, span.loops = posting, self._loops.get(id(span), span.loops)
                 self._totals.post(span, span.posting, trace_id=state.trace_id)
         credit = state.credit()
         for index, span in state.new:
@@ -332,6 +334,8 @@ class _Account:
                 state.kept[span.span_id] = self._tools.give_up(_session_of(state, span), span, state.trace_id)
 
     def _count_tools(self, state: TraceState) -> None:
+        if state.incremental is None:
+            self._enter_named(state)
         new = sorted(state.new, key=lambda item: (item[1].start_ns, item[1].span_id))
         for index, span in new:
             if not span.signature and not span.detail.asked and not span.detail.stuck:
@@ -346,6 +350,15 @@ class _Account:
             self._repeats[index], span.again = repeats, repeats.again
             is_loop = self._is_loop(self.batch.facts[index], repeats)
             span.loops = int(is_loop and self._tools.is_first_loop(session, span, repeats)) + repeats.shift
+
+    def _enter_named(self, state: TraceState) -> None:
+        """Enter tool calls that came before anything named their session into its counts."""
+        known = (span for span in state.trace.spans.values() if span.signature and span.posting is not None)
+        for span in sorted(known, key=lambda span: (span.start_ns, span.span_id)):
+            if span.posting is not None and not span.posting.session and state.groups.session(span).id:
+                loops = self._tools.enter_named(_session_of(state, span), span, _without_session(state))
+                if loops is not None:
+                    self._loops[id(span)] = loops
 
     def _tool_marks(self, session_id: str, fact: Fact, repeats: ToolRepeats | None, *, stuck: bool) -> ToolMarks:
         if repeats is None or fact.signature is None or fact.signature.scope == "name_only":
@@ -416,4 +429,8 @@ def _counted_below(trace: Trace) -> dict[bytes, Pico]:
 
 def _session_of(state: TraceState, span: Span) -> bytes:
     """Return what stands for a span's session in the counts of tool calls: of a span without one, its trace."""
-    return state.groups.session(span).id.encode("utf-8", "surrogatepass") or b"\0" + state.trace_id
+    return state.groups.session(span).id.encode("utf-8", "surrogatepass") or _without_session(state)
+
+
+def _without_session(state: TraceState) -> bytes:
+    return b"\0" + state.trace_id

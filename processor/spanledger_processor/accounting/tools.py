@@ -213,6 +213,23 @@ class ToolCounts:
             span.detail = span.detail._replace(failed=False)  # it is counted with the report that said so first
         return repeats
 
+    def enter_named(self, session: bytes, span: Span, without: bytes) -> int | None:
+        """Enter a known execution in the session that is named only now; return what it adds to the loops there.
+
+        `without` is what its session was while none was named: None where its step there is not remembered.
+        """
+        _, _, _, *more = self._load(tool_key(self._tenant, without), ("", 0, 0))
+        short = _short(span.signature)
+        found = (one for one in (more[1] if more else ()) if one[0] == short and one[_STARTED] == span.start_ns)
+        step = next(found, None)
+        if step is None or len(step) < _CALL:
+            return None
+        span.tool_result = step[_STEP_RESULT]
+        rule = step[_RULE], step[_RULE + 1]
+        repeats = self._enter(session, span, rule)
+        is_loop = rule != _NEVER and repeats.is_loop(self._rule.of(span.detail.tool))
+        return int(is_loop and self.is_first_loop(session, span, repeats)) + repeats.shift
+
     def _rule_of(self, tool: str) -> tuple[int, int]:
         """Return how often a tool may be called in a row, and in turn."""
         rule = self._rule.of(tool) if self._rule.tools else self._rule
