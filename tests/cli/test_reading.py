@@ -409,6 +409,28 @@ def test_a_list_of_a_session_that_is_not_there(command: str, state: tuple[str, .
     assert run(command, "--session", "a", *state).exit_code == 0
 
 
+def test_how_fast_calls_were(tmp_path: Path) -> None:
+    """One call of 2 s with 100 output tokens: 50 a second; each figure is within 9 % (docs/views.md)."""
+    span, now = chat(), time.time_ns()
+    span.start_time_unix_nano, span.end_time_unix_nano = now - 2 * 10**9, now
+    span.attributes.add(key="gen_ai.response.time_to_first_chunk").value.double_value = 0.5
+    state = ledger(tmp_path, request(span), now_ns=now)
+    for by in ((), ("--by", "day"), ("--by", "day_model", "--since", "7d")):
+        shown = output("summary", "--speed", *by, *state)
+        figures = [
+            float(value) for text in re.findall(r"[\d.]+ / [\d.]+ / [\d.]+", shown) for value in text.split(" / ")
+        ]
+        assert figures == pytest.approx([2] * 3 + [0.5] * 3 + [50] * 3, rel=0.09)
+    assert "is it known how long" in output("summary", "--speed", "--until", "2026-01-01", *state)
+    for other in (("--by", "user"), ("--json",), ("--gone",), ("--session", "a")):
+        assert run("summary", "--speed", *other, *state).exit_code == 2
+
+
+def test_a_session_tells_of_its_largest_context(tmp_path: Path) -> None:
+    state = ledger(tmp_path, _call("a"), now_ns=time.time_ns())
+    assert "context of up to 1,000 tokens" in output("session", "a", *state)
+
+
 def test_no_tool_was_called(state: tuple[str, ...]) -> None:
     shown = output("summary", "--by", "tool", *state)
     assert ("No tool call is known" in shown, "own cost" in shown) == (True, False)

@@ -211,6 +211,25 @@ BY_MODEL: Sequence[Column] = (
     *SPEND,
 )
 
+
+def _percentiles(figure: str) -> Callable[[dict[str, Any]], str]:
+    """Return the text of a figure: its median, 90th and 99th percentile."""
+
+    def text(row: dict[str, Any]) -> str:
+        known = row["speed"].get(figure)
+        values = (known["p50"], known["p90"], known["p99"]) if known else ()
+        return " / ".join(f"{value:,.2f}" if value < 10 else f"{value:,.0f}" for value in values) or "-"
+
+    return text
+
+
+SPEEDS: Sequence[Column] = (
+    ("calls", lambda row: count(row["speed"]["duration_s"]["calls"]), True),
+    ("took (s)", _percentiles("duration_s"), True),
+    ("first token (s)", _percentiles("first_token_s"), True),
+    ("tokens/s", _percentiles("output_tokens_per_s"), True),
+)
+
 BY_TASK: Sequence[Column] = (
     ("task", lambda row: row["id"] or "-", False),
     ("tokens", lambda row: count(row["tokens_total"]), True),
@@ -370,12 +389,16 @@ def _when(time: str | None) -> str:
 
 
 def described_by(session: dict[str, Any]) -> str:
-    """Return a line on a session beside its sums: state, turns, time, failures and dimensions, as far as known."""
+    """Return a line on a session beside its sums: state, turns, time, failures, context and dimensions, if known."""
+    largest = max((point["input_tokens"] for point in session.get("context", ())), default=0)
     reported = [
         session.get("state", ""),
         counted(session["turns"], "turn") if session["turns"] else "",
         f"active for {_duration(session['active_seconds'])}" if session["active_seconds"] else "",
         counted(session["failures"], "failure") if session["failures"] else "",
+        counted(session["denied"], "denied tool call") if session["denied"] else "",
+        counted(session["loops"], "loop") if session["loops"] else "",
+        f"context of up to {counted(largest, 'token')}" if largest else "",
         *(f"{name} {', '.join(values)}" for name, values in session["dimensions"].items()),
     ]
     return plain(" · ".join(filter(None, reported)))

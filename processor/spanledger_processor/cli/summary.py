@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from spanledger_processor.cli import show
@@ -26,6 +28,14 @@ from spanledger_processor.server.routes import route_of
 _IN_SUMMARY = ("day", "day_model", "tool")
 """Values of --by that the route of the summary answers; all others are dimensions."""
 
+_SPEED_BY: dict[str | None, tuple[str, Sequence[show.Column]]] = {
+    None: ("models", show.BY_MODEL[:2]),
+    "model": ("models", show.BY_MODEL[:2]),
+    "day": ("days", show.DAY[:1]),
+    "day_model": ("days_by_model", [show.DAY[0], *show.BY_MODEL[:2]]),
+}
+"""The list of an answer that --speed shows, and the columns that name its rows, by --by."""
+
 
 @click.command()
 @click.option("--session", "session_id", metavar="ID", help="Of one session only: its tasks and models.")
@@ -45,6 +55,11 @@ _IN_SUMMARY = ("day", "day_model", "tool")
     is_flag=True,
     help="What sessions had spent that the ledger no longer tells apart, by the day they were last active and project.",
 )
+@click.option(
+    "--speed",
+    is_flag=True,
+    help="How fast calls were instead of what they cost: percentiles by model, or --by day or day_model.",
+)
 @asks
 @as_csv
 def summary(
@@ -56,6 +71,7 @@ def summary(
     target: Target,
     *,
     of_gone: bool,
+    speed: bool,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -65,19 +81,38 @@ def summary(
         raise click.UsageError("give one of --session, --run and days (--since, --until)")
     one = session_id if session_id is not None else run_id
     if one is not None:
-        if what is not None or as_csv or of_gone:
-            raise click.UsageError("--by, --gone and --csv go with the whole ledger, not with --session or --run")
+        if what is not None or as_csv or of_gone or speed:
+            raise click.UsageError(
+                "--by, --gone, --speed and --csv go with the whole ledger, not with --session or --run"
+            )
         show_one("session" if session_id is not None else "run", one, target, as_json=as_json)
         return
     if of_gone and what is not None:
         raise click.UsageError("--gone goes by day and project; leave --by out")
+    if speed and (of_gone or as_json or as_csv or what not in _SPEED_BY):
+        raise click.UsageError(
+            "--speed is a table by model, day or day_model; --json and --csv hold it without --speed"
+        )
     with target.open() as source:
         if of_gone:
             _gone(source, since, until, as_json=as_json, as_csv=as_csv)
+        elif speed:
+            _print_speed(source, since, until, what or "model")
         elif what is not None and what not in _IN_SUMMARY:
             _by_dimension(source, what, since, until, as_json=as_json, as_csv=as_csv)
         else:
             _whole(source, target, since, until, what, as_json=as_json, as_csv=as_csv)
+
+
+def _print_speed(source: QuerySource, since: str | None, until: str | None, by: str) -> None:
+    answer = ask(source, "/api/v1/summary", since=since, until=until, by=by)
+    name, columns = _SPEED_BY[by]
+    days = days_between(since, until, answer)
+    if rows := [row for row in answer[name] if "speed" in row]:
+        title = " ".join(filter(None, ("speed by", by.replace("_", " and "), days)))
+        show.print_table(f"{title}: p50 / p90 / p99", [*columns, *show.SPEEDS], rows)
+    else:
+        click.echo(f"Of no call {days + ' ' if days else ''}in {source.name} is it known how long it took.")
 
 
 def _whole(
