@@ -9,7 +9,7 @@ from itertools import product
 
 from concurrent_calls import Counts, Scenario, false_merges
 
-COUNTS: tuple[Counts, ...] = ("realistic", "classifier", "equal")
+COUNTS: tuple[Counts, ...] = ("realistic", "classifier", "equal", "cached")
 
 
 def main() -> None:

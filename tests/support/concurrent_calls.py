@@ -22,7 +22,7 @@ SECOND = 10**9
 LIBRARIES = ("opentelemetry.instrumentation.openai_v2", "openinference.instrumentation.openai")
 IN_REQUEST = 50
 
-Counts = Literal["realistic", "classifier", "equal"]
+Counts = Literal["realistic", "classifier", "equal", "cached"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Scenario:
 
     `counts`: "realistic" has prompts around 1,500 tokens and answers around 150, log-normal; "classifier" one prompt
     length for all within 20 tokens, and answers of one to nine; "equal" the very same counts for every call, 502 and
-    77. `sessions` is whether each call names one of its own.
+    77; "cached" four tokens of input beside a cache of Anthropic's, which the second library leaves out, and such
+    answers as "realistic". `sessions` is whether each call names one of its own.
     """
 
     counts: Counts
@@ -67,6 +68,11 @@ def _calls(scenario: Scenario) -> Iterator[Fact]:
         fact.evidence = Evidence(origin=tuple(service if what == "service" else b"" for what in ORIGIN))
         given, output = _counts(scenario.counts, random)
         fact.call = Call("otel", "llm", provider="openai", request_model="gpt-4o-mini", usage=Usage(given, output))
+        if scenario.counts == "cached":
+            fact.call.provider, fact.call.request_model = "anthropic", "claude-sonnet-4-5"
+            if fact.scope == LIBRARIES[0]:
+                read = int(random.lognormvariate(9.0, 0.8))
+                fact.call.usage = Usage(given + read, output, cache_read=read, cache_write=0)
         fact.cost = Cost(given, "computed", given, input=given, price="p")
         yield fact
 
@@ -76,4 +82,4 @@ def _counts(counts: Counts, random: Random) -> tuple[int, int]:
         return int(random.lognormvariate(7.3, 0.8)), int(random.lognormvariate(5.0, 0.9)) + 1
     if counts == "classifier":
         return random.randrange(800, 820), random.randrange(1, 10)
-    return 502, 77
+    return (4, int(random.lognormvariate(5.0, 0.9)) + 1) if counts == "cached" else (502, 77)

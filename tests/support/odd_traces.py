@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ledger_in_memory import make_fact
 from spanledger_processor.accounting.facts import Fact
-from spanledger_processor.model import USAGE_CLASSES, Cost
+from spanledger_processor.model import USAGE_CLASSES, Cost, Usage
 from spanledger_processor.pricing.rate_card import Card
 
 SPANS = 12
@@ -22,11 +22,12 @@ def spans(draw: st.DrawFn, names: int = SPANS) -> list[Fact]:
 
     With fewer `names` than spans, some come again and again, as other spans than the first time.
     """
-    return [draw(_span(number % names, names)) for number in range(draw(st.integers(2, SPANS)))]
+    model = draw(st.sampled_from(["gpt", "claude"]))
+    return [draw(_span(number % names, names, model)) for number in range(draw(st.integers(2, SPANS)))]
 
 
 @st.composite
-def _span(draw: st.DrawFn, number: int, names: int) -> Fact:
+def _span(draw: st.DrawFn, number: int, names: int, model: str) -> Fact:
     kind = draw(st.sampled_from(["llm", "llm", "llm", "tool", "agent", "other", ""]))
     more: dict[str, Any] = {"scope": draw(st.sampled_from(["one", "one", "two", CALLS_AGAIN]))}
     if kind == "llm" and draw(st.booleans()):
@@ -41,8 +42,13 @@ def _span(draw: st.DrawFn, number: int, names: int) -> Fact:
         session=draw(st.sampled_from(["", "", "s", "s", "other"])),
         run=draw(st.sampled_from(["", "", "", "r", "q"])),
         start=draw(st.integers(0, 30)),
+        model=model,
         **more,
     )
+    if fact.call is not None and fact.call.usage is not None and model == "claude":
+        read, write = draw(st.sampled_from([(None, None), (None, None), (50, None), (50, 7), (0, 57)]))
+        told = (fact.call.usage.input or 0) + (read or 0) + (write or 0)
+        fact.call.usage = Usage(told, 100, cache_read=read, cache_write=write)
     if fact.call is not None and fact.call.usage is not None and draw(st.integers(0, 9)) == 0:
         fact.call.usage, fact.call.fallback = None, fact.call.usage
     if kind == "llm" and fact.call is not None and cost is not None:

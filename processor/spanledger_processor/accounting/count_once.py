@@ -41,6 +41,7 @@ from spanledger_processor.accounting.one_call import (
     ReportSource,
     equal_usage,
     holds_usage,
+    may_lack_caches,
     of_one_model,
     one_call,
     order_of_reports,
@@ -48,6 +49,7 @@ from spanledger_processor.accounting.one_call import (
     source_of,
     tells_more,
     together,
+    uncached_inputs,
 )
 from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, INSTEAD_OF, REPEATS, Claim, Span, Trace
 from spanledger_processor.model import AGGREGATES, CONTAINERS, INPUT, NO_SPEND, OUTPUT, REASONING
@@ -139,12 +141,31 @@ def _find_reports(forest: Forest, calls: list[Span], spending: dict[bytes, int],
     for span in calls:
         for counts in _counts(span.claim):
             by_counts[counts].append(span)
-    for group in by_counts.values():
-        if len(group) > 1:
-            _enter(_join_by_usage(forest, _unpaired(group, matched), matched), "equal usage", matched)
+    for counts in sorted(counts for counts, group in by_counts.items() if len(group) > 1):
+        _enter(_join_by_usage(forest, _unpaired(by_counts[counts], matched), matched), "equal usage", matched)
+    for group in _told_without_caches(calls, by_counts):
+        _enter(_join_by_usage(forest, _unpaired(group, matched), matched), "equal usage", matched)
     for group in _told_less(calls):
         _enter(_join_by_usage(forest, _unpaired(group, matched), matched), "less", matched)
     return matched
+
+
+def _told_without_caches(calls: list[Span], by_counts: Mapping[tuple[int, int], list[Span]]) -> Iterator[list[Span]]:
+    """Yield calls of one input and output where it is without the caches that some tell and others leave out."""
+    richer: dict[tuple[int, int], list[Span]] = defaultdict(list)
+    for span in calls:
+        if (claim := span.claim) is not None:
+            for given in uncached_inputs(claim.tokens, of_anthropic=claim.of_anthropic):
+                for output in _outputs(claim):
+                    richer[given, output].append(span)
+    for counts in sorted(richer.keys() & by_counts.keys()):
+        less = [
+            span
+            for span in by_counts[counts]
+            if (claim := span.claim) is not None and may_lack_caches(claim.tokens, of_anthropic=claim.of_anthropic)
+        ]
+        if less:
+            yield richer[counts] + less
 
 
 def _told_less(calls: list[Span]) -> Iterator[list[Span]]:
@@ -174,14 +195,16 @@ def _enter(calls: Iterable[CallReports], code: str, matched: Match) -> None:
 
 
 def _counts(claim: Claim | None) -> Iterator[tuple[int, int]]:
-    """Yield input and output tokens under which equal usage is looked for: some sources leave reasoning out."""
+    """Yield input and output tokens under which equal usage is looked for."""
     given = claim.tokens[INPUT] if claim is not None and claim.spends and claim.tokens else None
-    if claim is None or not given:
-        return
+    if claim is not None and given:
+        yield from ((given, output) for output in _outputs(claim))
+
+
+def _outputs(claim: Claim) -> tuple[int, ...]:
+    """Return the output tokens under which equal usage is looked for: some sources leave reasoning out."""
     output, reasoning = claim.tokens[OUTPUT] or 0, claim.tokens[REASONING] or 0
-    yield given, output
-    if 0 < reasoning < output:
-        yield given, output - reasoning
+    return (output, output - reasoning) if 0 < reasoning < output else (output,)
 
 
 def _without_holders(forest: Forest, group: list[Span], below: dict[bytes, int]) -> list[Span]:

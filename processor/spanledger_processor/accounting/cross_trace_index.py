@@ -4,7 +4,9 @@ Two libraries around one call often write into two traces, and a log event has a
 In memory stands which request counted a call of an id, or of a usage and time, so that to look for a call that nobody
 else reported reads nothing. A request leaves one row that says in which traces its calls are, by arrival; what a call
 is stands in its trace's record alone. Some sources leave reasoning out of the output: a call that knows its reasoning
-stands under the output without it, too.
+stands under the output without it, too. One of Anthropic's stands under its inputs without caches as well
+(`uncached_inputs`), apart from the others: only calls that may lack caches look there, so that the many calls that have
+the same small input beside a large cache are not compared with one another.
 
 No index of a session's spans is stored. They stand in the records of their traces, and the rows of this index say which
 traces gained spans by a request, so `spans_of_session` looks for them from the session's latest arrival back to its
@@ -21,7 +23,7 @@ from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from spanledger_processor.accounting.one_call import LOG_AFTER_NS, source_of
+from spanledger_processor.accounting.one_call import LOG_AFTER_NS, may_lack_caches, source_of, uncached_inputs
 from spanledger_processor.accounting.trace import COUNTED, Span
 from spanledger_processor.accounting.trace_record import SpanRow, span_in, unpack_head, unpack_segment
 from spanledger_processor.ledger.keys import EVERY_TENANT, bounded_id, id_bytes, index_key, trace_key
@@ -34,6 +36,8 @@ _ROWS = 16
 """Requests remembered under one id, or one usage and time, and calls of one request: the latest."""
 _PERIOD_NS = 600 * 10**9
 """Calls of equal usage are remembered apart by when they ended, so that those of a busy hour do not crowd out twins."""
+_UNCACHED = 1 << 40
+"""Added to a period: usages without caches are remembered apart."""
 _MOST_ENTRIES = 1 << 20
 """Ids and usages in memory: about 80 MB. The oldest go first."""
 _MOST_SOURCES = 64
@@ -61,16 +65,18 @@ _ReportRows: TypeAlias = tuple[tuple[str, Key], ...]
 class Hashes(NamedTuple):
     """What a call is remembered under: its ids, its usage and time.
 
-    `beside` are the usages of twins that ended just before or after, in another period.
+    `beside` are the usages of twins that ended just before or after, in another period, or that tell of caches where
+    this call does not, or the reverse: they are looked for only. Under those of `uncached` it is remembered only.
     """
 
     ids: tuple[int, ...] = ()
     usages: tuple[int, ...] = ()
     beside: tuple[int, ...] = ()
+    uncached: tuple[int, ...] = ()
 
 
 _hashes: Callable[[tuple[tuple[int, ...], ...]], Hashes] = partial(tuple.__new__, Hashes)
-"""Makes them of all three, in a fourth of the time."""
+"""Makes them of all four, in a fourth of the time."""
 
 
 @dataclass(slots=True)
@@ -212,10 +218,19 @@ class CrossTraceIndex:
         """Return what `span` is remembered under, and looked for."""
         if span.claim is None or span.kind in AGGREGATES:
             return Hashes()
-        return self.hashes_of(span.response, span.claim.evidence.ids, span.claim.tokens, span.end_ns)
+        claim = span.claim
+        return self.hashes_of(
+            span.response, claim.evidence.ids, claim.tokens, span.end_ns, of_anthropic=claim.of_anthropic
+        )
 
     def hashes_of(
-        self, response: str, call_ids: tuple[bytes, ...], tokens: Sequence[int | None], end_ns: int
+        self,
+        response: str,
+        call_ids: tuple[bytes, ...],
+        tokens: Sequence[int | None],
+        end_ns: int,
+        *,
+        of_anthropic: bool,
     ) -> Hashes:
         """Return what a call of these ids and counts (in the order of `USAGE_CLASSES`, or none) is remembered under."""
         ids: tuple[int, ...] = (self._id(id_bytes(response)),) if response else ()
@@ -231,11 +246,20 @@ class CrossTraceIndex:
             usages = tuple([self._usage(given, output, period) for output in outputs])
         else:
             outputs, usages = (output,), (self._usage(given, output, period),)
-        if LOG_AFTER_NS <= within < _PERIOD_NS - LOG_AFTER_NS:
-            return _hashes((ids, usages, ()))
+        is_inside = LOG_AFTER_NS <= within < _PERIOD_NS - LOG_AFTER_NS
+        if is_inside and not of_anthropic:
+            return _hashes((ids, usages, (), ()))
         near = {(end_ns - LOG_AFTER_NS) // _PERIOD_NS, (end_ns + LOG_AFTER_NS) // _PERIOD_NS} - {period}
         beside = [self._usage(given, output, other) for other in near for output in outputs]
-        return Hashes(ids, usages, tuple(beside))
+        if not of_anthropic:
+            return Hashes(ids, usages, tuple(beside))
+        inputs = uncached_inputs(tokens, of_anthropic=True)
+        periods = (period, *near)
+        beside += [self._usage(less, output, one) for one in periods for less in inputs for output in outputs]
+        if may_lack_caches(tokens, of_anthropic=True):
+            beside += [self._usage(given, output, one + _UNCACHED) for one in periods for output in outputs]
+        uncached = [self._usage(less, output, period + _UNCACHED) for less in inputs for output in outputs]
+        return Hashes(ids, usages, tuple(beside), tuple(uncached))
 
     def _id(self, identifier: bytes) -> int:
         hashed = self._keyed.copy()
@@ -272,7 +296,8 @@ class CrossTraceIndex:
     def remember(self, hashes: Hashes, trace_id: bytes, span: Span) -> None:
         """Keep a call that is counted, for spans of other traces to find."""
         if hashes.ids or hashes.usages:
-            self._remember([hashes], list(hashes.ids), list(hashes.usages), source_of(span), trace_id, (span.span_id,))
+            usages = [*hashes.usages, *hashes.uncached]
+            self._remember([hashes], list(hashes.ids), usages, source_of(span), trace_id, (span.span_id,))
 
     def remember_unknown(
         self, calls: Sequence[Hashes], source: str, trace_id: bytes, span_ids: Sequence[bytes]
@@ -286,6 +311,7 @@ class CrossTraceIndex:
         beside = [usage for call in calls if call[2] for usage in call[2]]
         if self._calls.may_know(ids, usages + beside if beside else usages, source):
             return False
+        usages += [usage for call in calls if call[3] for usage in call[3]]
         self._remember(calls, ids, usages, source, trace_id, span_ids)
         return True
 
@@ -304,8 +330,8 @@ class CrossTraceIndex:
         if added is None:
             added = self._added[source] = []
         latest = self._latest
-        for (of_ids, of_usages, _), span_id in zip(calls, span_ids, strict=True):
-            hashes = of_ids + of_usages
+        for (of_ids, of_usages, _, uncached), span_id in zip(calls, span_ids, strict=True):
+            hashes = of_ids + of_usages + uncached
             latest.append((hashes, (trace_id, span_id)))
             packed = (
                 _TWO(*hashes) if len(hashes) == 2 else b"".join([one.to_bytes(_HASH_BYTES, "big") for one in hashes])

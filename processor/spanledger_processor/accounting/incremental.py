@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from spanledger_processor.accounting.count_once import calls_again
 from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
 from spanledger_processor.accounting.links_and_times import Forest
-from spanledger_processor.accounting.one_call import ReportSource
+from spanledger_processor.accounting.one_call import ReportSource, uncached_inputs
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
 from spanledger_processor.accounting.trace import COUNTED, MAX_SPANS, REPEATS, Claim, Span, Trace
 from spanledger_processor.model import AGGREGATES, CONTAINERS, INPUT
 
 _NO_CALLS = AGGREGATES | CONTAINERS
 _MOST_KNOWN = 16 * MAX_SPANS
-"""Ids and token counts that are remembered of a trace; a call without tools has three."""
+"""Ids and token counts that are remembered of a trace; a call without tools has three, with caches five."""
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Incremental:
     """Ids of the spans above a tool's."""
     _ids: set[str | bytes] = field(default_factory=set)
     _sources: dict[int, ReportSource] = field(default_factory=dict)
-    """By input tokens: the one source of the calls that have as many."""
+    """By input tokens, also without caches: the one source of the calls that have as many."""
     _all_sources: set[ReportSource] = field(default_factory=set)
     _tells_less: bool = False
     """One of the calls tells no input."""
@@ -192,8 +192,11 @@ class Incremental:
             return False
         self._ids |= ids
         given = claim.tokens[INPUT] if claim.tokens else None
-        source = (span.scope, span.logged)
-        return not given or self._sources.setdefault(given, source) == source
+        if not given:
+            return True
+        source, known = (span.scope, span.logged), self._sources
+        without_caches = uncached_inputs(claim.tokens, of_anthropic=claim.of_anthropic)
+        return all(known.setdefault(one, source) == source for one in (given, *without_caches))
 
     def _is_of_one_source(self, span: Span) -> bool:
         """Return whether all calls are of one source, where one of them tells no input: another's may be the same."""

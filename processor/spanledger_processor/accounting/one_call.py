@@ -2,9 +2,9 @@
 
 Two spans report one call where they share a response or call id, and usage, model, session and time do not contradict;
 or, without an id, where two libraries that can be of one process report equal usage in every class that both have, of
-one model, at times of which one contains the other. Different sessions, services, hosts, processes, users or service
-tiers named on both sides make two calls. Equal counts of a few tokens in two traces prove nothing: both count, and the
-later one is an estimate.
+one model, at times of which one contains the other. A library that tells no caches of Anthropic's leaves them out of
+the input. Different sessions, services, hosts, processes, users or service tiers named on both sides make two calls.
+Equal counts of a few tokens in two traces prove nothing: both count, and the later one is an estimate.
 
 `one_call` compares two spans, and answers with a code of the tables below, which `explain` and the API show and a
 decision stores, so that codes stay. `count_once` decides with it on whole traces.
@@ -12,7 +12,7 @@ decision stores, so that codes stay. `count_once` decides with it on whole trace
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.facts import ORIGIN
@@ -65,8 +65,8 @@ TWO_CALLS: Mapping[str, str] = {
     "language": "they come from processes of two languages",
     "tier": "they tell two service tiers",
     "library": "one library reports a call once",
-    "few": "counts as small as these are often equal by chance, and the spans are in two traces",
-    "loose": "their times hold each other, but not closely, and the spans are in two traces",
+    "few": "counts as small as these are often equal by chance, in two traces or where one leaves caches out",
+    "loose": "their times hold each other, but not closely enough for two traces, or for a stream or caches left out",
     "many": "too many calls of equal counts at the same time",
     "time": "their times do not hold each other",
     "rounds": "its library called the model again after each tool that stands below, and tells the last answer's usage",
@@ -163,12 +163,18 @@ def _by_usage(one: Span, other: Span, *, one_trace: bool) -> str:
         return "session"
     if origin := _other_origin(one, other):
         return origin
-    if (less or not one_trace) and not closely(one, other):
+    uncached = not less and _input_of(one) != _input_of(other)
+    if (less or uncached or not one_trace) and not closely(one, other):
         return "loose"
     if less:
         return "less"
     in_one_session = one.logged != other.logged and bool(one.session.id) and one.session.id == other.session.id
-    return "equal usage" if one_trace or in_one_session or not _few(one.claim, other.claim) else "few"
+    is_close = (one_trace or in_one_session) and not uncached
+    return "equal usage" if is_close or not _few(one.claim, other.claim) else "few"
+
+
+def _input_of(span: Span) -> int | None:
+    return span.claim.tokens[INPUT] if span.claim is not None and span.claim.tokens else None
 
 
 def _tell_less(one: Span, other: Span) -> bool:
@@ -228,22 +234,42 @@ def equal_usage(one: Claim | None, other: Claim | None, outputs: Outputs = "equa
     return _same_input(one.tokens, other.tokens) and _same_output(one.tokens, other.tokens, outputs)
 
 
+def uncached_inputs(tokens: Sequence[int | None], *, of_anthropic: bool) -> tuple[int, ...]:
+    """Return the inputs that libraries tell of a call which leave caches out: without writes, and without any.
+
+    Anthropic's own count leaves caches out. A library that tells no cache copies it (Langtrace, AgentOps), and one that
+    tells only what was read adds that (Monocle): docs/formats/genai.md#21-inclusive-or-exclusive. There are none where
+    nothing was cached.
+    """
+    if not of_anthropic or not tokens or not (tokens[CACHE_READ] or tokens[CACHE_WRITE]):
+        return ()  # nearly always
+    without_writes = (tokens[INPUT] or 0) - (tokens[CACHE_WRITE] or 0)
+    without_caches = without_writes - (tokens[CACHE_READ] or 0)
+    inputs = {without_writes, without_caches} - {tokens[INPUT]}
+    return tuple(sorted(count for count in inputs if count > 0))
+
+
+def may_lack_caches(tokens: Sequence[int | None], *, of_anthropic: bool) -> bool:
+    """Return whether an input may be one of `uncached_inputs` of another report."""
+    return of_anthropic and bool(tokens) and (tokens[CACHE_READ] is None or tokens[CACHE_WRITE] is None)
+
+
 def _same_input(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
-    """Return whether two inputs are equal, or are but for the caches of which one tells nothing.
+    """Return whether two inputs are equal, or are but for caches of which one tells nothing.
 
     Instrumentations of Bedrock copy its count of input, which leaves caches out, and some copy no more than that
-    (docs/formats/genai.md#21-inclusive-or-exclusive).
+    (docs/formats/genai.md#21-inclusive-or-exclusive); those that tell reads alone leave writes out.
     """
     a, b = one[INPUT], other[INPUT]
     return a is None or b is None or a == b or a == _uncached(other, beside=one) or b == _uncached(one, beside=other)
 
 
 def _uncached(tokens: tuple[int | None, ...], *, beside: tuple[int | None, ...]) -> int | None:
-    """Return the input less its caches, where `beside` tells of no cache; else None."""
+    """Return the input less those of its caches of which `beside` tells nothing; None where it has no input."""
     given = tokens[INPUT]
-    if given is None or beside[CACHE_READ] is not None or beside[CACHE_WRITE] is not None:
+    if given is None:
         return None
-    return given - (tokens[CACHE_READ] or 0) - (tokens[CACHE_WRITE] or 0)
+    return given - sum(tokens[place] or 0 for place in (CACHE_READ, CACHE_WRITE) if beside[place] is None)
 
 
 def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...], outputs: Outputs) -> bool:

@@ -80,6 +80,11 @@ class Claim:
         return self.cached, self.amount is not None, self.terms, len(known), sum(known)
 
     @property
+    def of_anthropic(self) -> bool:
+        """Return whether its model is Anthropic's, wherever it runs."""
+        return self.provider.startswith("anthropic") or "claude" in self.model.lower()
+
+    @property
     def label(self) -> str:
         """Return provider and model as tables show them."""
         return f"{self.provider}/{self.listed}" if self.provider else self.listed

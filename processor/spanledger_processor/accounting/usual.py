@@ -198,6 +198,7 @@ class Pattern:
     label: str
     decision: Decision
     stored: bytes
+    of_anthropic: bool
 
     @property
     def is_timed(self) -> bool:
@@ -224,7 +225,8 @@ def _pattern_of(fact: UsualFact, batch: Batch, rules: Rules) -> Pattern | None:
         return None
     span = span_of(_whole(fact))
     assert span.claim is not None
-    return Pattern(span, posting, source_of(span), span.claim.label, ruling.decisions[0], stored)
+    claim = span.claim
+    return Pattern(span, posting, source_of(span), claim.label, ruling.decisions[0], stored, claim.of_anthropic)
 
 
 def _whole(fact: UsualFact) -> Fact:
@@ -376,7 +378,10 @@ class _Usual:
         if others or self._reader.get(trace_key(batch.tenant, trace_id)) is not None:
             return False
         hashes_of = index.hashes_of
-        hashes = [hashes_of(fact.response_id, (), fact.counts, fact.end_ns) for fact in facts]
+        hashes = [
+            hashes_of(fact.response_id, (), fact.counts, fact.end_ns, of_anthropic=pattern.of_anthropic)
+            for fact, pattern in zip(facts, patterns, strict=True)
+        ]
         if not index.remember_unknown(hashes, source, trace_id, [fact.span_id for fact in facts]):
             return False
         self._taken.append(_Taken(trace, patterns))

@@ -50,7 +50,7 @@ LANGTRACE = replace(
     ),
     notes=(
         "Of caches it tells only what OpenAI's whole answers read from them: other calls are estimates. Its spans stand"
-        " in traces of their own, and those of Anthropic have no id, and an input without the caches: where something"
-        " was cached, they cannot be known as reports of what the Anthropic SDK's own span tells, and both count.",
+        " in traces of their own, and those of Anthropic have no id, and an input without the caches: they are known as"
+        " reports of what the Anthropic SDK's own span tells by their times and counts (counting.md).",
     ),
 )
