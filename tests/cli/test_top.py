@@ -127,5 +127,18 @@ def test_sessions_of_one_process_are_told_apart(tmp_path: Path) -> None:
         set_attributes(span, {"gen_ai.conversation.id": session})
     state = ledger(tmp_path, request(*spans, resource={"service.instance.id": "worker-1"}))
     shown = output("top", *state)
-    assert "worker-1 0199c9a7-fir" in shown
-    assert "worker-1 0199c9a8-oth" in shown
+    assert "worker-1 0199c9a7-first" in shown
+    assert "worker-1 0199c9a8-other" in shown
+
+
+def test_sessions_whose_ids_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    """A process that is named by a UUID takes no room from the ids, by which the commands find a session."""
+    names = ["conversation-2026-11-a", "conversation-2026-11-b", "x" * 60 + "-1", "x" * 60 + "-2"]
+    spans = [chat() for _ in names]
+    for span, session in zip(spans, names, strict=True):
+        set_attributes(span, {"gen_ai.conversation.id": session})
+    process = "a8544fda-33e0-415a-8e90-081155981c92"
+    shown = output("top", *ledger(tmp_path, request(*spans, resource={"service.instance.id": process})))
+    assert all(name in shown for name in names[:2])
+    assert all(f"…{name[-12:]} " in shown for name in names[2:])
+    assert process not in shown

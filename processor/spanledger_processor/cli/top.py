@@ -27,6 +27,8 @@ from spanledger_processor.ledger.facts import STATES
 _MOST = 200
 """The most sessions that are queried."""
 _BUDGETS = 3
+_LONG_ID, _LONG_LABEL = 40, 20
+"""Characters of an id that is cut, and of a process that is left out, where they are more."""
 _FRAME_LINES = 9
 """Lines of a screen that are no sessions."""
 
@@ -212,6 +214,12 @@ def _rise(row: dict[str, Any], before: Mapping[str, float]) -> str:
 
 
 def _session(row: dict[str, Any]) -> str:
-    """Return the label of a session, with the beginning of its id where a process gives it to all of its sessions."""
+    """Return the name of a session, else its id, by which commands find it: behind its process if that is short.
+
+    Ids often begin alike, so that a long one keeps its end.
+    """
+    if row.get("name"):
+        return str(row["name"])
     label, identifier = str(row["label"]), str(row["id"])
-    return label if row.get("name") or identifier.startswith(label) else f"{label} {identifier[:12]}"
+    shown = identifier if len(identifier) <= _LONG_ID else f"{identifier[: _LONG_ID - 13]}…{identifier[-12:]}"
+    return shown if identifier.startswith(label) or len(label) > _LONG_LABEL else f"{label} {shown}"
