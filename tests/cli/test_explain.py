@@ -19,6 +19,7 @@ from spanledger_processor.otlp.json_form import to_json
 CAPTURES = Path(__file__).parents[1] / "data" / "otlp"
 DOUBLE = CAPTURES / "otel-genai" / "S3-anthropic+double" / "001.traces.binpb"
 AGENTS = CAPTURES / "pydantic-ai" / "S6-usage-on-agent" / "001.traces.binpb"
+STEPS = CAPTURES / "voltagent" / "steps" / "001.traces.binpb"
 GEMINI = CAPTURES / "openinference" / "S3-gemini" / "001.traces.binpb"
 
 
@@ -55,6 +56,50 @@ def test_a_duplicate_names_the_span_that_counts(tmp_path: Path) -> None:
         assert other["why"] == "rule 3: of the 2 spans that tell of this call it is the one that counts"
         assert f"span {twin['duplicate_of']}" in twin["why"]
         assert "they share a response or call id" in twin["why"]
+
+
+def test_an_agent_in_place_of_its_call_and_the_call_name_rule_6() -> None:
+    """Rule 6: an agent that tells all steps of the one call right below it counts in that call's place.
+
+    Two of the three agents made several steps; the third repeats its one call, which counts by rule 8.
+    """
+    counted, duplicates = _rules(answer("explain", str(STEPS)))
+    assert sorted(counted) == ["rule 6", "rule 6", "rule 8"]
+    assert duplicates == ["rule 6", "rule 6"]
+
+
+def test_reports_of_one_call_in_two_traces_name_rule_2() -> None:
+    """Rule 2: a span whose call is counted in another trace is a duplicate."""
+    one, other = chat(), chat()
+    assert one.trace_id != other.trace_id
+    for span in (one, other):
+        set_attributes(span, {"gen_ai.response.id": "resp_0123456789abcdef"})
+        span.start_time_unix_nano, span.end_time_unix_nano = 1_790_000_000_000_000_000, 1_790_000_001_000_000_000
+    counted, duplicate = _rules(answer("explain", "-", given=request(one, other)))
+    assert counted == ["rule 2"]
+    assert duplicate == ["rule 2"]
+
+
+def test_a_span_above_a_duplicate_alone_names_rule_4() -> None:
+    """Rule 4: a span above others with usage repeats them, also where what is below is counted in another trace."""
+    elsewhere, agent, call = chat(), chat(), chat()
+    set_attributes(agent, {"gen_ai.operation.name": "invoke_agent"})
+    call.trace_id, call.parent_span_id = agent.trace_id, agent.span_id
+    for span in (elsewhere, call):
+        set_attributes(span, {"gen_ai.response.id": "resp_0123456789abcdef", "gen_ai.usage.output_tokens": 50})
+    for span in (elsewhere, agent, call):
+        span.start_time_unix_nano, span.end_time_unix_nano = 1_790_000_000_000_000_000, 1_790_000_001_000_000_000
+    spans = answer("explain", "-", given=request(elsewhere, call, agent))["spans"]
+    assert [span["role"] for span in spans] == ["counted", "duplicate", "repeats_children"]
+    assert spans[2]["why"].startswith("rule 4: ")
+    assert "(0 counted here)" in spans[2]["why"]
+
+
+def _rules(reported: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The rules that the spans which count name, and those which duplicates do."""
+    roles = ("counted", "duplicate")
+    counted, duplicates = ([span for span in reported["spans"] if span["role"] == role] for role in roles)
+    return [span["why"].split(":")[0] for span in counted], [span["why"].split(":")[0] for span in duplicates]
 
 
 def test_a_span_that_is_nearly_a_duplicate_says_why_it_counts() -> None:

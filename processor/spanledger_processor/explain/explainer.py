@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.account import enter
+from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import MAX_DEPTH
 from spanledger_processor.accounting.one_call import ONE_CALL, TWO_CALLS
@@ -121,7 +122,10 @@ class Explainer:
         self._config = config
         self._replay = replayed
         self._by_id = {span.fact.span_id.hex(): span for span in replayed.spans}
-        self._twins = Counter(span.decision.duplicate_of for span in replayed.spans)
+        self._duplicates: dict[str, list[ReplayedSpan]] = defaultdict(list)
+        for span in replayed.spans:
+            if span.decision.duplicate_of:
+                self._duplicates[span.decision.duplicate_of].append(span)
 
     def rows(self) -> Iterator[SpanExplanation]:
         """Yield one for each GenAI span, in the order they came."""
@@ -164,10 +168,10 @@ class Explainer:
         """Return the span's role, and why: by which rule of `count_once`."""
         decision = span.decision
         if decision.repeats_children:
-            below = sum(self._is_above(span.fact.span_id, other) for other in self._replay.spans)
-            counted = f"rule 4: its usage is that of spans below it ({below} counted here)"
-            if not below:
-                counted = "rule 5: its usage is that of spans that it holds in time"
+            counted = "rule 5: its usage is that of spans that it holds in time"
+            if below := self._spending_below(span.fact.span_id):
+                number = sum(other.decision.usage is not None for other in below)
+                counted = f"rule 4: its usage is that of spans below it ({number} counted here)"
             return "repeats_children", f"{counted}, worth ${exact_usd(decision.subtree or 0)}"
         if decision.duplicate_of:
             return "duplicate", self._twin(span, call)
@@ -182,8 +186,10 @@ class Explainer:
         near = self._near(decision)
         if decision.cost.unpriced:
             return "counted", f"rule 8: unpriced: {REASONS[decision.cost.unpriced]}{near}"
-        if twins := self._twins[span.fact.span_id.hex()]:
-            return "counted", f"rule 3: of the {twins + 1} spans that tell of this call it is the one that counts"
+        if duplicates := self._duplicates.get(span.fact.span_id.hex()):
+            rules = " and ".join(f"rule {rule}" for rule in sorted({self._rule(one) for one in duplicates}))
+            number = len(duplicates) + 1
+            return "counted", f"{rules}: of the {number} spans that tell of this call it is the one that counts"
         if decision.cost.price.startswith(OF_TOOL):
             return "counted", "the tool costs something by itself (processor.tools.prices)"
         return "counted", f"rule 8: no other span that counts tells its usage{near}"
@@ -201,9 +207,16 @@ class Explainer:
             return f"span {span_id}"
         return f'span {span_id} ("{known.span.name}" of {known.view.scope_name or "no scope"})'
 
+    def _spending_below(self, span_id: bytes) -> list[ReplayedSpan]:
+        """Return the spans below one by which it repeats what they claim: those that spend, but not its own reports."""
+        own = span_id.hex()
+        return [
+            other
+            for other in self._replay.spans
+            if _spends(other) and other.decision.duplicate_of != own and self._is_above(span_id, other)
+        ]
+
     def _is_above(self, span_id: bytes, span: ReplayedSpan) -> bool:
-        if span.decision.usage is None:
-            return False
         parent = span.fact.parent_id
         for _ in range(MAX_DEPTH):
             if parent == span_id:
@@ -211,17 +224,21 @@ class Explainer:
             parent = self._replay.links.get(parent, b"")
         return False
 
+    def _rule(self, duplicate: ReplayedSpan) -> int:
+        """Return the number of the rule of `count_once` that made a span a duplicate."""
+        if duplicate.decision.reason and duplicate.decision.reason[0] == "tells more":
+            return 6
+        twin = self._by_id.get(duplicate.decision.duplicate_of)
+        return 2 if twin is None or twin.fact.trace_id != duplicate.fact.trace_id else 3
+
     def _twin(self, span: ReplayedSpan, call: Call) -> str:
         decision = span.decision
         twin, counted = self._by_id.get(decision.duplicate_of), self._span(decision.duplicate_of)
         code = decision.reason[0] if decision.reason else ""
-        rule = "rule 2" if twin is None or twin.fact.trace_id != span.fact.trace_id else "rule 3"
-        if code == "tells more":
-            rule = "rule 6"
         same = twin is not None and twin.fact.call is not None and call.response_id == twin.fact.call.response_id
         why = f": {ONE_CALL[code]}" if code in ONE_CALL else ""
         which = f" ({call.response_id})" if code == "same id" and same else ""
-        return f"{rule}: {counted} counts for the same call{why}{which}"
+        return f"rule {self._rule(span)}: {counted} counts for the same call{why}{which}"
 
     def _how_to_name(self) -> str:
         """Return what a sender has to set, for its spans to have a session."""
@@ -247,6 +264,12 @@ class Explainer:
             key = next((key for key in keys if there.get(key) not in (None, "")), "")
             why = f"{key} of the {'span' if source == 'attribute' else 'resource'}"
         return {"id": identifier, "source": source, "why": why}
+
+
+def _spends(span: ReplayedSpan) -> bool:
+    """Return whether a span claims usage or cost; a raw answer (rule 1) does only where it is counted."""
+    claim = span_of(span.fact).claim
+    return claim is not None and claim.spends and (not claim.fallback or span.decision.usage is not None)
 
 
 def _signs(span: ReplayedSpan, call: Call) -> list[str]:
