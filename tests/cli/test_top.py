@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from backend import Backend
 from chats import chat, request, set_attributes
 from commands import answer, ledger, output, run
 from served import Served
+from spanledger_processor.cli import show
 
 
 def _of(session: str) -> bytes:
@@ -142,3 +144,11 @@ def test_sessions_whose_ids_begin_alike_are_told_apart(tmp_path: Path) -> None:
     assert all(name in shown for name in names[:2])
     assert all(f"…{name[-12:]} " in shown for name in names[2:])
     assert process not in shown
+
+
+def test_a_session_takes_one_line_of_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models give way before its state does."""
+    monkeypatch.setattr(show, "_WIDE", 90)
+    state = ledger(tmp_path, _of("f17e0a6c-ed34-4ed0-8f66-9f01315cd206"), now_ns=time.time_ns())
+    (line,) = [line for line in output("top", *state).splitlines() if "gpt" in line or "f17e0a6c" in line]
+    assert "active" in line

@@ -65,15 +65,21 @@ def print_table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, 
 
 
 def table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
-    """Return rows as a table that fits the terminal: where it is narrow, details are left out."""
-    return _table(title, _fitting(console(), columns, rows), rows)
+    """Return rows as a table of a line a row: on a narrow terminal, models and then further details are left out.
+
+    The state of a session is the last of them.
+    """
+    left_out = ["models", *(heading for heading in _LEFT_OUT if heading != "state"), "state"]
+    return _table(title, _fitting(console(), columns, rows, left_out), rows)
 
 
-def _fitting(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[Column]:
+def _fitting(
+    out: Console, columns: Sequence[Column], rows: Sequence[dict[str, Any]], left_out: Sequence[str] = _LEFT_OUT
+) -> list[Column]:
     """Return the columns there is room for, less details where there is not enough."""
     shown = list(columns)
     unbound = out.options.update(width=_UNBOUND)
-    for heading in _LEFT_OUT:
+    for heading in left_out:
         if Measurement.get(out, unbound, _table("", shown, rows)).maximum <= out.width:
             break
         shown = [column for column in shown if column[0] != heading or (heading == "unpriced" and _any(column, rows))]
