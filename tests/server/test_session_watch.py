@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 from hypothesis import given, settings
@@ -25,7 +26,7 @@ from spanledger_processor.ledger.budgets import LargeRun, WarningRules, cost_ris
 from spanledger_processor.ledger.facts import Facts, Lifecycle
 from spanledger_processor.ledger.keys import session_key
 from spanledger_processor.ledger.runs import one_run
-from spanledger_processor.ledger.store import tenant_hash
+from spanledger_processor.ledger.store import StateError, tenant_hash
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server import session_watch
 from spanledger_processor.server.http_api import close_session
@@ -339,6 +340,41 @@ async def test_many_sessions_that_ended_go_together() -> None:
         assert len(world.spans) == len(world.counts) == count
     assert (len(world.traces), len(world.logs)) == (3, 3)
     assert len({attributes(span.attributes)["spanledger.session.id"] for span in world.spans}) == 250
+
+
+async def test_a_summary_is_sent_and_counted_once_where_the_ledger_cannot_mark_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.take(call("a"))
+    world.now_ns = START + 5 * HOUR
+    watch = world.process()
+    with monkeypatch.context() as failing:
+        failing.setattr(world.ledger, "submit", AsyncMock(side_effect=StateError("no room")))
+        with pytest.raises(StateError):
+            await watch.send_summaries()
+    assert world.counts == []
+    await watch.send_summaries()
+    await watch.send_summaries()
+    assert (len(world.traces), len(world.logs), world.counts) == (1, 1, [("stale", "told")])
+
+
+async def test_models_without_a_price_beyond_the_limit_have_no_cost_together() -> None:
+    world = World()
+    world.take(call("a", START, **{"gen_ai.request.model": "gpt-4o-mini", "gen_ai.response.model": "gpt-4o-mini"}))
+    for number in range(70):
+        name = f"nobody-knows-{number}"
+        world.take(call("a", START + number * 10**9, **{"gen_ai.request.model": name, "gen_ai.response.model": name}))
+    world.now_ns = START + 5 * HOUR
+    await world.process().send_summaries()
+    (span,) = world.spans
+    rows = [attributes(event.attributes) for event in span.events if event.name == "spanledger.summary.model"]
+    (others,) = [row for row in rows if row.get("spanledger.summary.other")]
+    assert others["spanledger.summary.calls"] == 71 - 64
+    assert "spanledger.summary.cost_usd" not in others
+    assert [row["spanledger.summary.model"] for row in rows if "spanledger.summary.cost_usd" in row] == [
+        "openai/gpt-4o-mini"
+    ]
 
 
 async def test_a_request_of_summaries_stays_small() -> None:

@@ -11,7 +11,6 @@ stored.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,8 +51,6 @@ from spanledger_processor.server.notices import logs_of
 from spanledger_processor.server.periodic import PeriodicTask
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.units import NS_PER_DAY
-
-log = logging.getLogger(__name__)
 
 EVENT = "spanledger.session.summary"
 _SIGNALS: tuple[Signal, ...] = ("traces", "logs")
@@ -197,16 +194,22 @@ class SessionWatch:
         summaries = [one.summary for one in due if one.summary is not None]
         span_ids = {one.span_id for one in summaries}
         self._verdicts = {key: verdict for key, verdict in self._verdicts.items() if key[1] in span_ids}
+        sent = list[_Summary]()
         for batch in _batches(summaries):
             await self._send("traces", [(one.span_id, one.span) for one in batch])
             await self._send("logs", [(one.span_id, one.record) for one in batch])
-            sent = [one.session for one in batch if self._is_sent(one)]
-            done += sent
-            if len(sent) < len(batch):
+            of_batch = [one for one in batch if self._is_sent(one)]
+            sent += of_batch
+            if len(of_batch) < len(batch):
                 break
+        done += [one.session for one in sent]
         self._failures = 0 if len(done) == len(due) else min(self._failures + 1, 16)
         if done:
+            # the verdicts stay until the mark is stored: a summary is sent and counted once
             await self._ledger.submit(lambda unit: mark_summarized(unit, done, self._now_ns()))
+        for one in sent:
+            refused = Verdict.PERMANENT in self._verdicts_on(one)
+            self._count(one.state, "refused" if refused else "told")
 
     def _due(self, quiet_s: float | None) -> list[_Due]:
         """Return sessions that ended and of which nothing came for `quiet_s`; None: no summaries are to be sent."""
@@ -236,15 +239,12 @@ class SessionWatch:
         if verdict is not Verdict.RETRYABLE:
             self._verdicts |= {(signal, span_id): verdict for span_id, _ in waiting}
 
+    def _verdicts_on(self, one: _Summary) -> list[Verdict]:
+        return [self._verdicts.get((signal, one.span_id), Verdict.RETRYABLE) for signal in _SIGNALS]
+
     def _is_sent(self, one: _Summary) -> bool:
-        """Return whether nothing of a summary is to be sent again; then it is counted."""
-        verdicts = [self._verdicts.get((signal, one.span_id), Verdict.RETRYABLE) for signal in _SIGNALS]
-        if Verdict.RETRYABLE in verdicts:
-            return False
-        for signal in _SIGNALS:
-            del self._verdicts[signal, one.span_id]
-        self._count(one.state, "refused" if Verdict.PERMANENT in verdicts else "told")
-        return True
+        """Return whether nothing of a summary is to be sent again."""
+        return Verdict.RETRYABLE not in self._verdicts_on(one)
 
     async def store_warnings(self) -> None:
         """Store in the ledger what the rules warn of today, and in sessions that were active lately.
@@ -415,20 +415,16 @@ def _spent(one: Row) -> Row:
 
 def _bounded(rows: list[Row]) -> list[Row]:
     """Return the dearest rows, and the others as one."""
-    ranked = sorted(rows, key=lambda one: -one.get("cost_usd", 0))
+    ranked = sorted(rows, key=lambda one: -Decimal(one.get("cost_usd_exact", "0")))
     if len(ranked) <= _MOST_ROWS:
         return ranked
     others = ranked[_MOST_ROWS:]
-    cost = sum((Decimal(one.get("cost_usd_exact", "0")) for one in others), Decimal())
+    costs = [Decimal(one["cost_usd_exact"]) for one in others if "cost_usd_exact" in one]
+    cost = {"cost_usd": float(sum(costs)), "cost_usd_exact": f"{sum(costs, Decimal()):f}"} if costs else {}
     counts = [name for name in others[0] if name.endswith(("calls", "_tokens"))]
     return [
         *ranked[:_MOST_ROWS],
-        {
-            "other": True,
-            "cost_usd": float(cost),
-            "cost_usd_exact": f"{cost:f}",
-            **{name: sum(one[name] for one in others) for name in counts},
-        },
+        {"other": True, **cost, **{name: sum(one[name] for one in others) for name in counts}},
     ]
 
 
