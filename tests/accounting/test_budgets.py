@@ -251,6 +251,23 @@ def test_a_forecast_is_by_the_present_rate(hour: int, used_share: float, forecas
     assert (FORECAST in rule.passed(round(1000 * used_share), now_ns)) is forecast
 
 
+def test_a_forecast_is_stored_once_with_the_request_that_makes_it() -> None:
+    """At noon: 40 % will do, 60 % will not last, 70 % says nothing new, and what is used up is no forecast."""
+    rule, ledger = BudgetRule("day", 100, "day", thresholds=(100,)), MemoryLedger()
+    noon = TODAY * NS_PER_DAY + NS_PER_DAY // 2
+    stored = list[list[tuple[int, int]]]()
+    forecast = list[bool]()
+    for number, cost in enumerate((40, 20, 10, 30)):
+        take(ledger, [rule], call(f"c{number}", cost), now_ns=noon)
+        with ledger.store.snapshot() as reader:
+            kept = budgets.crossings(reader, TENANT, warnings=False)
+            stored.append(sorted((one.threshold, one.used) for one in kept))
+            (row,) = budgets.rows(reader, TENANT, [rule], noon, None)
+        forecast.append(row["forecast"])
+    assert stored == [[], [(FORECAST, 60)], [(FORECAST, 60)], [(FORECAST, 60), (100, 100)]]
+    assert forecast == [False, True, True, False]
+
+
 @pytest.mark.parametrize(
     ("period", "today", "first", "length"),
     [
