@@ -1,7 +1,9 @@
 """The rules by which each call counts once: which span of a trace adds its usage and cost to the ledger.
 
-Roles are a function of the set of a trace's spans: the order of arrival never matters. The rules, in the order in which
-they decide (docs/counting.md has examples, and `explain` prints their numbers):
+Roles are a function of the set of a trace's spans, of their twins in other traces that `apply` entered (`Span.twin`),
+and of what a trace that is too long keeps of forgotten spans (`Span.carries_below`, `Trace.awaited`, `Trace.cut`). The
+order in which the spans of a trace stand or arrive never matters. The rules, in the order in which they decide
+(docs/counting.md has examples, and `explain` prints their numbers):
 
 1. Raw answers: usage that only a raw provider answer inside a span holds is used where no span of the trace has usage
    of its own; else it is ignored.
@@ -15,7 +17,8 @@ they decide (docs/counting.md has examples, and `explain` prints their numbers):
    counts in that call's place; not one that names another model than a call that has a price. So does an agent that
    tells all steps of the one call right below it, which tells the last one's usage (`Library.tells_last_step`).
 7. Without usage: a call without usage has no role where a span above it counts, or where it holds calls with usage.
-8. Everything else counts: with usage and a price, or unpriced.
+8. Everything else counts: with usage and a price, or unpriced. What counts and may stand for more calls than one, or
+   for forgotten ones, has a reason that says so; its role stays (`_doubts`).
 
 What makes two spans reports of one call, and which of them is the richer, is in `one_call`.
 

@@ -1,6 +1,10 @@
 """All dialects by precedence, and the call of a span by the first of them that detects it.
 
-A module of `vendors/` is all there is to a vocabulary: its dialects and log events are found here, nothing lists them.
+What a vocabulary says stands in its module of `vendors/`: its dialects and log events are found there, nothing lists
+them. Kept here is the order of all their keys that name sessions, runs, agents and tasks by default, with keys that
+belong to no dialect; the keys that name users, which are of no dialect's table (`USER_KEYS`); and stems, which only
+make the markers fewer (docs/configuration.md shows the lists).
+
 A span may carry the words of two vocabularies. The library's own come first, because a translator has only them to go
 by (OpenInference's AI SDK processor writes `llm.token_count.*` beside `ai.usage.*`, and the wrong number there); of two
 libraries the one whose words are rarer; OpenInference, and then the convention, whose keys nearly all others use too,

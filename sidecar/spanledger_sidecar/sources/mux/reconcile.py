@@ -5,7 +5,8 @@ hold turns whose rows are gone, calls that have no row, and other workspaces' us
 (docs/formats/mux.md, docs/sidecar.md "What each file proves"). Modification times do not decide which is the case, for
 they lag on network disks; that a file's last request ends after every turn in it does.
 
-Four steps, each a function of the `Reconciliation`; none opens a file, reads a clock, or writes to a disk.
+Four steps that fill the `Reconciliation`, and change the state of its workspace and of children that were merged into
+it, and enter with its store which usage is counted; none opens a file, reads a clock, or writes to a disk.
 
 1. `match` finds the rows that are new, that grew, or that another workspace has, and where counting begins.
 2. `baseline` sets what of the file was counted before, or belongs to another workspace: `covered`.
@@ -75,7 +76,11 @@ def reconcile(workspace: Workspace, files: Files, options: Options, store: Works
 
 
 def match(workspace: Workspace, files: Files, options: Options, store: WorkspaceStore) -> Reconciliation:
-    """Return which rows are new, which grew, which another workspace has, and where counting begins."""
+    """Return which rows are new, which grew, which another workspace has, and where counting begins.
+
+    The workspace learns keys of models (`keys`), what of its rows was copied (`copied`), and what may not be new
+    (`in_doubt`).
+    """
     reconciliation = Reconciliation(workspace, files, options, store, last=files.usage.last if files.usage else None)
     reconciliation.ended_ms = proof.last_turn_in_file_ms(files)
     _learn_keys(reconciliation)

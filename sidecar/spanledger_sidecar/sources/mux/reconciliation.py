@@ -196,7 +196,10 @@ class WorkspaceStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`since_ms`: what ended before is old (0: nothing is). `hold_back_ms`: how long a finer row is waited for."""
+    """`since_ms`: what ended before is old (0: nothing is). `now_ms`: when the files were looked at (ms since 1970).
+
+    `hold_back_ms`: how long a finer row is waited for.
+    """
 
     since_ms: int = 0
     now_ms: int = 0
@@ -236,7 +239,7 @@ def usage_key(key: str, tokens: TokenVector) -> bytes:
 
 
 class ModelSums(dict[str, TokenVector]):
-    """ModelSums by model key, which begin at nothing; a sum that is asked for is not made thereby."""
+    """Sums by model key, which begin at nothing; a sum that is asked for is not made thereby."""
 
     def __missing__(self, key: str) -> TokenVector:
         return ZERO
