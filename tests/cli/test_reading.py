@@ -114,7 +114,17 @@ def test_the_timeline_of_a_session(tmp_path: Path) -> None:
     assert len(spans) == 3
     reported = output("session", "a", "--timeline", *state)
     assert all(f"{one['trace_id']} {one['span_id']}" in reported for one in spans)
+    assert reported.count(" 1.0 s ") == 3
     assert run("session", "nobody", "--timeline", *state).exit_code == 1
+
+
+def test_what_takes_less_than_a_second_is_told_in_milliseconds(tmp_path: Path) -> None:
+    """Tools often take a few, which read as 0.0 s."""
+    now = time.time_ns()
+    span = chat(start_time_unix_nano=now - 20 * 10**6, end_time_unix_nano=now)
+    set_attributes(span, {SESSION: "a"})
+    state = ledger(tmp_path / "state", request(span), now_ns=now)
+    assert " 20 ms " in output("session", "a", "--timeline", *state)
 
 
 def test_the_candidates_of_a_session(tmp_path: Path) -> None:
