@@ -130,7 +130,6 @@ _STEMS = (
     "gen_ai.",
     "genkit:",
     "langfuse.",
-    "litellm.",
     "lk.",
     "llm.",
     "mlflow.",

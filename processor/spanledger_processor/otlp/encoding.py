@@ -126,7 +126,7 @@ def _text_prefix(key: str, size: int) -> bytes:
     return _prefix(key, _STRING + write_varint(size), size)
 
 
-INTERNAL, SERVER, CLIENT = 1, 2, 3
+INTERNAL, CLIENT = 1, 3
 """Span kinds."""
 
 
