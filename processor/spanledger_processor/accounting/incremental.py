@@ -5,6 +5,9 @@ trace no later span changes them: counted are calls with ids of their own that s
 source; above them only aggregates claim, and each repeats a counted call already. A span that breaks one of these
 conditions ends the shortcut, and `match` decides on the trace. A differential test compares both
 (tests/accounting/test_incremental.py).
+
+The `_enter` methods note what spans bring, and return whether the trace still is plain. Where one returns False, a part
+may have been noted: the object is of no use any more, and whoever holds it lets go of it.
 """
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ class Incremental:
         known = cls("".join(sessions), "".join(runs), _repeating=_repeating(trace, roles), _above=set(trace.awaited))
         known.names_agents = trace.names_agents()
         known._has_agents = known.names_agents or any(span.kind == "agent" for span in trace.spans.values())
-        if not known._take_all(trace, trace.spans.values()):
+        if not known._enter_all(trace, trace.spans.values()):
             return None
         known._has_tools = any(span.kind == "tool" for span in trace.spans.values())
         known.results = ToolResults.of(trace.spans, known.groups(trace), known.roles)
@@ -74,12 +77,12 @@ class Incremental:
     def add(self, trace: Trace, spans: Iterable[Span]) -> bool:
         """Take in spans that `trace` holds already; return whether it still is plain with them."""
         added = list(spans)
-        if not all(map(self._names_no_other, added)) or self._is_agent_above_known(trace, added):
+        if not all(map(self._names_no_other, added)) or not self._enter_agents(trace, added):
             return False
         if any(self._brings_tool(trace, span) for span in added):
             return False
         self.asked.add(added)
-        return self._take_all(trace, added) and self._keeps_results(trace, added)
+        return self._enter_all(trace, added) and self._enter_results(trace, added)
 
     def forget(self, trace: Trace, gone: Iterable[Span]) -> bool:
         """Let go of spans that `trace` does not hold any more; return whether that is possible.
@@ -102,8 +105,8 @@ class Incremental:
             self.asked.remove_tools(tools)
         return True
 
-    def _keeps_results(self, trace: Trace, added: list[Span]) -> bool:
-        """Return whether the results of tools still went into the known calls as they did."""
+    def _enter_results(self, trace: Trace, added: list[Span]) -> bool:
+        """Enter results of tools; return whether they still went into the known calls as they did."""
         if not self._has_tools:
             if not any(span.kind == "tool" for span in added):
                 return True
@@ -123,9 +126,10 @@ class Incremental:
             above = trace.spans.get(above.parent_id)
         return True
 
-    def _take_all(self, trace: Trace, spans: Iterable[Span]) -> bool:
+    def _enter_all(self, trace: Trace, spans: Iterable[Span]) -> bool:
+        """Give spans their roles, and note where they stand; return whether the trace still is plain with them."""
         for span in spans:
-            if not self._takes(trace, span):
+            if not self._enter(trace, span):
                 return False
             _climb_into(self._uppers, trace, span)
             if span.kind == "agent" or span.span_id in self._above_agents:
@@ -141,13 +145,14 @@ class Incremental:
     def _names_no_other(self, span: Span) -> bool:
         return span.session.id in ("", self.session) and span.run.id in ("", self.run)
 
-    def _is_agent_above_known(self, trace: Trace, spans: list[Span]) -> bool:
-        """Return whether new spans put an agent above known ones, or link them to one, which changes their postings."""
+    def _enter_agents(self, trace: Trace, spans: list[Span]) -> bool:
+        """Note that there are agents; return False where one comes above known spans, which changes their postings."""
         self.names_agents = self.names_agents or any(span.agent for span in spans)
         self._has_agents = self._has_agents or self.names_agents or any(span.kind == "agent" for span in spans)
-        return self._has_agents and any(self._brings_agent(trace, span) for span in spans)
+        return not self._has_agents or not any(self._brings_agent(trace, span) for span in spans)
 
     def _brings_agent(self, trace: Trace, span: Span) -> bool:
+        """Return whether a new span puts an agent above known ones, or links them to one."""
         if span.span_id not in self._uppers:
             return False
         above: Span | None = span
@@ -159,23 +164,23 @@ class Incremental:
             above = trace.spans.get(above.parent_id)
         return True
 
-    def _takes(self, trace: Trace, span: Span) -> bool:
+    def _enter(self, trace: Trace, span: Span) -> bool:
         claim = span.claim
         if self._shows_rounds(trace, span) or (claim is not None and span.library.tells_last_step):
             return False
         if claim is None:
-            return not (span.carries_below or span.span_id in self._above) or self._climb(trace, span)
+            return not (span.carries_below or span.span_id in self._above) or self._enter_ancestors(trace, span)
         if span.span_id in self._repeating:
             self.roles[span.span_id] = REPEATS
-            return self._climb(trace, span)
+            return self._enter_ancestors(trace, span)
         if claim.card or (span.logged and claim.unpriced == "no_model"):
             return False
         if span.twin or span.carries_below or claim.fallback or span.kind in _NO_CALLS or span.span_id in self._above:
             return False
-        if not self._is_one_of_its_kind(span, claim) or not self._is_of_one_source(span):
+        if not self._enter_ids(span, claim) or not self._enter_source(span):
             return False
         self.roles[span.span_id] = COUNTED
-        return self._climb(trace, span)
+        return self._enter_ancestors(trace, span)
 
     def _shows_rounds(self, trace: Trace, span: Span) -> bool:
         """Return whether a tool is below a call whose library then made several calls."""
@@ -184,7 +189,8 @@ class Incremental:
             return caller is not None and calls_again(caller)
         return span.span_id in self._uppers and calls_again(span)
 
-    def _is_one_of_its_kind(self, span: Span, claim: Claim) -> bool:
+    def _enter_ids(self, span: Span, claim: Claim) -> bool:
+        """Note a call's ids, and the source of calls with its input; return whether no other call may be the same."""
         ids: set[str | bytes] = set(claim.evidence.ids)
         if span.response:
             ids.add(span.response)
@@ -198,13 +204,13 @@ class Incremental:
         without_caches = uncached_inputs(claim.tokens, of_anthropic=claim.of_anthropic)
         return all(known.setdefault(one, source) == source for one in (given, *without_caches))
 
-    def _is_of_one_source(self, span: Span) -> bool:
-        """Return whether all calls are of one source, where one of them tells no input: another's may be the same."""
+    def _enter_source(self, span: Span) -> bool:
+        """Note a call's source; return whether there is no other where a call tells no input: it may be the same."""
         self._tells_less = self._tells_less or not span.has_input
         self._all_sources.add((span.scope, span.logged))
         return not self._tells_less or len(self._all_sources) == 1
 
-    def _climb(self, trace: Trace, span: Span) -> bool:
+    def _enter_ancestors(self, trace: Trace, span: Span) -> bool:
         """Note the ancestors of a span; return whether none of the known ones claims."""
         ancestor = span.parent_id
         while ancestor and ancestor not in self._above:

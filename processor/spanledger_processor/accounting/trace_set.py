@@ -114,14 +114,26 @@ class TraceSet:
                 if not (state.is_counted(span) or state.gives_way(span)):
                     continue
                 hashes = self._index.hashes(span)
-                if not self._has_better_twin(hashes, trace_id, state, span):
-                    self._index.remember(hashes, trace_id, span)
+                entry, reason = self._find_twin(hashes, trace_id, state, span)
+                if reason is not None:
+                    if entry is None:
+                        state.across.setdefault(span.span_id, reason)
+                    elif self._share(span, state, entry, reason):
+                        continue
+                self._index.remember(hashes, trace_id, span)
         for state in self._states.values():
             state.refresh()
 
-    def _has_better_twin(self, hashes: Hashes, trace_id: bytes, state: TraceState, span: Span) -> bool:
+    def _find_twin(
+        self, hashes: Hashes, trace_id: bytes, state: TraceState, span: Span
+    ) -> tuple[Entry | None, Reason | None]:
+        """Return the first counted span that reports the same call from another trace, and why it is the same call.
+
+        Without one, return None and the reason for which a span that is close to it is not, or may be; None for none.
+        """
         candidates, complete = self._index.candidates(hashes, span)
         compared: Span | None = None
+        near: Reason | None = None
         for entry in candidates:
             other_id, other_span_id = entry
             if other_id == trace_id and other_span_id in state.trace.spans:
@@ -132,17 +144,17 @@ class TraceSet:
             compared = other
             reason = match_across(span, other, self._session(other_id, other), one_trace=other_id == trace_id)
             if reason.code in ONE_CALL:
-                other = self._loaded(entry)
-                return self._share(span, state, other, self._state(other_id), reason)
-            if reason.code in NEAR_ONE_CALL:
-                state.across.setdefault(span.span_id, reason)
-        if not complete:  # whatever the times of those that were read: calls may arrive late, and in any order
-            near = compared is not None and together(span, compared)
-            state.across.setdefault(span.span_id, Reason("many", compared.span_id.hex() if compared and near else ""))
-        return False
+                return entry, reason
+            if near is None and reason.code in NEAR_ONE_CALL:
+                near = reason
+        if near is None and not complete:  # whatever the times of those read: calls may arrive late, and in any order
+            is_near = compared is not None and together(span, compared)
+            near = Reason("many", compared.span_id.hex() if compared and is_near else "")
+        return None, near
 
-    def _share(self, span: Span, state: TraceState, other: Span, other_state: TraceState, reason: Reason) -> bool:
-        """Count one of two spans that report one call; return whether it is the `other`."""
+    def _share(self, span: Span, state: TraceState, entry: Entry, reason: Reason) -> bool:
+        """Count one of two spans that report one call; return whether it is the other one, that of `entry`."""
+        other, other_state = self._loaded(entry), self._state(entry[0])
         forgotten = other.span_id not in other_state.trace.spans
         counted = apply(span, other, forgotten=forgotten)
         state.revise()
