@@ -284,7 +284,7 @@ def test_sessions_that_others_spawned(tmp_path: Path) -> None:
     assert "lowest" not in shown
     assert answer("run", "top", *where)["calls"] == 3
     result = run("run", "lowest", *where)
-    assert (result.exit_code, "counts in its parent's: `spanledger run top`" in result.stderr) == (1, True)
+    assert (result.exit_code, "counts in another: `spanledger run top`" in result.stderr) == (1, True)
     assert "lists those there are" in run("run", "nobody", *where).stderr
 
 
@@ -439,6 +439,18 @@ def test_how_fast_calls_were(tmp_path: Path) -> None:
 def test_a_session_tells_of_its_largest_context(tmp_path: Path) -> None:
     state = ledger(tmp_path, _call("a"), now_ns=time.time_ns())
     assert "context of up to 1,000 tokens" in output("session", "a", *state)
+
+
+def test_a_session_tells_its_run(tmp_path: Path) -> None:
+    """The one that its spans name, which one that it spawned counts in as well; without any, it is its own."""
+    child = chat()
+    set_attributes(child, {SESSION: "child", "spanledger.session.parent_id": "a"})
+    state = ledger(tmp_path / "state", _call("a", run_id="nightly"), request(child), _call("alone"))
+    runs = {one: answer("session", one, *state)["run_id"] for one in ("a", "child", "alone")}
+    assert runs == {"a": "nightly", "child": "nightly", "alone": "alone"}
+    shown = {one: "run nightly" in output("session", one, *state) for one in runs}
+    assert shown == {"a": True, "child": True, "alone": False}
+    assert "`spanledger run nightly`" in run("run", "a", *state).stderr
 
 
 def test_no_tool_was_called(state: tuple[str, ...]) -> None:

@@ -399,6 +399,7 @@ def described_by(session: dict[str, Any]) -> str:
     largest = max((point["input_tokens"] for point in session.get("context", ())), default=0)
     reported = [
         session.get("state", ""),
+        f"run {session['run_id']}" if session.get("run_id", session["id"]) != session["id"] else "",
         counted(session["turns"], "turn") if session["turns"] else "",
         f"active for {_duration(session['active_seconds'])}" if session["active_seconds"] else "",
         counted(session["failures"], "failure") if session["failures"] else "",

@@ -83,11 +83,12 @@ def show_one(what: str, name: str, target: Target, *, as_json: bool) -> None:
     with target.open() as source:
         result = source.ask(f"{PATHS[what]}/{{id}}", {"id": name}, {})
         if result is None:
-            above = _session_above(source, name) if what == "run" else ""
+            session = source.ask(f"{PATHS['session']}/{{id}}", {"id": name}, {}) if what == "run" else None
             hint = f"`spanledger {what}s` lists those there are"
-            if above:
-                whole = source.ask(f"{PATHS['run']}/{{id}}", {"id": above}, {}) is not None
-                hint = f"session {name!r} counts in its parent's: `spanledger {'run' if whole else 'session'} {above}`"
+            if session is not None and session.get("run_id", name) != name:
+                run_id = session["run_id"]
+                whole = source.ask(f"{PATHS['run']}/{{id}}", {"id": run_id}, {}) is not None
+                hint = f"session {name!r} counts in another: `spanledger {'run' if whole else 'session'} {run_id}`"
             fail(f"no {what} {name!r} in {source.name}; {hint}", FAILED)
         spawned = [] if as_json or what != "session" or not name else _spawned(source, name)
     if as_json:
@@ -119,18 +120,6 @@ def show_one(what: str, name: str, target: Target, *, as_json: bool) -> None:
 def _spawned(source: QuerySource, session_id: str) -> list[Row]:
     """Return the sessions that one spawned, one more than are shown if there are more."""
     return list(islice(rows_of(source, PATHS["session"], {"parent": session_id}, SHOWN + 1), SHOWN + 1))
-
-
-def _session_above(source: QuerySource, session_id: str) -> str:
-    """Return the session at the top of those that spawned one; "" where no session did."""
-    seen, above = {session_id}, ""
-    while (session := source.ask(f"{PATHS['session']}/{{id}}", {"id": above or session_id}, {})) is not None:
-        parent = session.get("parent_id")
-        if not parent or parent in seen:
-            break
-        seen.add(parent)
-        above = parent
-    return above
 
 
 def print_tools(title: str, rows: list[Row]) -> None:

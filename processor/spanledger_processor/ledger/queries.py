@@ -26,7 +26,7 @@ from spanledger_processor.ledger.keys import (
     total_key,
 )
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, label, money, row, spend, time_of, usd
-from spanledger_processor.ledger.runs import all_runs, one_run
+from spanledger_processor.ledger.runs import all_runs, one_run, run_of
 from spanledger_processor.ledger.store import Reader, Table, near, tenant_hash
 from spanledger_processor.ledger.sums import Sums, percentiles
 from spanledger_processor.model import CLASS_NAMES, Call, Usage
@@ -63,7 +63,9 @@ def session(
     result |= dimensions.described(sums, lifecycle.active_ns // 10**6) | dimensions.of_session(
         reader, tenant, session_id, sums
     )
-    return {**result, **_of_tasks(list(_tasks(reader, tenant, session_id)))}
+    return {**result, "run_id": run_of(reader, tenant, session_id)} | _of_tasks(
+        list(_tasks(reader, tenant, session_id))
+    )
 
 
 def run(reader: Reader, tenant: bytes, run_id: str) -> Row | None:

@@ -53,6 +53,16 @@ def run_of_session(session_id: str, look: Callable[[str], tuple[set[str], str]])
     return above, "parent_session"
 
 
+def run_of(reader: Reader, tenant: bytes, session_id: str) -> str:
+    """Return the run that spans of a session count in where their trace names none."""
+
+    def look(one: str) -> tuple[set[str], str]:
+        record = reader.get(session_key(tenant, one))
+        return (set(), "") if record is None else named_by(Sums.unpack(record))
+
+    return run_of_session(session_id, look)[0]
+
+
 def linked(reader: Reader, tenant: bytes, kind: bytes, identifier: str) -> Iterator[str]:
     """Yield the sessions that name a run (`NAMES`) or that a session spawned (`SPAWNED`)."""
     above = kind + id_bytes(bounded_id(identifier))

@@ -149,6 +149,7 @@ _USE: Shape = {
     "units": replace(SPEND["units"], optional=True),
 }
 _FACTS: Shape = {
+    "run_id": Field("string", f"Its run; that of spans whose trace names another is another. {_ONE}", optional=True),
     "label": Field(
         "string", "What people call it: its name, else its only process, else 12 characters.", optional=True
     ),

@@ -222,6 +222,7 @@ function summaryOf(row, given) {
     ...Object.entries(row.dimensions || {}).map(([name, values]) => [name, make("span", {}, ...values.flatMap((value, index) => [index ? ", " : "", make("a", { href: address("sessions", { dimension: `${name}:${value}`, tenant: given.tenant }) }, named(value))]))]),
     ["first activity", `${when(row.first)} UTC`],
     ["last activity", `${when(row.last)} UTC`],
+    ["run", row.run_id && row.run_id !== row.id ? make("a", { href: address(`run/${encodeURIComponent(row.run_id)}`, { tenant: given.tenant }) }, named(row.run_id)) : null],
     ["parent session", row.parent_id ? make("a", { href: address(`session/${encodeURIComponent(row.parent_id)}`, { tenant: given.tenant }) }, named(row.parent_id)) : null],
     ["note", row.note],
   ]);
