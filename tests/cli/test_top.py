@@ -19,6 +19,7 @@ from chats import chat, request, set_attributes
 from commands import answer, ledger, output, run
 from served import Served
 from spanledger_processor.cli import show
+from spanledger_processor.units import NS_PER_DAY
 
 
 def _of(session: str) -> bytes:
@@ -33,6 +34,16 @@ def test_prints_once_where_there_is_no_terminal(tmp_path: Path) -> None:
     assert "2 sessions" in printed
     assert "first" in printed
     assert "in all $0.000420, 2 calls" in printed
+
+
+def test_today_ends_with_today(tmp_path: Path) -> None:
+    """What a sender spends by a clock ahead of this one may be of tomorrow."""
+    now_ns = time.time_ns()
+    tomorrow = (now_ns // NS_PER_DAY + 1) * NS_PER_DAY
+    today, ahead = (chat(start_time_unix_nano=at_ns, end_time_unix_nano=at_ns) for at_ns in (now_ns, tomorrow))
+    state = ledger(tmp_path, request(today), request(ahead), now_ns=now_ns)
+    screen = answer("top", *state)
+    assert (screen["today"]["calls"], screen["total"]["calls"]) == (1, 2)
 
 
 def test_budgets_of_sessions_leave_room_for_those_of_days(tmp_path: Path) -> None:

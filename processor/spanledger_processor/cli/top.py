@@ -29,6 +29,8 @@ _MOST = 200
 _BUDGETS = 3
 _LONG_ID, _LONG_LABEL = 40, 20
 """Characters of an id that is cut, and of a process that is left out, where they are more."""
+_TODAY = {"since": "today", "until": "today"}
+"""A sender whose clock is ahead may have spent tomorrow, which is not of a day's budget either."""
 _FRAME_LINES = 9
 """Lines of a screen that are no sessions."""
 
@@ -74,7 +76,7 @@ def _query(target: Target, filters: Mapping[str, str | None]) -> dict[str, Any]:
     with target.open() as source:
         answers = {
             "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "today": _asked(source, "/api/v1/summary", since="today", by="model", limit="5")["total"],
+            "today": _asked(source, "/api/v1/summary", **_TODAY, by="model", limit="5")["total"],
             "total": _asked(source, "/api/v1/summary", by="model", limit="1")["total"],
             "budgets": _budgets(source),
             "sessions": _asked(source, "/api/v1/sessions", limit=str(_MOST), **filters)["sessions"],

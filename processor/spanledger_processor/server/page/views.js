@@ -30,7 +30,7 @@ function periods(now = new Date()) {
 export async function overview(_, given) {
   const asked = periods();
   const [sums, everything, summary, { budgets: rows }, { budgets: ofSessions }, { warnings }, { rows: dearest }] = await Promise.all([
-    Promise.all(asked.map(([, since]) => json("summary", { since, by: "day", tenant: given.tenant }))),
+    Promise.all(asked.map(([, since]) => json("summary", { since, until: since === "today" ? since : "", by: "day", tenant: given.tenant }))),
     json("summary", { by: "model", limit: 1, tenant: given.tenant }),
     json("summary", { ...range(given), since: given.since || (given.until ? "" : "30d"), by: "model,day_model" }),
     json("budgets", { tenant: given.tenant, limit: 200, period: "day,week,month,rolling" }),
