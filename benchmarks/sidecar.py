@@ -52,7 +52,7 @@ def _run(command: list[str]) -> None:
     """The sidecar as it runs for good, after its first scan."""
     with subprocess.Popen(command) as running:
         try:
-            _settle(running.pid)
+            _wait_until_idle(running.pid)
             before = _cpu_s(running.pid)
             time.sleep(IDLE_S)
             used = _cpu_s(running.pid) - before
@@ -62,7 +62,7 @@ def _run(command: list[str]) -> None:
             running.terminate()
 
 
-def _settle(pid: int) -> None:
+def _wait_until_idle(pid: int) -> None:
     quiet, used = 0.0, _cpu_s(pid)
     while quiet < QUIET_S:
         time.sleep(0.5)

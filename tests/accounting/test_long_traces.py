@@ -201,7 +201,7 @@ def test_a_trace_of_a_version_that_read_all_segments_is_read(
     """Its head does not say which segments to read, and no row says where a span stands."""
     first = [make_fact(f"c{n}", "root", "llm", n + 1, start=n) for n in range(20)]
     with monkeypatch.context() as patch:
-        patch.setattr(trace_set.TraceSet, "_settle", lambda *_: None)
+        patch.setattr(trace_set.TraceSet, "_store_settled", lambda *_: None)
         ledger.take(first)
         for request in _filler("llm"):
             ledger.take(request)

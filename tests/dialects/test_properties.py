@@ -66,10 +66,10 @@ def test_what_is_known_gets_past_the_prefilter(view: PlainView) -> None:
     st.sampled_from(Input),
     st.sampled_from(Output),
 )
-def test_settled_counts_are_consistent_or_a_problem(counts: Counts, means: Input, output: Output) -> None:
-    settled = normalize(counts, means, output)
-    usage = settled.usage
-    if settled.problem or usage.input is None:
+def test_normalized_counts_are_consistent_or_a_problem(counts: Counts, means: Input, output: Output) -> None:
+    normalized = normalize(counts, means, output)
+    usage = normalized.usage
+    if normalized.problem or usage.input is None:
         return
     assert usage.input >= (usage.cache_read or 0) + (usage.cache_write or 0)
     assert (usage.cache_write_1h or 0) <= (usage.cache_write or 0)

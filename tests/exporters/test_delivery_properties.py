@@ -53,7 +53,7 @@ scripts = st.lists(st.lists(st.sampled_from([A, R, P, None]), max_size=4), min_s
 
 
 @given(scripts, st.integers(1, 3))
-def test_a_request_is_sent_until_it_is_settled(scripts: list[list[Verdict | None]], at_once: int) -> None:
+def test_a_request_is_sent_until_its_result_is_final(scripts: list[list[Verdict | None]], at_once: int) -> None:
     """`at_once` copies of the request come together each time; the sender repeats it until it is told an end."""
 
     async def run() -> None:

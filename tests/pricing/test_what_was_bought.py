@@ -364,8 +364,8 @@ def test_a_cost_by_our_own_list_shows_the_tier(theirs: str, expected: str, *, es
     cost = price("gpt-5.1", reported=given)
     assert (cost.amount, cost.source, cost.estimate) == (usd(expected), "computed", estimate)
     assert cost.reported == usd(theirs)
-    settled = price("gpt-5.1", reported=given, price_context=(("service_tier", "flex"),))
-    assert settled.amount == usd("0.001125")
+    chosen = price("gpt-5.1", reported=given, price_context=(("service_tier", "flex"),))
+    assert chosen.amount == usd("0.001125")
     assert price("gpt-5.1", reported=reported("0.0045", billed=False)).amount == usd("0.00225")
 
 

@@ -35,7 +35,7 @@ def test_no_more_than_the_limit_is_held() -> None:
     assert reported == [7, 10, 3, 10]
 
 
-def test_a_reservation_settles_at_the_size_found() -> None:
+def test_a_reservation_ends_at_the_size_found() -> None:
     whole, _ = budget(10)
     claim = Reservation(whole)
     assert claim.grow(8)

@@ -146,14 +146,16 @@ def _find_reports(forest: Forest, calls: list[Span], spending: dict[bytes, int],
             by_counts[counts].append(span)
     for counts in sorted(counts for counts, group in by_counts.items() if len(group) > 1):
         _enter(_join_by_usage(forest, _unpaired(by_counts[counts], matched), matched), "equal usage", matched)
-    for group in _told_without_caches(calls, by_counts):
+    for group in _reported_without_caches(calls, by_counts):
         _enter(_join_by_usage(forest, _unpaired(group, matched), matched), "equal usage", matched)
-    for group in _told_less(calls):
+    for group in _without_input(calls):
         _enter(_join_by_usage(forest, _unpaired(group, matched), matched), "less", matched)
     return matched
 
 
-def _told_without_caches(calls: list[Span], by_counts: Mapping[tuple[int, int], list[Span]]) -> Iterator[list[Span]]:
+def _reported_without_caches(
+    calls: list[Span], by_counts: Mapping[tuple[int, int], list[Span]]
+) -> Iterator[list[Span]]:
     """Yield calls of one input and output where it is without the caches that some tell and others leave out."""
     richer: dict[tuple[int, int], list[Span]] = defaultdict(list)
     for span in calls:
@@ -171,7 +173,7 @@ def _told_without_caches(calls: list[Span], by_counts: Mapping[tuple[int, int], 
             yield richer[counts] + less
 
 
-def _told_less(calls: list[Span]) -> Iterator[list[Span]]:
+def _without_input(calls: list[Span]) -> Iterator[list[Span]]:
     """Yield calls of one output of which some tell no input: streams of which libraries saw no more, or nothing."""
     outputs = {span.output for span in calls if span.kind == "llm" and not span.has_input}
     for output in sorted(outputs):

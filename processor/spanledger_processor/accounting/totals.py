@@ -210,7 +210,7 @@ class Totals:
             gathered.append(_of(self._parts, (session, TOOL, span.detail.tool)))
         return gathered
 
-    def _settle_parts(self) -> None:
+    def _enter_sessions(self) -> None:
         for session, notes in self._notes.items():
             change = self._changes.add[session_key(self._tenant, session)]
             change.facts = notes.facts()
@@ -242,8 +242,8 @@ class Totals:
             self._add(key, sums, labels, {bounded_id(run)} if run else None)
         if self._groups:
             self._add(total_key(self._tenant), whole, self._tenant_label)
-        self._settle_parts()
-        self._settle_claims()
+        self._enter_sessions()
+        self._enter_days_and_tasks()
 
     def _link(self, session: str, run: str, parent: str) -> None:
         """Link a run to the sessions that it may hold."""
@@ -305,7 +305,7 @@ class Totals:
             self._under[run_id] = sessions
         return self._under[run_id]
 
-    def _settle_claims(self) -> None:
+    def _enter_days_and_tasks(self) -> None:
         described: dict[tuple[int, str, tuple[str, ...]], Sums] = {}
         for (day, provider, model, agent, dimensions), sums in self._days.items():
             key = day_key(self._tenant, day, provider, model)

@@ -390,10 +390,10 @@ class Trace:
             self.cut = True
             oldest = [span for span in self.spans.values() if span.segment]
             gone += [self._forget(span, changed) for span in oldest[: wanted - len(gone)]]
-        changed += self._settle_duplicates({DUPLICATE + span.span_id.hex() for span in gone if span.counted})
+        changed += self._keep_duplicates({DUPLICATE + span.span_id.hex() for span in gone if span.counted})
         return gone, [span for span in changed if span.span_id in self.spans]
 
-    def _settle_duplicates(self, roles: set[str]) -> Iterator[Span]:
+    def _keep_duplicates(self, roles: set[str]) -> Iterator[Span]:
         """Let spans stay duplicates of counted spans that are forgotten, as of those in another trace; yield them."""
         for span in self.spans.values():
             if span.posting is not None and span.posting.role in roles:

@@ -270,7 +270,7 @@ class TraceSet:
             self._changes.replace[trace_key(self._tenant, trace_id, number)] = record
             stored.head.revision = blake2b(stored.head.revision + record, digest_size=8).digest()
         if gone or stored.unsettled:
-            self._settle(trace_id, stored, gone)
+            self._store_settled(trace_id, stored, gone)
         key = trace_key(self._tenant, trace_id)
         stored.head.state = stored.trace.state()
         stored.record = pack_head(stored.head, [row_of(span) for span in stored.open], self._now_ms)
@@ -282,7 +282,7 @@ class TraceSet:
         self._changes.replace[key] = stored.record
         self._changes.expire.append(key)
 
-    def _settle(self, trace_id: bytes, stored: StoredTrace, gone: list[Span]) -> None:
+    def _store_settled(self, trace_id: bytes, stored: StoredTrace, gone: list[Span]) -> None:
         """Store rows of the spans that the rules do not look at any more; segments that hold no others expire."""
         settled = {**stored.unsettled, **{span.span_id: span.segment for span in gone}}
         rows = {settled_key(self._tenant, trace_id, span_id): pack_settled(at) for span_id, at in settled.items()}

@@ -37,7 +37,7 @@ from spanledger_processor.enrichment.facts import (
     ScopedSpanView,
     begun_digest,
     digest_of,
-    models_told,
+    models_reported,
     price_time,
 )
 from spanledger_processor.enrichment.names import is_plain_id
@@ -400,7 +400,7 @@ def _template(own: Own, usage_call: Call | None, fact: Fact) -> _Template | None
         call = replace(call, tool=replace(call.tool, arguments=None, result=None, call_id=None))
         fact = replace(fact, call=call)
     has_own = call.usage or call.fallback or call.reported or call.tool or own.response_id
-    begun = begun_digest(models_told(call, None))
+    begun = begun_digest(models_reported(call, None))
     return _Template(fact, _values_of(call), tuple(changed), not has_own, begun)
 
 

@@ -219,7 +219,7 @@ def digest_of(call: Call, begun: blake2b | None = None) -> bytes:
     """
     usage, reported = call.usage or call.fallback, call.reported
     if begun is None or reported is not None:
-        begun = begun_digest(models_told(call, reported.amount if reported else None))
+        begun = begun_digest(models_reported(call, reported.amount if reported else None))
     if usage is None:
         return _ended(begun, "None)")
     counts = counts_of(usage)
@@ -227,7 +227,7 @@ def digest_of(call: Call, begun: blake2b | None = None) -> bytes:
     return digest_with(begun, counts[:5], later if any(later) else ())
 
 
-def models_told(call: Call, amount: Pico | None) -> str:
+def models_reported(call: Call, amount: Pico | None) -> str:
     """Return the part of a digest that has a call's models and its reported amount."""
     return f"({call.request_model!r}, {call.response_model!r}, {amount})"  # twice as fast as repr of tuples
 

@@ -30,7 +30,7 @@ from spanledger_processor.enrichment.facts import (
     ScopedSpanView,
     begun_digest,
     digest_with,
-    models_told,
+    models_reported,
     price_time,
 )
 from spanledger_processor.enrichment.marks import OWN
@@ -303,7 +303,7 @@ class UsualSpans:
         values = attributes.fingerprint(plan.compared)
         if sum(len(value or b"") for value in values) > _LONGEST:
             return True
-        reader = _Reader(calls, reading, Prototype(fact), begun_digest(models_told(fact.call, None)))
+        reader = _Reader(calls, reading, Prototype(fact), begun_digest(models_reported(fact.call, None)))
         usual = self._fact_of(reader, plan, view, fact.start_ns)
         if usual is None or any(getattr(usual, name) != getattr(fact, name) for name in _FIELDS):
             return True

@@ -141,7 +141,7 @@ class LmdbStore:
     def __init__(self, env: lmdb.Environment, path: Path, buffer: WriteBuffer | None, closing: ExitStack) -> None:
         self._env = env
         self._path = path
-        self._pen = buffer
+        self._buffer = buffer
         self._closing = closing
 
     @classmethod
@@ -189,7 +189,7 @@ class LmdbStore:
 
     def snapshot(self) -> AbstractContextManager[Reader]:
         """Return what is stored now. Keep it short: what it sees cannot be written over."""
-        return _snapshot(self._env, self._path) if self._pen is None else self._pen.snapshot()
+        return _snapshot(self._env, self._path) if self._buffer is None else self._buffer.snapshot()
 
     def maintain(self) -> bool:
         """Do a slice of retention, and write a slice of what is held back; return whether there is more to do."""
@@ -204,7 +204,7 @@ class LmdbStore:
         self, tenant: bytes, renamed: forgetting.Renamed, dimensions: Callable[[str], bool] = lambda _: True
     ) -> int:
         """Give names of a tenant's ledger new ones, and return how many records changed (`forgetting`)."""
-        self._writing().put_down()
+        self._writing().flush()
         with map_lmdb_errors(self._path), self._env.begin(write=True) as txn:
             return forgetting.rename(txn, tenant, renamed, dimensions=dimensions)
 
@@ -215,25 +215,25 @@ class LmdbStore:
             StateError: there is no room for a second file; the first stays as it is.
         """
         with self._closing:
-            self._writing().put_down()
+            self._writing().flush()
             with map_lmdb_errors(self._path):
                 environment.rewrite(self._env, self._path)
 
     def usage(self) -> StoreUsage:
         """Return how full the ledger is."""
         with map_lmdb_errors(self._path):
-            return replace(environment.usage(self._env), evicted=0 if self._pen is None else self._pen.evicted)
+            return replace(environment.usage(self._env), evicted=0 if self._buffer is None else self._buffer.evicted)
 
     def close(self) -> None:
         """Write what is held back, and let others in."""
         with self._closing:
-            if self._pen is not None:
-                self._pen.put_down()
+            if self._buffer is not None:
+                self._buffer.flush()
 
     def _writing(self) -> WriteBuffer:
-        if self._pen is None:
+        if self._buffer is None:
             raise StateError(f"{self._path}: opened for reading only")
-        return self._pen
+        return self._buffer
 
 
 @contextmanager

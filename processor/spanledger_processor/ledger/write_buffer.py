@@ -85,17 +85,17 @@ class WriteBuffer:
     def maintain(self) -> bool:
         """See `store.Store.maintain`."""
         self._file.check()
-        self.put_down()  # totals that are held back must not be removed below it
+        self.flush()  # totals that are held back must not be removed below it
         with map_lmdb_errors(self._path):
             return self._housekeeping.when_idle(self._env, self._now_ns() // _NS_A_MS, usage(self._env))
 
     def _make_room(self) -> None:
-        self.put_down()
+        self.flush()
         with map_lmdb_errors(self._path):
             if not self._housekeeping.make_room(self._env, self._now_ns() // _NS_A_MS, lambda: usage(self._env)):
                 raise full(self._path)
 
-    def put_down(self) -> None:
+    def flush(self) -> None:
         """Write what is held back."""
         with self._turn:
             if self._held is not None:
@@ -104,14 +104,14 @@ class WriteBuffer:
 
     def _write_if_old(self) -> None:
         if self._held is not None and time.monotonic_ns() - self._held_since_ns >= _HELD_NS:
-            self.put_down()
+            self.flush()
 
     def _keep(self, unit: Overlay) -> None:
         if not self._holds:
             self._write(unit)
             return
         if unit.size + (self._held.size if self._held is not None else 0) > self._most_held():
-            self.put_down()  # one by one units may fit where all of a second do not
+            self.flush()  # one by one units may fit where all of a second do not
         if unit.size > self._most_held():
             self._write(unit)
             return

@@ -328,7 +328,7 @@ class LedgerWriter:
         """Give up the works that wait behind a commit that does not end; a long queue alone is waited for."""
         if self._hangs() and self._withdraw(job):
             job.error = StateError("the ledger's disk has not answered in time")
-            _settle([job])
+            _resolve([job])
 
     def _hangs(self) -> bool:
         """Return whether the deadline has passed, and the thread has not run since it did, or was extended last."""
@@ -509,10 +509,10 @@ def _answer(jobs: list[_Job]) -> None:
         by_loop.setdefault(job.future.get_loop(), []).append(job)
     for loop, its in by_loop.items():
         with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-            loop.call_soon_threadsafe(_settle, its)
+            loop.call_soon_threadsafe(_resolve, its)
 
 
-def _settle(jobs: list[_Job]) -> None:
+def _resolve(jobs: list[_Job]) -> None:
     for job in jobs:
         if job.future.done():
             continue

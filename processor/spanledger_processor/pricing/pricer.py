@@ -153,7 +153,7 @@ class Pricer:
         if call.reported is not None and call.reported.same_list:
             cost = self._by_its_tier(call, call.reported.amount, cost, at_ns)
         if call.reported is not None or call.response_cache or call.plan:
-            _settle(call, cost)
+            _choose_amount(call, cost)
         if call.granularity == "per-session-aggregate" and cost.source == "computed" and not isinstance(rated, str):
             _doubt_aggregate(call, cost, rated[0])
         return cost
@@ -365,7 +365,7 @@ def general_cost(call: Call, card: Card, rates: ClassRates) -> Cost:
     return cost
 
 
-def _settle(call: Call, cost: Cost) -> None:
+def _choose_amount(call: Call, cost: Cost) -> None:
     """Decide which amount of a call counts; `cost` comes with our arithmetic, or why there is none."""
     reported = call.reported
     if reported is not None and reported.amount < 0:

@@ -130,7 +130,7 @@ class Notices:
             for name, crossings in by_webhook.items():
                 posts.create_task(self._post_all(client, self.webhooks.get(name), crossings))
         for crossing, state in due:
-            await self._settle(crossing, state)
+            await self._mark_or_delay(crossing, state)
         return reading_s
 
     def _begin(self, crossing: Crossing) -> _State:
@@ -161,7 +161,7 @@ class Notices:
                 state.posted = webhook is None or await self._post(client, webhook, crossing)
                 waits = time.monotonic() >= until
 
-    async def _settle(self, crossing: Crossing, state: _State) -> None:
+    async def _mark_or_delay(self, crossing: Crossing, state: _State) -> None:
         """Mark as sent what was accepted or is given up; the rest waits longer each time that it was tried."""
         given_up = self._now_ns() - crossing.at_ns > _GIVE_UP_NS
         if not (state.delivered and state.posted) and not given_up:

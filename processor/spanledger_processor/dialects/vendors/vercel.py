@@ -73,7 +73,7 @@ def _metadata(view: ScopedSpan, counts: Counts) -> None:
         sections = (section, inner) if isinstance(inner, Mapping) else (section,)
         try:
             _add_classes(counts, sections)
-            _settle_input(counts, sections)
+            _compare_input(counts, sections)
             _add_tool_tokens(counts, sections)
         except NoCountError:
             continue
@@ -117,7 +117,7 @@ def _add_classes(counts: Counts, sections: Sequence[Mapping[str, Any]]) -> None:
         counts.reasoning = reasoning
 
 
-def _settle_input(counts: Counts, sections: Sequence[Mapping[str, Any]]) -> None:
+def _compare_input(counts: Counts, sections: Sequence[Mapping[str, Any]]) -> None:
     """Compare the input with Anthropic's own, which excludes caches: early releases of version 6 tell no parts."""
     own, cached = _first(sections, "input_tokens"), (counts.cache_read or 0) + (counts.cache_write or 0)
     if cached and own is not None and counts.input in (own, own + cached):
