@@ -317,7 +317,10 @@ def attribute(reconciliation: Reconciliation) -> None:
 def _take_rows(reconciliation: Reconciliation) -> dict[str, list[Row]]:
     """Return the new rows with usage by model key, but those that are waited with; each is counted from now."""
     by_key = defaultdict[str, list[Row]](list)
-    awaited = {row.dedup_key for row in reconciliation.rows if _is_awaited(reconciliation, row)}
+    awaited = {row.dedup_key: row.end_ms for row in reconciliation.rows if _is_awaited(reconciliation, row)}
+    if awaited:
+        retry_ms = max(awaited.values()) + reconciliation.options.hold_back_ms
+        reconciliation.retry_ms = max(reconciliation.retry_ms, retry_ms)
     reconciliation.rows = [row for row in reconciliation.rows if row.dedup_key not in awaited]
     reconciliation.merged = proof.merged_rows(reconciliation, reconciliation.rows)
     classes = reconciliation.merged.tokens
@@ -349,17 +352,14 @@ def _is_awaited(reconciliation: Reconciliation, row: Row) -> bool:
         return False
     by_time = row.in_chat and reconciliation.ended_ms
     is_in_file = reconciliation.may_hold(row.end_ms) if by_time else reconciliation.left(row.key).holds(row.tokens)
-    if is_in_file:
-        return False
-    reconciliation.retry_ms = max(reconciliation.retry_ms, row.end_ms + reconciliation.options.hold_back_ms)
-    return True
+    return not is_in_file
 
 
 def _attribute_rows(reconciliation: Reconciliation, key: str, rows: list[Row]) -> None:
     """Emit `rows` of one model, and find which of them, and of those that are early, the file has."""
     state = reconciliation.workspace.model(key)
     if reconciliation.files.usage is None:
-        late = _late(reconciliation, state, rows, ZERO)
+        late = _take_late(reconciliation, state, rows, ZERO)
         rows = [row for row in rows if row.dedup_key not in late]
         reached = []
     else:
@@ -375,9 +375,12 @@ def _attribute_rows(reconciliation: Reconciliation, key: str, rows: list[Row]) -
         return
     gain = missing(state.file, state.covered)
     exact, proven = _exact(reconciliation, key, reached, gain)
+    if exact is not None:
+        last, reconciliation.last = reconciliation.last, None
+        reconciliation.add(Allocation(reconciliation.workspace, key, proven, exact, last, in_file=True))
     open_rows = [row for row in reached if row is not exact]
     want = missing(gain, proven)
-    late = _late(reconciliation, state, open_rows, want)
+    late = _take_late(reconciliation, state, open_rows, want)
     open_rows = [row for row in open_rows if row.dedup_key not in late]
     held, arrived = proof.held(
         open_rows, [early for early in state.early if reconciliation.may_hold(early.end_ms)], want
@@ -423,14 +426,13 @@ def _exact(
         return None, ZERO
     for row in reversed(rows):
         if proof.is_last(row, last):
-            reconciliation.last = None
-            reconciliation.add(Allocation(reconciliation.workspace, key, last.bucket.tokens, row, last, in_file=True))
             return row, last.bucket.tokens
     return None, ZERO if proof.is_early(reconciliation, key, last) else proof.proven_by_last(reconciliation, key)
 
 
-def _late(reconciliation: Reconciliation, state: ModelState, rows: list[Row], want: TokenVector) -> set[bytes]:
-    """Return keys of rows whose usage was counted before, as a part of what only the usage file showed then.
+def _take_late(reconciliation: Reconciliation, state: ModelState, rows: list[Row], want: TokenVector) -> set[bytes]:
+    """Take from `unmatched` the usage of rows that was counted before, as a part of what only the usage file showed
+    then; these rows make no span. Returns their keys.
 
     These are rows that ended before the last request which was counted then, and that were not in the chat yet: a
     turn's row is in the chat before the file has it, but not a tool's call of a model, or an aborted turn. Else only

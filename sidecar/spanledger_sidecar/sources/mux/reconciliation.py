@@ -96,7 +96,7 @@ def merge_child(
     """
     project = child.session.project or parent.session.project
     child.named(replace(child.session, parent=parent.id, project=project, agent_type=entry.agent_type))
-    known = known_usage(child, entry, store)
+    known = _merge_lost(child, entry, store)
     complete = True
     paid = 0
     for key, tokens in known.items():
@@ -122,8 +122,8 @@ def merge_child(
     return None if known else ChildRemainder(child, key)
 
 
-def known_usage(child: Workspace, entry: MergedChild, store: WorkspaceStore) -> dict[str, TokenVector]:
-    """Return the child's usage by model as far as it was seen, with that of its own children.
+def _merge_lost(child: Workspace, entry: MergedChild, store: WorkspaceStore) -> dict[str, TokenVector]:
+    """Merge a child's own lost children into it; return its usage by model as far as it was seen, with theirs.
 
     A parent that is removed with its children takes their usage along, and nobody may have seen its file in between.
     """
@@ -132,7 +132,7 @@ def known_usage(child: Workspace, entry: MergedChild, store: WorkspaceStore) -> 
         for lost in store.lost_children(child.id):
             if lost.id not in child.merged:
                 child.merged.append(lost.id)
-                for key, tokens in known_usage(lost, MergedChild(), store).items():
+                for key, tokens in _merge_lost(lost, MergedChild(), store).items():
                     known[key] = known.get(key, ZERO).plus(tokens)
     return known
 
