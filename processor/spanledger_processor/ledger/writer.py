@@ -325,21 +325,20 @@ class LedgerWriter:
             self._wake.notify()
 
     def _give_up_if_hanging(self, job: _Job) -> None:
-        """Give up the works that wait behind a commit that does not end; a long queue alone is waited for."""
-        if self._hangs() and self._withdraw(job):
-            job.error = StateError("the ledger's disk has not answered in time")
-            _resolve([job])
+        """Give up a work that waits behind a commit that does not end; a long queue alone is waited for.
 
-    def _hangs(self) -> bool:
-        """Return whether the deadline has passed, and the thread has not run since it did, or was extended last."""
+        It does not end where the deadline has passed, and the thread has not run since the commit began, or since the
+        deadline was extended last; where it has, the deadline is extended.
+        """
         now = time.monotonic()
         if now <= max(self._patience_ends, self._extended_to):
-            return False
+            return
         ran = _cpu_seconds(self._thread)
-        if ran - max(self._cpu_seen, self._cpu_begun) < _RAN_S:
-            return True
-        self._cpu_seen, self._extended_to = ran, now + _PATIENCE_S
-        return False
+        if ran - max(self._cpu_seen, self._cpu_begun) >= _RAN_S:  # it computes: that is no disk that hangs
+            self._cpu_seen, self._extended_to = ran, now + _PATIENCE_S
+        elif self._withdraw(job):
+            job.error = StateError("the ledger's disk has not answered in time")
+            _resolve([job])
 
     def _withdraw(self, job: _Job) -> bool:
         """Return whether the writer had not begun it; then it never will."""
