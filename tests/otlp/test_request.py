@@ -25,7 +25,7 @@ from otlp_bytes import (
     varint,
 )
 from spanledger_processor.otlp import envelope
-from spanledger_processor.otlp.envelope import FoundScopes, has_more_than
+from spanledger_processor.otlp.envelope import survey
 from spanledger_processor.otlp.request import TraceRequest, count_traces, parse_traces, parsing_traces
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import MalformedError, finished
@@ -110,8 +110,8 @@ def test_any_encoding_reads_as_protobuf_reads_it(nodes: list[Node]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(rewritten_requests(), st.integers(0, 40))
 def test_what_was_found_when_the_parts_were_counted_is_what_is_read(nodes: list[Node], most: int) -> None:
-    body, scopes = encode(nodes), FoundScopes()
-    has_more_than(most, body, scopes)
+    body = encode(nodes)
+    scopes = survey(most, body).scopes
     read, again = parse_traces(body), finished(parsing_traces(body, scopes))
     assert [(*group[1:3], *group.items) for group in again.groups] == [
         (*group[1:3], *group.items) for group in read.groups
@@ -120,9 +120,10 @@ def test_what_was_found_when_the_parts_were_counted_is_what_is_read(nodes: list[
 
 
 def test_spans_that_were_found_are_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    body, scopes = message(1, message(2, message(2, message(5, b"a")), message(2))), FoundScopes()
-    assert not has_more_than(5, body, scopes)
-    assert has_more_than(2, body)
+    body = message(1, message(2, message(2, message(5, b"a")), message(2)))
+    large, scopes = survey(5, body)
+    assert not large
+    assert survey(2, body).large
     monkeypatch.setattr(envelope, "_finding", lambda *_: 1 // 0)
     request = finished(parsing_traces(body, scopes))
     assert [*request.groups[0].items] == [message(5, b"a"), b""]

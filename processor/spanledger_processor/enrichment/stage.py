@@ -181,7 +181,7 @@ class Stage:
         scopes: FoundScopes | None = None,
     ) -> Steps[Reading]:
         """Read one export request (protobuf) in slices: yields after each `SLICE`, returns the reading. `scopes` is
-        what `has_more_than` has found in it.
+        what `survey` has found in it.
 
         Raises:
             MalformedError: these bytes are no ExportTraceServiceRequest.

@@ -148,6 +148,13 @@ FoundScopes = dict[int, "_Found"]
 """What was found in scopes of a request, by where these start: so that none is gone through twice."""
 
 
+class Survey(NamedTuple):
+    """Whether a request is large, and the scopes that were gone through to tell."""
+
+    large: bool
+    scopes: FoundScopes
+
+
 def read_envelope(body: bytes, envelope: Envelope) -> list[ResourceItems]:
     """Return the resources of an export request.
 
@@ -188,31 +195,31 @@ def reading_envelope(
     return groups
 
 
-def has_more_than(most: int, body: bytes, scopes: FoundScopes | None = None) -> bool:
-    """Return whether an export request of any signal has more than so many fields, resources, scopes and items in all.
+def survey(most: int, body: bytes) -> Survey:
+    """Return whether an export request of any signal has more than so many fields, resources, scopes and items in all,
+    and what was found in its scopes.
 
-    Looks at no more than about as many; of what cannot be read, at what stands before. What it finds is entered in
-    `scopes`.
+    Looks at no more than about as many; of what cannot be read, at what stands before.
     """
-    left = most
+    left, scopes = most, FoundScopes()
     try:
         for group in fields(body, 0, len(body)):
             for scope in fields(body, group.start, group.end) if _is_part(group, _GROUPS) else ():
                 if _is_part(scope, _SCOPES):
                     found = array("L"), array("L"), list[bytes]()
                     is_whole = all(False for _ in islice(_finding(body, scope.start, scope.end, left + 1, found), 1))
-                    if is_whole and scopes is not None:
+                    if is_whole:
                         scopes[scope.start] = found
                     left -= len(found[0])
                 left -= 1
                 if left < 0:
-                    return True
+                    return Survey(True, scopes)
             left -= 1
             if left < 0:
-                return True
+                return Survey(True, scopes)
     except MalformedError:
-        return False
-    return False
+        pass
+    return Survey(False, scopes)
 
 
 _GROUPS, _SCOPES = 1, 2
@@ -390,7 +397,7 @@ class ScopeGroup(NamedTuple):
 
 def reading_groups(body: bytes, envelope: Envelope, scopes: FoundScopes | None = None) -> Steps[list[ScopeGroup]]:
     """Read an export request in slices; returns its groups, in the order of their scopes on the wire. `scopes` as in
-    `has_more_than`.
+    `survey`.
 
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
@@ -411,7 +418,7 @@ def reading_groups(body: bytes, envelope: Envelope, scopes: FoundScopes | None =
 
 
 def counting_items(body: bytes, envelope: Envelope, scopes: FoundScopes | None = None) -> Steps[int]:
-    """Count the items of an export request, in slices. `scopes` as in `has_more_than`.
+    """Count the items of an export request, in slices. `scopes` as in `survey`.
 
     Raises:
         MalformedError: it is no such request; says what is wrong and where.

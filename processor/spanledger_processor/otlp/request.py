@@ -103,7 +103,7 @@ def parse_traces(body: bytes) -> TraceRequest:
 
 
 def parsing_traces(body: bytes, scopes: FoundScopes | None = None) -> Steps[TraceRequest]:
-    """Do as `parse_traces`, in slices; `scopes` is what `has_more_than` has found in this request."""
+    """Do as `parse_traces`, in slices; `scopes` is what `survey` has found in this request."""
     groups = yield from reading_groups(body, TRACES, scopes)
     return TraceRequest(body, groups, sum(len(group.items) for group in groups))
 

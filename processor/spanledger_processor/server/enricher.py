@@ -18,12 +18,11 @@ from spanledger_processor.dialects.log_events import LOG_MARKERS
 from spanledger_processor.enrichment import Reading, Stage, additions, writing
 from spanledger_processor.enrichment.logs import LogStage, encoding
 from spanledger_processor.model import Decision
-from spanledger_processor.otlp.envelope import FoundScopes
 from spanledger_processor.otlp.request import TraceRequest, count_log_records
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.handler import StageObserver
 from spanledger_processor.server.ledger_link import UnansweredError
-from spanledger_processor.server.slices import is_large, is_large_synthesized, work
+from spanledger_processor.server.slices import is_large, is_large_synthesized, survey_size, work
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +115,7 @@ class Enricher:
             UnansweredError: whether its spans are committed is not known; the client is to ask again.
         """
         try:
-            scopes: FoundScopes = {}
-            large = is_large(body, scopes)
+            large, scopes = survey_size(body)
             steps = self._stage.reading(body, headers, self._now_ns(), trusted=self._trusted, scopes=scopes)
             reading = await work(steps, large=large)
             self._observer.received("traces", reading.request.span_count)

@@ -39,6 +39,7 @@ from spanledger_processor.server.slices import (
     return_memory,
     split,
     splitting,
+    survey_size,
     work,
 )
 
@@ -200,8 +201,7 @@ class Handler:
                 await self._limits.admit(sender, headers, len(body))
         except RateLimitedError as limited:
             return self._limited(limited)
-        scopes: FoundScopes = {}
-        large = signal != "metrics" and is_large(body, scopes)
+        large, scopes = (False, FoundScopes()) if signal == "metrics" else survey_size(body)
         request = _Request(signal, identifier, headers, deadline, sender, trusted, hold, large, scopes)
         if not large:
             return await self._through(request, body)

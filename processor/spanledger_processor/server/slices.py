@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from spanledger_processor.otlp.encoding import SynthesizedSpan
-from spanledger_processor.otlp.envelope import FoundScopes, has_more_than
+from spanledger_processor.otlp.envelope import Survey, survey
 from spanledger_processor.otlp.wire import Steps, finished
 
 T = TypeVar("T")
@@ -40,13 +40,18 @@ _GROUPED = 1024
 """Facts or spans put into parts between two pauses: a millisecond."""
 
 
-def is_large(body: bytes, scopes: FoundScopes | None = None) -> bool:
-    """Return whether a request is large: by its bytes, or by its parts where it has bytes for as many. What it finds on
-    the way is entered in `scopes`.
+def survey_size(body: bytes) -> Survey:
+    """Return whether a request is large, by its bytes, or by its parts where it has bytes for as many; and the scopes
+    that were gone through to tell.
     """
-    if len(body) > LARGE_BYTES:
-        return True
-    return len(body) > _LARGE_SPANS * _LEAST_PART and has_more_than(_LARGE_SPANS, body, scopes)
+    if _LARGE_SPANS * _LEAST_PART < len(body) <= LARGE_BYTES:
+        return survey(_LARGE_SPANS, body)
+    return Survey(len(body) > LARGE_BYTES, {})
+
+
+def is_large(body: bytes) -> bool:
+    """Return whether a request is large, where its scopes are not needed."""
+    return survey_size(body).large
 
 
 def is_large_synthesized(spans: Sequence[SynthesizedSpan]) -> bool:
