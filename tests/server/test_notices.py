@@ -17,7 +17,7 @@ from ledger_in_memory import NOW, TENANT
 from spanledger_exporters import Verdict
 from spanledger_processor.config.limits import Webhook
 from spanledger_processor.ledger.budgets import FORECAST, Crossing, crossings
-from spanledger_processor.ledger.store import Changes
+from spanledger_processor.ledger.store import Changes, StateError
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server import notices
 from spanledger_processor.server.notices import SENT_AT, SIGNATURE, Notices, sentence, signature
@@ -281,6 +281,50 @@ async def test_a_restart_while_a_webhook_fails_tells_no_log_record_again(caplog:
             await tell()
         assert (len(world.posts), len(world.logs), world.counts) == (4, 1, [("team", 80, outcome)])
         assert world.is_told()
+
+
+async def test_a_stop_while_a_webhook_hangs_tells_nothing_again(caplog: pytest.LogCaptureFixture) -> None:
+    """No log record or line, of a budget without a webhook neither, and no post that was answered."""
+    world = World()
+    _several(world, "team", "none")
+    hangs = asyncio.Event()
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        world.posts.append(request)
+        if len(world.posts) > 1:
+            hangs.set()
+            await asyncio.Event().wait()
+        return httpx2.Response(200)
+
+    hook = {"team": Webhook(url="http://hook.example")}
+    async with asyncio.timeout(30), world.process(hook, answer) as tell:
+        looking = asyncio.create_task(tell())
+        await hangs.wait()
+        looking.cancel()
+        await asyncio.wait([looking])
+    assert looking.cancelled()
+    assert sorted(world.counts) == [("none", 80, "told"), ("team", 80, "told")]
+    async with world.process(hook) as tell:
+        await tell()
+    assert sorted(world.counts) == [("none", 80, "told"), ("team", 80, "told"), ("team", 80, "told")]
+    assert len(world.logs) == len(set(world.logs)) == 3
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("budget")]
+    assert len(lines) == len(set(lines)) == 3
+    ids = [json.loads(post.content)["id"] for post in world.posts]
+    assert ids[1] == ids[2] != ids[0]
+
+
+async def test_what_cannot_be_stored_is_an_error_of_the_state_and_is_stored_at_the_next_look() -> None:
+    """Not one of the group of posts; nothing is told again for it."""
+    world = World()
+    async with world.process() as tell:
+        world.ledger.full_after = world.ledger.units + 1
+        with pytest.raises(StateError):
+            await tell()
+        world.ledger.full_after = 10**9
+        await tell()
+    assert (len(world.posts), len(world.logs)) == (1, 1)
+    assert world.is_told()
 
 
 async def test_a_restart_while_log_records_fail_posts_nothing_again() -> None:

@@ -1,9 +1,9 @@
 """Notifications of budget thresholds that were passed and of warnings: own log, OTLP log record, webhook, metric.
 
 The commit that passes a threshold stores that a notification is due; it is marked as sent once the log record and the
-webhook's request were accepted, and until then which of them was. A restart between an answer and that mark sends it
-again, with the same id. Requests do not wait for a
-webhook, which is tried again for a day; log records and other webhooks wait for twice its `timeout` at most.
+webhook's request were accepted, and until then which of them was, each at once when it was answered. A restart between
+an answer and that mark sends it again, with the same id. Requests do not wait for a webhook, which is tried again for a
+day; further log records and other webhooks wait for twice its `timeout` at most.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _State:
     """The log record was refused for good, and is not sent again."""
     posted: bool = False
     tried: bool = False
-    """The webhook was tried at the latest look, or needs no more."""
+    """The webhook was tried at the latest look."""
     failures: int = 0
     next_at: float = 0.0
 
@@ -121,16 +121,20 @@ class Notices:
             if state is None:
                 state = self._states[key] = self._begin(crossing)
             if time.monotonic() >= state.next_at:
-                due.append((crossing, state))
                 await self._deliver_log(crossing, state)
+                if state.posted:
+                    await self._mark_or_delay(crossing, state)
+                else:
+                    due.append((await self._save_progress(crossing, state), state))
         by_webhook = dict[str, list[tuple[Crossing, _State]]]()
         for crossing, state in due:
             by_webhook.setdefault(_webhook_of(crossing), []).append((crossing, state))
-        async with asyncio.TaskGroup() as posts:
-            for name, crossings in by_webhook.items():
-                posts.create_task(self._post_all(client, self.webhooks.get(name), crossings))
-        for crossing, state in due:
-            await self._mark_or_delay(crossing, state)
+        try:
+            async with asyncio.TaskGroup() as posts:
+                for name, crossings in by_webhook.items():
+                    posts.create_task(self._post_all(client, self.webhooks.get(name), crossings))
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None  # what cannot be stored cannot be for any of them
         return reading_s
 
     def _begin(self, crossing: Crossing) -> _State:
@@ -152,14 +156,18 @@ class Notices:
     async def _post_all(
         self, client: httpx2.AsyncClient, webhook: Webhook | None, crossings: Sequence[tuple[Crossing, _State]]
     ) -> None:
-        """Post to one webhook, for as long as one answer of it may take; the rest is tried at the next look."""
+        """Post to one webhook, for as long as one answer of it may take; the rest is tried at the next look.
+
+        What came of each is stored before the next one is posted: one that hangs keeps no other's answer from that.
+        """
         until = time.monotonic() + (webhook.timeout if webhook else 0.0)
         waits = False
         for crossing, state in crossings:
-            state.tried = state.posted or not waits
-            if not state.posted and not waits:
+            state.tried = not waits
+            if not waits:
                 state.posted = webhook is None or await self._post(client, webhook, crossing)
                 waits = time.monotonic() >= until
+            await self._mark_or_delay(crossing, state)
 
     async def _mark_or_delay(self, crossing: Crossing, state: _State) -> None:
         """Mark as sent what was accepted or is given up; the rest waits longer each time that it was tried."""
@@ -168,15 +176,20 @@ class Notices:
             if state.tried or not state.delivered:
                 state.failures += 1
                 state.next_at = time.monotonic() + min(2.0**state.failures, _LONGEST_WAIT_S)
-            recorded = not state.refused if state.delivered else None
-            posted = state.posted and _webhook_of(crossing) in self.webhooks
-            progress = replace(crossing, recorded=recorded, posted=posted)
-            if progress != crossing:
-                await self._ledger.submit(lambda unit: store(unit, progress))
+            await self._save_progress(crossing, state)
             return
         accepted = state.delivered and state.posted and not state.refused
         self._count(crossing, "told" if accepted else "given_up")
         await self._ledger.submit(lambda unit: mark_sent(unit, crossing))
+
+    async def _save_progress(self, crossing: Crossing, state: _State) -> Crossing:
+        """Store how far a notification has come, unless the ledger has that, and return it with that."""
+        recorded = not state.refused if state.delivered else None
+        posted = state.posted and _webhook_of(crossing) in self.webhooks
+        progress = replace(crossing, recorded=recorded, posted=posted)
+        if progress != crossing:
+            await self._ledger.submit(lambda unit: store(unit, progress))
+        return progress
 
     async def _post(self, client: httpx2.AsyncClient, webhook: Webhook, crossing: Crossing) -> bool:
         """Return whether a webhook accepts a notification; the body of its answer is not read."""
