@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger_in_memory import make_fact
-from odd_traces import spans
+from odd_traces import SPANS, spans
 from spanledger_processor.accounting.count_once import match
 from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import Fact
@@ -15,19 +15,52 @@ from spanledger_processor.accounting.one_call import DOUBTS
 from spanledger_processor.accounting.trace import COUNTED, Trace
 
 
-@given(spans(), st.integers(1, 11))
+@st.composite
+def plain(draw: st.DrawFn) -> list[Fact]:
+    """Spans of one plain trace in an order in which it stays plain: agents and tools come before what is below them."""
+    facts: list[Fact] = []
+    above, calls = ["", "gone"], ["p0"]
+    for number in range(draw(st.integers(2, SPANS))):
+        kind = draw(st.sampled_from(["llm", "llm", "tool", "agent", "other", ""])) if number else "llm"
+        cost = 1_000 + number if kind == "llm" else None
+        response = f"plain{number}" if kind == "llm" and draw(st.booleans()) else ""
+        parent = draw(st.sampled_from([*above, *calls] if kind == "tool" else above))
+        facts.append(make_fact(f"p{number}", parent, kind, cost, start=draw(st.integers(0, 30))))
+        if call := facts[-1].call:
+            call.response_id = response
+        if kind == "llm":
+            calls.append(f"p{number}")
+        elif parent not in calls:  # a call below a tool of a call would be below a call
+            above.append(f"p{number}")
+    return facts
+
+
+@given(plain(), st.integers(1, SPANS))
+def test_a_plain_trace_is_never_left_to_match(facts: list[Fact], known_spans: int) -> None:
+    """So that the comparison below is of traces that get so far: each span of these is taken in, with the same role."""
+    _compare(facts, known_spans, always=True)
+
+
+@given(st.one_of(spans(), st.tuples(plain(), spans()).map(lambda both: [*both[0], *both[1]])), st.integers(1, 11))
 def test_incremental_says_what_match_says(facts: list[Fact], known_spans: int) -> None:
     """Whatever a trace holds already, and whatever comes: the same roles, and no doubt that only `match` sees."""
+    _compare(facts, known_spans)
+
+
+def _compare(facts: list[Fact], known_spans: int, *, always: bool = False) -> None:
+    """Take spans in after `known_spans` of them until one ends it, which is none where it is `always` to go on."""
     trace = Trace()
     arrived = {fact.span_id: span_of(fact) for fact in facts if fact.trace_id == b"t1"}
     for span in list(arrived.values())[:known_spans]:
         trace.add(span)
     known = Incremental.of(trace, match(trace).roles)
+    assert known is not None or not always
     if known is not None:
         assert known.roles == match(trace).roles
     for span in list(arrived.values())[known_spans:]:
         trace.add(span)
         if known is None or not known.add(trace, [span]):
+            assert not always, span
             return
         found = match(trace)
         assert known.roles == found.roles
