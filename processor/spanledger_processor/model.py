@@ -108,6 +108,9 @@ CACHE_READ: Final = 2
 CACHE_WRITE: Final = 3
 REASONING: Final = 5
 """Indexes of counts that are in the order of `USAGE_CLASSES`."""
+OUTPUT_ALONE: Final = slice(OUTPUT, OUTPUT + 1)
+ALL_BUT_TOTALS: Final = slice(OUTPUT + 1, None)
+"""The output of such counts, and what stands after input and output; nothing where there are no counts."""
 FURTHER_CLASSES = frozenset(CLASS_NAMES) - {"input", "output", "cache_read", "cache_write", "cache_write_1h"}
 """The usage classes that an override prices by their names; the others have a field of their own."""
 

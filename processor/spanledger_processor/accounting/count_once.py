@@ -54,7 +54,16 @@ from spanledger_processor.accounting.one_call import (
     together,
     uncached_inputs,
 )
-from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, INSTEAD_OF, REPEATS, Claim, Span, Trace
+from spanledger_processor.accounting.trace import (
+    COUNTED,
+    DUPLICATE,
+    INSTEAD_OF,
+    REPEATS,
+    WHAT_IS_TOLD,
+    Claim,
+    Span,
+    Trace,
+)
 from spanledger_processor.model import AGGREGATES, CONTAINERS, INPUT, NO_SPEND, OUTPUT, REASONING
 
 _SOURCES = 16
@@ -407,7 +416,7 @@ def _stands_in(upper: Span, call: Span) -> bool:
         return True
     if _has_price(call) and not of_one_model(upper.claim, call.claim):
         return False  # a model that was asked for by another name has the price of the one that answered
-    return upper.claim.richness[:4] > call.claim.richness[:4]
+    return upper.claim.richness[WHAT_IS_TOLD] > call.claim.richness[WHAT_IS_TOLD]
 
 
 def _without_usage(forest: Forest, claimants: list[Span], roles: Mapping[bytes, str]) -> list[bytes]:

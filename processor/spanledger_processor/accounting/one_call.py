@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.facts import ORIGIN
-from spanledger_processor.accounting.trace import Claim, Span
-from spanledger_processor.model import CACHE_READ, CACHE_WRITE, INPUT, OUTPUT, REASONING
+from spanledger_processor.accounting.trace import WHAT_IS_TOLD, Claim, Span
+from spanledger_processor.model import ALL_BUT_TOTALS, CACHE_READ, CACHE_WRITE, INPUT, OUTPUT, OUTPUT_ALONE, REASONING
 from spanledger_processor.pricing.model_names import one_model
 
 SLACK_NS = 5_000_000
@@ -229,7 +229,8 @@ def equal_usage(one: Claim | None, other: Claim | None, outputs: Outputs = "equa
     """Return whether usage is equal in the classes that both know; `outputs` is how strictly outputs are compared."""
     if one is None or other is None or not one.spends or not other.spends or not one.tokens or not other.tokens:
         return False
-    if not all(a is None or b is None or a == b for a, b in zip(one.tokens[2:], other.tokens[2:], strict=True)):
+    pairs = zip(one.tokens[ALL_BUT_TOTALS], other.tokens[ALL_BUT_TOTALS], strict=True)
+    if not all(a is None or b is None or a == b for a, b in pairs):
         return False
     return _same_input(one.tokens, other.tokens) and _same_output(one.tokens, other.tokens, outputs)
 
@@ -323,7 +324,9 @@ def _exact_of(one: Span, other: Span) -> Span | None:
     errs = one.library.adds_first_count
     if one.claim is None or other.claim is None or errs == other.library.adds_first_count:
         return None
-    if one.claim.richness[:4] != other.claim.richness[:4] or one.claim.tokens[1:2] == other.claim.tokens[1:2]:
+    if one.claim.richness[WHAT_IS_TOLD] != other.claim.richness[WHAT_IS_TOLD]:
+        return None
+    if one.claim.tokens[OUTPUT_ALONE] == other.claim.tokens[OUTPUT_ALONE]:
         return None
     return other if errs else one
 

@@ -36,6 +36,10 @@ INSTEAD_OF = "instead of "
 """Before a source in `Span.reported_by`: its report counted first, and gave its place to a richer one."""
 
 
+WHAT_IS_TOLD = slice(0, 4)
+"""The part of `Claim.richness` that tells what a claim knows."""
+
+
 @dataclass(slots=True)
 class Claim:
     """The usage and cost that a span reports: what it adds to the ledger if it is the span that is counted.
@@ -75,7 +79,10 @@ class Claim:
 
     @property
     def richness(self) -> tuple[bool, bool, int, int, int]:
-        """Return the order of claims by richness: a cached answer, a price, its terms, classes of tokens, tokens."""
+        """Return the order of claims by richness: a cached answer, a price, its terms, classes of tokens, tokens.
+
+        `WHAT_IS_TOLD` is all of it but how many tokens there are.
+        """
         known = [count for count in self.tokens if count is not None]
         return self.cached, self.amount is not None, self.terms, len(known), sum(known)
 
