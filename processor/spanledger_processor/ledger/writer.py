@@ -327,8 +327,8 @@ class LedgerWriter:
     def _give_up_if_hanging(self, job: _Job) -> None:
         """Give up a work that waits behind a commit that does not end; a long queue alone is waited for.
 
-        It does not end where the deadline has passed, and the thread has not run since the commit began, or since the
-        deadline was extended last; where it has, the deadline is extended.
+        A commit hangs where its deadline has passed, and the thread has not run since the work or write under way began
+        and since the deadline was extended last. Where the thread has run, the deadline is extended.
         """
         now = time.monotonic()
         if now <= max(self._patience_ends, self._extended_to):
