@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from importlib.metadata import version
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
-Signal: TypeAlias = Literal["traces", "logs", "metrics"]
+from spanledger_processor.otlp.json_form import Signal as Signal
 
 ITEMS: Mapping[Signal, str] = {"traces": "spans", "logs": "log records", "metrics": "data points"}
 """What the items of a signal's requests are, for messages."""

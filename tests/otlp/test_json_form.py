@@ -22,11 +22,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from captures import FOLDER
 from otlp_bytes import Node, attribute, encode, files, message, name_of, rewritten_requests, span
 from spanledger_processor.otlp import json_form
-from spanledger_processor.otlp.json_form import SignalName, to_json, to_protobuf
+from spanledger_processor.otlp.json_form import Signal, to_json, to_protobuf
 from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.otlp.wire import MalformedError
 
-REQUESTS: dict[SignalName, Any] = {
+REQUESTS: dict[Signal, Any] = {
     "traces": ExportTraceServiceRequest,
     "logs": ExportLogsServiceRequest,
     "metrics": ExportMetricsServiceRequest,
@@ -52,7 +52,7 @@ def as_json(body: bytes) -> Any:
 
 
 @pytest.mark.parametrize("signal", REQUESTS)
-def test_recorded_requests_keep_their_meaning_there_and_back(signal: SignalName) -> None:
+def test_recorded_requests_keep_their_meaning_there_and_back(signal: Signal) -> None:
     for path in files(signal):
         body = path.read_bytes()
         text = to_json(signal, body)
@@ -62,7 +62,7 @@ def test_recorded_requests_keep_their_meaning_there_and_back(signal: SignalName)
 
 
 @pytest.mark.parametrize("signal", REQUESTS)
-def test_json_is_protobuf_s_own_but_for_ids_and_enums(signal: SignalName) -> None:
+def test_json_is_protobuf_s_own_but_for_ids_and_enums(signal: Signal) -> None:
     """Apart from OTLP's deviations, what protobuf's own reader makes of our JSON is the request."""
     for path in files(signal):
         body = path.read_bytes()
@@ -166,7 +166,7 @@ def test_unknown_members_are_passed_over_and_null_is_absent() -> None:
 
 
 @pytest.mark.parametrize("signal", REQUESTS)
-def test_no_more_is_read_at_once_than_one_item(monkeypatch: pytest.MonkeyPatch, signal: SignalName) -> None:
+def test_no_more_is_read_at_once_than_one_item(monkeypatch: pytest.MonkeyPatch, signal: Signal) -> None:
     """To read all values of a long request at once took a second, in which nothing else went on."""
     taken: list[int] = []
     read = json_form._JsonText.value

@@ -37,7 +37,7 @@ from spanledger_exporters.settings import (
 )
 from spanledger_processor.config.processing import Processor
 from spanledger_processor.config.receivers import Auth, EnricherSettings, Grpc, Http, Protocols, Receivers, ServerTls
-from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section, host_and_port
+from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, NamedSections, Section, host_and_port
 
 
 def _named(given: Any) -> Any:
@@ -150,18 +150,11 @@ class SidecarSource(Section):
     )
 
 
-class SidecarSources(Section):
+class SidecarSources(NamedSections):
     """The kinds of files that are read: only those named here. One that is named and left empty has its defaults."""
 
     mux: SidecarSource | None = Field(default=None, description="Mux and Xum.")
     tilth: SidecarSource | None = Field(default=None, description="tilth.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_runs(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            return {name: {} if settings is None else settings for name, settings in given.items()}
-        return given
 
 
 class SidecarSettings(Section):

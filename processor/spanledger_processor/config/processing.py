@@ -21,7 +21,7 @@ from spanledger_processor.config.grouping import (
 from spanledger_processor.config.limits import Budget, RateLimitSettings, Warnings
 from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, CountOrOff, Section, UsdRate, not_available
 from spanledger_processor.dialects.content import CLASSES
-from spanledger_processor.dialects.schema import ContentClass
+from spanledger_processor.dialects.schema import ContentClass, RedactionMode
 from spanledger_processor.model import FURTHER_CLASSES
 from spanledger_processor.signing.key import SHORTEST_KEY
 
@@ -195,9 +195,6 @@ Alias: TypeAlias = Literal[
     "langfuse.observation.cost_details",
     "mlflow.llm.cost",
 ]
-
-
-RedactionMode: TypeAlias = Literal["keep", "drop", "hash", "truncate"]
 
 
 class Redaction(Section):

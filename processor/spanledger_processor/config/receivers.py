@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, model_validator
 
 from spanledger_exporters.settings import Duration
-from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, ListenAddress, Section
+from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, ListenAddress, NamedSections, Section
 
 MIB = 1024 * 1024
 
@@ -139,7 +139,7 @@ class Http(OtlpListener):
         return self.max_request_body_size
 
 
-class Protocols(Section):
+class Protocols(NamedSections):
     """The protocols served: where this section is given, only those it names; without it, both.
 
     In Python `None` is a protocol that does not run; in YAML a protocol that is named and left empty runs.
@@ -147,13 +147,6 @@ class Protocols(Section):
 
     grpc: OtlpGrpc | None = Field(default=None, description="OTLP/gRPC.")
     http: Http | None = Field(default=None, description="OTLP/HTTP, protobuf and JSON.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_runs(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            return {name: {} if settings is None else settings for name, settings in given.items()}
-        return given
 
     @model_validator(mode="after")
     def _one_at_least(self) -> Protocols:
@@ -208,7 +201,7 @@ class EnricherSettings(Grpc):
         return self
 
 
-class Receivers(Section):
+class Receivers(NamedSections):
     """Where telemetry comes in: where this section is given, only what it names; without it, OTLP.
 
     In Python `None` is a receiver that does not run; in YAML a receiver that is named and left empty runs.
@@ -221,9 +214,5 @@ class Receivers(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _named_runs(cls, given: Any) -> Any:
-        if not given:
-            return {"otlp": {}}
-        if isinstance(given, dict):
-            return {name: {} if settings is None else settings for name, settings in given.items()}
-        return given
+    def _otlp_by_default(cls, given: Any) -> Any:
+        return given or {"otlp": {}}

@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, NoReturn, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from spanledger_exporters.settings import Settings
 
@@ -15,6 +15,17 @@ class Section(BaseModel):
     """Unknown keys are errors, values never change, and no error repeats a value, which may be secret."""
 
     model_config = Settings.model_config
+
+
+class NamedSections(Section):
+    """A section whose sections are there if they are named: one that is left empty has its defaults."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_runs(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            return {name: {} if settings is None else settings for name, settings in given.items()}
+        return given
 
 
 def _present(value: Any) -> Any:

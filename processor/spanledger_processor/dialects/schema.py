@@ -317,6 +317,8 @@ ContentClass: TypeAlias = Literal[
     "prompts", "completions", "system_instructions", "tool_arguments", "tool_results", "user_ids"
 ]
 """The classes of content; `processor.redaction` has a mode for each."""
+RedactionMode: TypeAlias = Literal["keep", "drop", "hash", "truncate"]
+"""What redaction does with a value; `truncate` keeps its beginning."""
 Classes: TypeAlias = tuple[ContentClass, ...]
 INPUT: Classes = ("prompts", "system_instructions", "tool_arguments", "tool_results")
 """The input of a model: its history may hold all of these."""

@@ -11,20 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError
 
 from spanledger_processor.dialects.content import UNKNOWN, is_prose, kept_of_name, names_genai, says_content, verdict
-from spanledger_processor.dialects.schema import ContentClass
+from spanledger_processor.dialects.schema import ContentClass, RedactionMode
 from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.encoding import any_value, delimited
-from spanledger_processor.otlp.json_form import SignalName
+from spanledger_processor.otlp.json_form import Signal
 from spanledger_processor.otlp.values import plain
 from spanledger_processor.otlp.wire import LENGTH, MalformedError, WireField, fields
 
-Mode: TypeAlias = Literal["keep", "drop", "hash", "truncate"]
-STRICTEST: tuple[Mode, ...] = ("drop", "hash", "truncate", "keep")
+STRICTEST: tuple[RedactionMode, ...] = ("drop", "hash", "truncate", "keep")
 """Of several modes for one value the first holds."""
 
 _PSEUDONYM = re.compile(r"redacted:[0-9a-f]{8}:[0-9a-f]{32}( [\w.]+)?\Z")
@@ -53,7 +52,7 @@ _NUMBERS = _Item(inside={1: _Item(attributes=7, inside={5: _EXEMPLAR})})
 _HISTOGRAM = _Item(inside={1: _Item(attributes=9, inside={8: _EXEMPLAR})})
 _EXPONENTIAL = _Item(inside={1: _Item(attributes=1, inside={11: _EXEMPLAR})})
 _METRIC = _Item(names=(1,), inside={5: _NUMBERS, 7: _NUMBERS, 9: _HISTOGRAM, 10: _EXPONENTIAL, 11: _NUMBERS})
-_ITEMS: Mapping[SignalName, _Item] = {"traces": _SPAN, "logs": _RECORD, "metrics": _METRIC}
+_ITEMS: Mapping[Signal, _Item] = {"traces": _SPAN, "logs": _RECORD, "metrics": _METRIC}
 
 Replace: TypeAlias = Callable[[WireField], bytes | None]
 """Returns the whole new field, b"" to leave it out, None to keep it as it is."""
@@ -71,14 +70,16 @@ class Redacted:
 class Redactor:
     """Takes content out by class. `pseudonym` gives the keyed hash of bytes as text."""
 
-    def __init__(self, modes: Mapping[ContentClass, Mode], pseudonym: Callable[[bytes], str], truncate_to: int) -> None:
+    def __init__(
+        self, modes: Mapping[ContentClass, RedactionMode], pseudonym: Callable[[bytes], str], truncate_to: int
+    ) -> None:
         self._modes = modes
-        self.strictest: Mode = _strictest(mode for one, mode in modes.items() if one != "user_ids")
+        self.strictest: RedactionMode = _strictest(mode for one, mode in modes.items() if one != "user_ids")
         """The mode for content of a class that is not known."""
         self._pseudonym = pseudonym
         self._truncate_to = truncate_to
 
-    def redact(self, signal: SignalName, body: bytes) -> Redacted:
+    def redact(self, signal: Signal, body: bytes) -> Redacted:
         """Return an encoded export request of `signal` without content.
 
         Raises:
@@ -89,7 +90,7 @@ class Redactor:
         result.body = _edited(body, lambda part: work.group(body, part) if _is(part, 1) else None)
         return result
 
-    def mode_of(self, key: str, value: Any, *, beside: bool = False) -> Mode:
+    def mode_of(self, key: str, value: Any, *, beside: bool = False) -> RedactionMode:
         """Return what is done to the value of an attribute (an AnyValue message) of a GenAI item, or of what stands
         beside one: its resource, and other items of that.
         """
@@ -112,7 +113,7 @@ class Redactor:
             new = self.changed(mode, encoded) or b""
         return text if new == encoded else schema.text(schema.AnyValue.FromString(new).string_value)
 
-    def changed(self, mode: Mode, encoded: bytes) -> bytes | None:
+    def changed(self, mode: RedactionMode, encoded: bytes) -> bytes | None:
         """Return an encoded AnyValue as `mode` leaves it, None if it is to be left out."""
         if mode == "drop":
             return None
@@ -126,7 +127,7 @@ class Redactor:
         cut = self._cut(value)
         return encoded if cut == value else any_value(cut).SerializeToString()
 
-    def text(self, mode: Mode, text: str, kept: str = "") -> str:
+    def text(self, mode: RedactionMode, text: str, kept: str = "") -> str:
         """Return a name or message as `mode` leaves it; `kept` is what stays of it in any case."""
         if mode == "drop":
             return kept or REPLACED
@@ -311,14 +312,14 @@ class _Work:
         new = text if kept is None or mode == "keep" else self.redactor.text(mode, text, kept)
         return self._renamed(mode, text, new, part)
 
-    def _renamed(self, mode: Mode, text: str, new: str, part: WireField) -> bytes | None:
+    def _renamed(self, mode: RedactionMode, text: str, new: str, part: WireField) -> bytes | None:
         if new == text:
             return None
         self.result.values[mode] += 1
         return delimited(part.number, new.encode("utf-8", "replace"))
 
 
-def _strictest(modes: Iterable[Mode]) -> Mode:
+def _strictest(modes: Iterable[RedactionMode]) -> RedactionMode:
     given = frozenset(modes)
     for mode in STRICTEST:
         if mode in given:

@@ -43,7 +43,7 @@ class Envelope:
     """
 
     request: str
-    group: str
+    resources: str
     scoped: str
     items: str
     item: Mapping[int, int]
@@ -127,17 +127,17 @@ class Items(Sequence[bytes]):
 
 
 class ScopeItems(NamedTuple):
-    """One scope of a resource: its offsets, the scope's bytes, and its items."""
+    """One scope of a resource: its path in errors, the scope's bytes, and its items."""
 
-    place: str
+    location: str
     scope: bytes
     items: Items
 
 
 class ResourceItems(NamedTuple):
-    """One resource: its offsets, its bytes, and its scopes. A message sent in pieces is joined, which merges it."""
+    """One resource: its path in errors, its bytes, its scopes. A message sent in pieces is joined, which merges it."""
 
-    place: str
+    location: str
     resource: bytes
     scopes: list[ScopeItems]
 
@@ -173,15 +173,15 @@ def reading_envelope(
     Raises:
         MalformedError: it is no export request of that signal.
     """
-    result = yield from _messages(body, 0, len(body), {1: envelope.group}, envelope.request)
+    result = yield from _messages(body, 0, len(body), {1: envelope.resources}, envelope.request)
     if body and not result:
-        raise MalformedError(f"{envelope.request}: holds no {envelope.group}")
+        raise MalformedError(f"{envelope.request}: holds no {envelope.resources}")
     groups: list[ResourceItems] = []
     parts, items, since = len(result), 0, 0
     result.reverse()
     while result:  # freed on the way: to free many at once takes long
         number, (_, start, end) = len(groups), result.pop()
-        group, read = yield from _reading_group(body, start, end, envelope, f"{envelope.group}[{number}]", scopes)
+        group, read = yield from _reading_group(body, start, end, envelope, f"{envelope.resources}[{number}]", scopes)
         groups.append(group)
         parts += read
         found = sum(len(scoped.items) for scoped in group.scopes)
@@ -231,26 +231,26 @@ def _is_part(field: WireField, number: int) -> bool:
 
 
 def _reading_group(
-    body: bytes, start: int, end: int, envelope: Envelope, place: str, found: FoundScopes | None
+    body: bytes, start: int, end: int, envelope: Envelope, location: str, found: FoundScopes | None
 ) -> Generator[None, None, tuple[ResourceItems, int]]:
     """Return a resource, and of how many parts it is made."""
-    parts = yield from _messages(body, start, end, {1: "resource", 2: envelope.scoped, 3: "schema_url"}, place)
+    parts = yield from _messages(body, start, end, {1: "resource", 2: envelope.scoped, 3: "schema_url"}, location)
     resource = b"".join(body[at:to] for number, at, to in parts if number == 1)
     scopes: list[ScopeItems] = []
     for number, at, to in parts:
         if number != _SCOPES:
             continue
-        scoped = f"{place}.{envelope.scoped}[{len(scopes)}]"
+        scoped = f"{location}.{envelope.scoped}[{len(scopes)}]"
         scopes.append(
             (yield from _reading_scope(body, at, to, envelope, scoped, None if found is None else found.pop(at, None)))
         )
         if len(scopes) % SLICE_PARTS == 0:
             yield
-    return ResourceItems(place, resource, scopes), len(parts)
+    return ResourceItems(location, resource, scopes), len(parts)
 
 
 def _reading_scope(
-    body: bytes, start: int, end: int, envelope: Envelope, place: str, found: _Found | None
+    body: bytes, start: int, end: int, envelope: Envelope, location: str, found: _Found | None
 ) -> Generator[None, None, ScopeItems]:
     """Return the items of the scope at [start, end), in slices, unless they have been found."""
     starts, ends, scope = found or (array("L"), array("L"), list[bytes]())
@@ -260,10 +260,10 @@ def _reading_scope(
                 raise MalformedError(_TOO_MANY)
             yield
     except MalformedError as error:
-        raise MalformedError(f"{place}: {error}") from None
+        raise MalformedError(f"{location}: {error}") from None
     if not starts:
-        yield from _messages(body, start, end, {1: "scope", 2: envelope.items, 3: "schema_url"}, place)
-    return ScopeItems(place, b"".join(scope), Items(body, starts, ends) if starts else Items(body))
+        yield from _messages(body, start, end, {1: "scope", 2: envelope.items, 3: "schema_url"}, location)
+    return ScopeItems(location, b"".join(scope), Items(body, starts, ends) if starts else Items(body))
 
 
 def _finding(body: bytes, start: int, end: int, at_once: int, found: _Found) -> Iterator[None]:
@@ -367,7 +367,7 @@ def _mismatch(field: WireField, known: Mapping[int, int]) -> str | None:
 
 
 def _messages(
-    body: bytes, start: int, end: int, known: Mapping[int, str], place: str
+    body: bytes, start: int, end: int, known: Mapping[int, str], location: str
 ) -> Generator[None, None, list[tuple[int, int, int]]]:
     """Return number, start and end of each known field; all of them are length-delimited."""
     result = []
@@ -382,7 +382,7 @@ def _messages(
                 if len(result) > MAX_PARTS:
                     raise MalformedError(_TOO_MANY)
     except MalformedError as error:
-        raise MalformedError(f"{place}: {error}") from None
+        raise MalformedError(f"{location}: {error}") from None
     return result
 
 
@@ -433,10 +433,10 @@ def counting_items(body: bytes, envelope: Envelope, scopes: FoundScopes | None =
             yield partial(_resource, group)
         if len(read) % SLICE_PARTS == 0:
             yield None
-        for place, scoped in enumerate(group.scopes):
+        for number, scoped in enumerate(group.scopes):
             _scope(scoped)
             count += len(scoped.items)
-            if place % SLICE_PARTS == SLICE_PARTS - 1:
+            if number % SLICE_PARTS == SLICE_PARTS - 1:
                 yield None
     return count
 
@@ -445,7 +445,7 @@ def _resource(group: ResourceItems) -> Attributes:
     try:
         return (_resource_kept if len(group.resource) <= MOST_COMPARED else _resource_read)(group.resource)
     except DecodeError:
-        raise MalformedError(f"{group.place}.resource: cannot be read") from None
+        raise MalformedError(f"{group.location}.resource: cannot be read") from None
 
 
 def _resource_read(encoded: bytes) -> Attributes:
@@ -462,5 +462,5 @@ def _scope(scoped: ScopeItems) -> tuple[str, str]:
     try:
         scope = schema.Scope.FromString(scoped.scope)
     except DecodeError:
-        raise MalformedError(f"{scoped.place}.scope: cannot be read") from None
+        raise MalformedError(f"{scoped.location}.scope: cannot be read") from None
     return schema.text(scope.name), schema.text(scope.version)

@@ -140,10 +140,10 @@ SIGNALS = {
 }
 
 
-SignalName: TypeAlias = Literal["traces", "logs", "metrics"]
+Signal: TypeAlias = Literal["traces", "logs", "metrics"]
 
 
-def to_protobuf(signal: SignalName, text: bytes) -> bytes:
+def to_protobuf(signal: Signal, text: bytes) -> bytes:
     """Return an export request in JSON as protobuf. Text that is not valid Unicode becomes U+FFFD where it is not.
 
     Items are read one after the other, so that it takes little more room than the text and the result, and no single
@@ -156,7 +156,7 @@ def to_protobuf(signal: SignalName, text: bytes) -> bytes:
     envelope = kind.envelope
     reader = _JsonText(text.decode("utf-8-sig", "replace"))
     try:
-        request, names = _streamed(reader, kind.published, (envelope.group, envelope.scoped, envelope.items), 1)
+        request, names = _streamed(reader, kind.published, (envelope.resources, envelope.scoped, envelope.items), 1)
         reader.end()
     except _WrongError as wrong:
         raise MalformedError(f"{wrong.path.lstrip('.') or '(root)'}: {wrong}") from None
@@ -169,7 +169,7 @@ def to_protobuf(signal: SignalName, text: bytes) -> bytes:
     return request
 
 
-def to_json(signal: SignalName, body: bytes) -> bytes:
+def to_json(signal: Signal, body: bytes) -> bytes:
     """Return an export request in protobuf as JSON, in one line, with everything in `body` that can be read.
 
     Text that is not UTF-8 holds U+FFFD instead. Of a span, record or metric that cannot be read to its end, the rest

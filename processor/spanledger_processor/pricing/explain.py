@@ -7,15 +7,14 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Unpriced
-from spanledger_processor.pricing.pricer import Pricer, Quote, Resolved, priced_name
+from spanledger_processor.pricing.pricer import PARTS, Pricer, Quote, Resolved, priced_name
 from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, ClassRates
 from spanledger_processor.units import NS_PER_DAY, USD, Pico
 
-_PARTS = ("input", "cache_read", "cache_write", "output", "other")
 _SOLD = (
     *sorted(
         ((place, one.label, one.unit) for place, one in enumerate(USAGE_CLASSES)),
-        key=lambda sold: _PARTS.index(USAGE_CLASSES[sold[0]].cost),
+        key=lambda sold: PARTS.index(USAGE_CLASSES[sold[0]].cost),
     ),
     (-1, "requests", "request"),
 )

@@ -73,8 +73,9 @@ _FREE = ":free"
 MAX_NAME = 512
 """Characters of a model's name, its provider's and a price context. Longer ones are nobody's, and are not kept."""
 
-_PARTS = ("input", "cache_read", "cache_write", "output", "other")
-_PART = (*(_PARTS.index(one.cost) for one in USAGE_CLASSES), _PARTS.index("other"))
+PARTS = ("input", "cache_read", "cache_write", "output", "other")
+"""The parts of a `Cost` whose sum is what was computed."""
+_PART = (*(PARTS.index(one.cost) for one in USAGE_CLASSES), PARTS.index("other"))
 """The part of a `Cost` that each amount of a card's arithmetic belongs to; the request's own is among the others."""
 
 _other_counts = attrgetter(*OTHER_CLASSES)

@@ -133,13 +133,13 @@ def _lacks_last(reconciliation: Reconciliation, usage: UsageFile) -> bool:
     last, seen_ms = usage.last, max(reconciliation.workspace.seen_last_ms, reconciliation.workspace.last_request_ms)
     if last is None or last.end_ms <= seen_ms or last.key not in usage.models:
         return False
-    growth = missing(usage.models[last.key].tokens, reconciliation.workspace.known(last.key).file)
+    growth = missing(usage.models[last.key].tokens, reconciliation.workspace.state_of(last.key).file)
     return not growth.holds(last.bucket.tokens)
 
 
 def _lacks_rows(reconciliation: Reconciliation, key: str) -> bool:
     """Return whether the sums hold all of the chat, and did not grow by its new rows: they began again before."""
-    state, now = reconciliation.workspace.known(key), reconciliation.models[key].tokens
+    state, now = reconciliation.workspace.state_of(key), reconciliation.models[key].tokens
     rows = [row for row in reconciliation.rows if row.key == key and reconciliation.may_hold(row.proven_ms)]
     growth = missing(now, state.file)
     explained = growth.plus(state.unmatched)
@@ -161,7 +161,7 @@ def _is_the_chat(reconciliation: Reconciliation, usage: UsageFile) -> bool:
         proven = proven_by_last(reconciliation, key)
         if not same(bucket.tokens, reconciliation.chat[key].plus(reconciliation.copied[key]).plus(proven)):
             return False
-        state = reconciliation.workspace.known(key)
+        state = reconciliation.workspace.state_of(key)
         new: list[Row | Early] = [
             row for row in reconciliation.rows if row.key == key and reconciliation.may_hold(row.proven_ms)
         ]
@@ -195,7 +195,7 @@ def may_be_reset(reconciliation: Reconciliation) -> bool:
     beside_chat = beside_growth = 0
     for key in {*reconciliation.models, *reconciliation.copied}:
         copied = reconciliation.copied[key]
-        now, before = reconciliation.models.get(key, Bucket()).tokens, reconciliation.workspace.known(key).file
+        now, before = reconciliation.models.get(key, Bucket()).tokens, reconciliation.workspace.state_of(key).file
         chat = copied.plus(reconciliation.chat[key]).plus(reconciliation.new(key, in_chat=False))
         if not now.holds(chat):
             return False
@@ -302,7 +302,7 @@ def is_early(reconciliation: Reconciliation, key: str, last: LastRequest) -> boo
     """Return whether the last request is a row that was counted before the file had it."""
     return not _has_unknown_row(reconciliation, last) and any(
         same(early.tokens, last.bucket.tokens) and reconciliation.may_hold(early.end_ms) and not early.lost
-        for early in reconciliation.workspace.known(key).early
+        for early in reconciliation.workspace.state_of(key).early
     )
 
 

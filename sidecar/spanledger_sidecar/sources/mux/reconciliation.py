@@ -332,7 +332,7 @@ class Reconciliation:
 
     def left(self, key: str) -> TokenVector:
         """Return what of the file nothing explains yet."""
-        state = self.workspace.known(key)
+        state = self.workspace.state_of(key)
         return missing(state.file, state.covered)
 
     def remember_usage(self, key: str, tokens: TokenVector) -> None:

@@ -71,7 +71,7 @@ class CursorStore:
                     return True
         return False
 
-    def known(self, workspace: str) -> bool:
+    def remembers(self, workspace: str) -> bool:
         """Return whether anything is remembered of a workspace."""
         return workspace in self._workspaces or self._change.state(SOURCE, workspace) is not None
 
@@ -282,7 +282,7 @@ class MuxSource:
             try:
                 if folder.is_dir() and not folder.is_symlink():
                     records = self._look_at_one(store, root, name, folder, context)
-                elif store.known(name):
+                elif store.remembers(name):
                     records = self._close(store, store.workspace(name), context)
                 else:
                     continue
@@ -306,7 +306,7 @@ class MuxSource:
     ) -> list[Record]:
         current = self._signals(folder)
         transcripts = list(subfolders(folder / TRANSCRIPTS)) if self._reader.finer else []
-        first = not store.known(name)
+        first = not store.remembers(name)
         workspace = store.workspace(name)
         workspace.named(self._listed(root, name, folder).session)
         workspace.root, workspace.signals, workspace.closed = root.identity, current, False
@@ -342,7 +342,7 @@ class MuxSource:
         usage: UsageFile | None,
     ) -> list[Record]:
         """Return the rows of a removed child whose chat its parent, with the usage file `usage`, keeps."""
-        first = not store.known(folder.name)
+        first = not store.remembers(folder.name)
         read = read_folder(folder, folder.name, self._reader, _wanted(store, context, first=first))
         read.usage = None
         workspace = store.workspace(folder.name)

@@ -76,7 +76,7 @@ class Workspace:
         """Return the state of a model, to change; a new one if nothing is known of it."""
         return self.models.setdefault(key, ModelState())
 
-    def known(self, key: str) -> ModelState:
+    def state_of(self, key: str) -> ModelState:
         """Return the state of a model, to read; an empty one, which is not kept, if nothing is known of it."""
         return self.models.get(key) or ModelState()
 
