@@ -198,3 +198,21 @@ def test_nothing_is_looked_for_without_caches_where_a_trace_has_one_library() ->
 @pytest.mark.parametrize("sessions", [True, False])
 def test_different_calls_with_equal_inputs_beside_a_cache_stay_apart(*, sessions: bool) -> None:
     assert false_merges(Scenario("cached", sessions=sessions, calls=1000, seconds=360)) == 0
+
+
+@pytest.mark.parametrize("traces", [(0, 0, 1, 1), (0, 0, 1, 2), (0, 1, 0, 2), (0, 2, 0, 1)])
+@pytest.mark.parametrize("told", [True, False])
+def test_reports_of_a_few_traces_are_not_duplicates_of_one_another_in_a_ring(
+    traces: tuple[int, ...], *, told: bool
+) -> None:
+    """A richer report beside a duplicate of what has given way to a third: none of them was counted."""
+    usages = (
+        {LANGTRACE: Usage(263, 77), AGENTOPS: Usage(263, 77), MONOCLE: Usage(263, 77, cache_read=200)} if told else {}
+    )
+    for order in itertools.permutations(range(4)):
+        ledger = MemoryLedger()
+        for place in order:
+            scope = [SDK, *LESS][place]
+            ledger.take([_report(scope, trace=f"t{traces[place]}", usage=usages.get(scope))])
+        assert _is_counted_by_the_sdk(ledger), order
+        assert ledger.sent == 500 + ledger.correction

@@ -30,7 +30,7 @@ from spanledger_processor.ledger.keys import EVERY_TENANT, bounded_id, id_bytes,
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.model import AGGREGATES, INPUT, OUTPUT, REASONING
+from spanledger_processor.model import AGGREGATES, CACHE_READ, CACHE_WRITE, INPUT, OUTPUT, REASONING
 
 _ROWS = 16
 """Requests remembered under one id, or one usage and time, and calls of one request: the latest."""
@@ -246,12 +246,12 @@ class CrossTraceIndex:
             usages = tuple([self._usage(given, output, period) for output in outputs])
         else:
             outputs, usages = (output,), (self._usage(given, output, period),)
-        is_inside = LOG_AFTER_NS <= within < _PERIOD_NS - LOG_AFTER_NS
-        if is_inside and not of_anthropic:
+        is_whole = not of_anthropic or tokens[CACHE_READ] == tokens[CACHE_WRITE] == 0
+        if is_whole and LOG_AFTER_NS <= within < _PERIOD_NS - LOG_AFTER_NS:
             return _hashes((ids, usages, (), ()))
         near = {(end_ns - LOG_AFTER_NS) // _PERIOD_NS, (end_ns + LOG_AFTER_NS) // _PERIOD_NS} - {period}
         beside = [self._usage(given, output, other) for other in near for output in outputs]
-        if not of_anthropic:
+        if is_whole:
             return Hashes(ids, usages, tuple(beside))
         inputs = uncached_inputs(tokens, of_anthropic=True)
         periods = (period, *near)

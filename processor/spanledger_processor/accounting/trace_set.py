@@ -11,7 +11,7 @@ from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex, E
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.incremental import Incremental
 from spanledger_processor.accounting.one_call import NEAR_ONE_CALL, ONE_CALL, Reason, together
-from spanledger_processor.accounting.trace import Span, Trace, price_events
+from spanledger_processor.accounting.trace import DUPLICATE, Span, Trace, price_events
 from spanledger_processor.accounting.trace_record import (
     SEGMENT_SPANS,
     SpanRow,
@@ -162,9 +162,7 @@ class TraceSet:
             other_state.revise()
         if counted is span:
             state.across.pop(span.span_id, None)
-            for one in state.trace.spans.values():
-                if one.twin == other.span_id.hex():
-                    one.twin = ""  # it reports a call that is counted in its own trace now
+            self._take_over(span, state, other, other_state)
             other_state.across[other.span_id] = Reason(reason.code, span.span_id.hex())
             state.share_session(span, other_state.groups.session(other))
             return False
@@ -172,6 +170,21 @@ class TraceSet:
         if not forgotten:
             other_state.share_session(other, state.groups.session(span))
         return True
+
+    @staticmethod
+    def _take_over(span: Span, state: TraceState, other: Span, other_state: TraceState) -> None:
+        """Let further reports in the trace of `span`, which counts instead of `other`, be duplicates of it.
+
+        Their twins are `other`, its duplicates, or what `span` was a duplicate of until now.
+        """
+        counted = other.span_id.hex()
+        theirs = other_state.match.roles.items()
+        twins = {counted, *(one.hex() for one, role in theirs if role == DUPLICATE + counted)}
+        if state.gives_way(span):
+            twins.add(state.match.reasons[span.span_id].other)
+        for one in state.trace.spans.values():
+            if one.twin in twins:
+                one.twin = ""
 
     def _counted(self, entry: Entry) -> Span | None:
         """Return a span that is counted, as far as is known now; None for any other. Its trace is not loaded for it."""
