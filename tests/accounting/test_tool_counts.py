@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_in_memory import TENANT, MemoryLedger, make_fact, take_in_any_order
+from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact, take_in_any_order
 from spanledger_processor.accounting.facts import Fact, LoopRule
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.store import Table
 from spanledger_processor.model import Signature, ToolCall
+from spanledger_processor.units import NS_PER_DAY
 
 MS = 1_000_000
 
@@ -120,14 +121,48 @@ def test_the_same_call_at_long_intervals_is_no_loop() -> None:
     assert _of("a:1 a:1 a:1", LoopRule(consecutive=3, gap_ns=900_000 * MS), every_ms=900_000) == [2]
 
 
-def test_a_gap_is_the_time_in_which_no_call_is_under_way() -> None:
+def _loops_of(calls: list[Fact]) -> int:
+    """The loops of the calls' session."""
+    ledger = MemoryLedger(loop=DEFAULT)
+    for call in calls:
+        ledger.take([call])
+    facts = ledger.table(Table.SESSION)["s"].facts
+    assert facts is not None
+    return facts.loops
+
+
+def _each_quarter_of_an_hour(number: int, length_s: int = 0, letter: str = "a") -> list[Fact]:
+    calls = [tool(f"{letter}{at}", at=at * 900_000, signature=f"h1:k:{letter}") for at in range(number)]
+    for call in calls:
+        call.end_ns = call.start_ns + length_s * 10**9
+    return calls
+
+
+@pytest.mark.parametrize(("length_s", "loops"), [(880, 1), (200, 0)])
+def test_a_gap_is_the_time_in_which_no_step_is_under_way(length_s: int, loops: int) -> None:
     """Tests that take a quarter of an hour, and that fail alike three times, one right after the other, are a loop."""
-    for length_s, loops in ((880, [False, False, True]), (200, [False] * 3)):
-        ledger = MemoryLedger(loop=DEFAULT)
-        calls = [tool(f"c{number}", at=number * 900_000) for number in range(3)]
-        for call in calls:
-            call.end_ns = call.start_ns + length_s * 10**9
-        assert [ledger.take([call])[0].tool_loop for call in calls] == loops
+    assert _loops_of(_each_quarter_of_an_hour(3, length_s)) == loops
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_another_call_under_way_makes_no_gap_smaller(*, first: bool) -> None:
+    """As of a server in the background, while the same status, or two in turn, are asked for now and then."""
+    server = tool("server", at=-1, signature="h1:k:server")
+    server.end_ns = server.start_ns + 7200 * 10**9
+    status, other = _each_quarter_of_an_hour(8), _each_quarter_of_an_hour(8, letter="b")
+    for call in other:
+        call.start_ns, call.end_ns = call.start_ns + MS, call.end_ns + MS
+    in_turn = sorted([*status, *other], key=lambda call: call.start_ns)
+    for calls in (status, in_turn):
+        assert _loops_of([server, *calls] if first else [*calls, server]) == 0
+
+
+def test_an_end_that_no_clock_can_show_makes_no_gap_smaller() -> None:
+    """More than a day ahead of the arrival; up to that the clocks of two machines may differ."""
+    for end_ns, loops in ((NOW + NS_PER_DAY, 1), (NOW + NS_PER_DAY + 1, 0), (2**63 - 1, 0)):
+        calls = _each_quarter_of_an_hour(6)
+        calls[0].end_ns = end_ns
+        assert _loops_of(calls) == loops
 
 
 @given(st.data())

@@ -101,7 +101,7 @@ class LoopRule:
     of two to five calls that come so many times in turn (`cycles`).
 
     0 switches one off. What began more than `window_ns`, or more than `calls` tool calls, before does not count; nor,
-    but for `repeats`, does what had ended more than `gap_ns` before the next tool call began.
+    but for `repeats`, does what had ended more than `gap_ns` before the next call of the loop began.
     `tools` has other thresholds for tools by pattern of their name: pattern, consecutive, repeats, cycles.
     """
 

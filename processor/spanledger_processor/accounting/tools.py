@@ -18,6 +18,7 @@ from spanledger_processor.dialects.asked_tools import is_made_id
 from spanledger_processor.ledger.keys import bounded_id, id_bytes, repeat_key, tool_call_key, tool_key, tool_times_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key
+from spanledger_processor.units import NS_PER_DAY
 
 ROWS = 32
 """Executions remembered of one call: a second report of one arrives within seconds, and loops are shorter."""
@@ -101,6 +102,8 @@ class ToolCounts:
         self._read = read
         self._changes = changes
         self._now_ms = now_ns // 1_000_000
+        self._latest_end_ns = now_ns + NS_PER_DAY
+        """A later end is of a clock that was never set: how long such a call was under way is not known."""
         self._rule = rule
         self._window_ns = rule.window_ns
         self._gap_ns = rule.gap_ns
@@ -284,7 +287,8 @@ class ToolCounts:
         one already, under another signature, is no further one; it gives its signature to one that had no arguments.
         """
         call = _short(span.call_id) if span.call_id else b""
-        step = [_short(span.signature), span.tool_result, span.start_ns, *rule, call, span.end_ns]
+        ended_ns = span.end_ns if span.end_ns <= self._latest_end_ns else span.start_ns
+        step = [_short(span.signature), span.tool_result, span.start_ns, *rule, call, ended_ns]
         known = next((at for at, one in enumerate(latest) if call and one[_CALL:_ENDED] == [call]), None)
         if known is not None:
             if rule == _NEVER or tuple(latest[known][_RULE:_CALL]) != _NEVER:
@@ -326,25 +330,26 @@ class ToolCounts:
             return False
         earliest_ns = step[_STARTED] - self._window_ns
         within = [one for one in steps[: place + 1] if one[_STARTED] >= earliest_ns][-self._calls :]
-        within = within[self._behind_gap(within) :]
-        for in_a_row, one in enumerate(reversed(within), 1):
-            if not _is_same(step, one):
-                break
-            if in_a_row == consecutive:
+        if 0 < consecutive <= len(within):
+            row = within[-consecutive:]
+            if all(_is_same(step, one) for one in row) and not self._has_gap(row):
                 return True
-        return cycles > 0 and any(_in_turn(within, length, cycles) >= cycles for length in _LENGTHS)
+        return cycles > 0 and any(
+            _in_turn(within, length, cycles) >= cycles and not self._has_gap(within[-length * cycles :])
+            for length in _LENGTHS
+        )
 
-    def _behind_gap(self, steps: list[list[Any]]) -> int:
-        """Return the place of the first step behind the last gap that is too large: of the first one if there is none.
+    def _has_gap(self, loop: list[list[Any]]) -> bool:
+        """Return whether a pause between two steps of a loop is too large: a time in which none of them was under way.
 
-        A gap is the time in which no call was under way.
+        Other calls under way do not matter, such as a server that one of them started and that runs for hours.
         """
-        first, ended_ns = 0, 0
-        for place, step in enumerate(steps):
-            if place and step[_STARTED] - ended_ns > self._gap_ns:
-                first = place
+        ended_ns = loop[0][_STARTED]
+        for step in loop:
+            if step[_STARTED] - ended_ns > self._gap_ns:
+                return True
             ended_ns = max(ended_ns, step[_STARTED], *step[_ENDED:])
-        return first
+        return False
 
     def note_repeat(self, session_id: str, trace_id: bytes, fact: Fact, repeats: ToolRepeats, *, loop: bool) -> None:
         """Keep for readers which call a session has made again, how often, and whether it ever completed a loop."""

@@ -136,8 +136,8 @@ class Loop(Section):
     gap: Duration = Field(
         default=600.0,
         gt=0,
-        description="Nor, in a row and in turn, are those that had ended longer before the next tool call began than "
-        "this: the same status asked for now and then is no loop.",
+        description="Nor, in a row and in turn, are those that had ended longer before the next of the loop's own "
+        "calls began than this: the same status asked for now and then is no loop.",
     )
     calls: Annotated[Count, Field(le=100_000)] = Field(
         default=100, description="Nor are those that so many tool calls of the session, or more, came after."
