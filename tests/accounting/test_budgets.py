@@ -15,7 +15,7 @@ from spanledger_processor.ledger import budgets
 from spanledger_processor.ledger.budgets import FORECAST, BudgetRule
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Changes
-from spanledger_processor.model import Call, Decision, Usage
+from spanledger_processor.model import Call, Cost, Decision, ToolCall, Usage
 from spanledger_processor.units import NS_PER_DAY, USD
 
 TODAY = NOW // (86_400 * 10**9)
@@ -41,6 +41,13 @@ def passed(ledger: MemoryLedger) -> set[tuple[str, str, int]]:
         return {(one.budget, one.value, one.threshold) for one in kept if one.threshold != FORECAST}
 
 
+def reported(ledger: MemoryLedger) -> set[tuple[str, str, str, int]]:
+    """Return thresholds as `passed` does, with the first day of the period."""
+    with ledger.store.snapshot() as reader:
+        kept = budgets.crossings(reader, TENANT, warnings=False)
+        return {(one.budget, one.value, one.since, one.threshold) for one in kept if one.threshold != FORECAST}
+
+
 def used(ledger: MemoryLedger, rule: BudgetRule, value: str | None = None) -> dict[str, int]:
     with ledger.store.snapshot() as reader:
         rows = budgets.rows(reader, TENANT, [rule], DAY_END, value)
@@ -59,8 +66,9 @@ _calls = st.tuples(
     st.integers(1, 400),
     st.sampled_from(["", "red", "blue"]),
     st.sampled_from(["", "s1", "s2"]),
-    st.sampled_from([TODAY, TODAY - 1]),
+    st.sampled_from([TODAY, TODAY - 1, TODAY - 30]),
 )
+"""NOW is on Wednesday, 18 November 2026: yesterday is in the same week, and 30 days ago in October."""
 
 
 @given(st.lists(_calls, max_size=12), st.data())
@@ -80,35 +88,35 @@ def test_what_is_used_and_passed_does_not_depend_on_order(
         ledger.store.cache.clear()
         left = left[size:]
 
-    def spent(team: str = "", session: str = "", since: int = TODAY - 1) -> int:
+    def spent(*days: int, team: str = "", session: str = "") -> int:
         return sum(
             cost
             for cost, of, in_session, day in calls
-            if day >= since and team in ("", of) and session in ("", in_session)
+            if day in (days or (day,)) and team in ("", of) and session in ("", in_session)
         )
 
-    first_of_month = (date(1970, 1, 1).toordinal() + TODAY) - datetime.fromtimestamp(NOW / 1e9, tz=UTC).day + 1
-    in_month = max(TODAY - 1, first_of_month - date(1970, 1, 1).toordinal())
-    monday = TODAY - (TODAY + 3) % 7
+    yesterday, last_month = TODAY - 1, TODAY - 30
     truth = {
-        ("day", ""): spent(since=TODAY),
-        ("red", "red"): spent(team="red", since=in_month),
-        **{("each", team): spent(team=team, since=max(monday, TODAY - 1)) for team in ("red", "blue")},
-        ("model", "gpt"): spent(),
-        **{("session", name): spent(session=name) for name in ("s1", "s2")},
-        **{("run", name): spent(session=name) for name in ("s1", "s2")},
+        ("day", "", "2026-11-18"): spent(TODAY),
+        ("day", "", "2026-11-17"): spent(yesterday),
+        ("red", "red", "2026-11-01"): spent(TODAY, yesterday, team="red"),
+        ("red", "red", "2026-10-01"): spent(last_month, team="red"),
+        **{("each", team, "2026-11-16"): spent(TODAY, yesterday, team=team) for team in ("red", "blue")},
+        ("model", "gpt", RULES[3].since(TODAY)): spent(TODAY, yesterday),
+        **{("session", name, ""): spent(session=name) for name in ("s1", "s2")},
+        **{("run", name, ""): spent(session=name) for name in ("s1", "s2")},
     }
     amounts = {rule.name: rule.amount for rule in RULES}
-    touched = {(of, value) for (of, value), amount in truth.items() if amount}
-    assert passed(ledger) == {
-        (of, value, threshold)
-        for of, value in touched
+    assert reported(ledger) == {
+        (of, value, since, threshold)
+        for (of, value, since), amount in truth.items()
         for threshold in (50, 80, 100)
-        if truth[of, value] * 100 >= threshold * amounts[of]
+        if amount * 100 >= threshold * amounts[of]
     }
-    assert used(ledger, RULES[0])[""] == truth["day", ""]
-    assert used(ledger, RULES[1])["red"] == truth["red", "red"]
-    assert used(ledger, RULES[4], "s1") == ({"s1": truth["session", "s1"]} if any(c[2] == "s1" for c in calls) else {})
+    assert used(ledger, RULES[0])[""] == truth["day", "", "2026-11-18"]
+    assert used(ledger, RULES[1])["red"] == truth["red", "red", "2026-11-01"]
+    of_s1 = {"s1": truth["session", "s1", ""]} if any(session == "s1" for *_, session, _ in calls) else {}
+    assert used(ledger, RULES[4], "s1") == of_s1
 
 
 BY_VALUE = [
@@ -213,6 +221,94 @@ def test_a_threshold_is_passed_once_in_each_period() -> None:
         kept = budgets.crossings(reader, TENANT, warnings=False)
         found = sorted((one.since, one.threshold, one.used) for one in kept)
     assert found == [("2026-11-18", 100, 100), ("2026-11-19", 100, 100)]
+
+
+@pytest.mark.parametrize("period", ["day", "week", "month", "rolling"])
+def test_a_call_of_the_last_period_or_of_tomorrow_tells_the_thresholds_of_its_own(period: str) -> None:
+    """An outage over midnight, a client's clock ahead; what is older tells nothing, so that history can be replayed."""
+    today = (date(2026, 11, 30) - date(1970, 1, 1)).days  # a Monday; tomorrow is in another month
+    end_ns = (today + 1) * NS_PER_DAY - 1
+    days = {"day": 1, "week": 7, "month": 30, "rolling": 3}[period]
+    rule = BudgetRule("team", 100, period, days=days, dimension="team", thresholds=(100,))
+    last = rule.days_until(today)[0] - 1
+    oldest = {"day": last, "week": last - 6, "month": last - 30, "rolling": last - 2}[period]
+    ledger = MemoryLedger()
+    for number, (team, day) in enumerate(
+        [
+            ("now", today),
+            ("next", today + 1),
+            ("late", last),
+            ("first", oldest),
+            ("old", oldest - 1),
+            ("far", today + 2),
+        ]
+    ):
+        take(ledger, [rule], call(f"c{number}", 100, team=team, day=day), now_ns=end_ns)
+    since = {
+        "day": ("2026-11-30", "2026-12-01", "2026-11-29"),
+        "week": ("2026-11-30", "2026-11-30", "2026-11-23"),
+        "month": ("2026-11-01", "2026-12-01", "2026-10-01"),
+        "rolling": (rule.since(today), rule.since(today + 1), rule.since(last)),
+    }[period]
+    assert reported(ledger) == {
+        ("team", team, begun, 100)
+        for team, begun in zip(("now", "next", "late", "first"), (*since, since[2]), strict=True)
+    }
+
+
+def test_a_late_call_makes_no_forecast_of_a_period_that_has_ended() -> None:
+    ledger, rule, noon = MemoryLedger(), BudgetRule("day", 100, "day"), TODAY * NS_PER_DAY + NS_PER_DAY // 2
+    take(ledger, [rule], call("a", 90, day=TODAY - 1), now_ns=noon)
+    with ledger.store.snapshot() as reader:
+        kept = [*budgets.crossings(reader, TENANT, warnings=False)]
+    assert sorted((one.since, one.threshold) for one in kept) == [("2026-11-17", 50), ("2026-11-17", 80)]
+
+
+def test_what_a_later_request_names_is_told_of_calls_that_came_before() -> None:
+    """Children come before parents: the parent's agent, session and run are what a call counts against, too."""
+    rules = [
+        BudgetRule("agent", 100, "week", dimension="agent", thresholds=(100,)),
+        BudgetRule("session", 100, "session", thresholds=(100,)),
+        BudgetRule("run", 100, "run", thresholds=(100,)),
+    ]
+    child = make_fact("call", parent="root", kind="llm", cost=100)
+    child.day = TODAY
+    agent = make_fact("root", kind="agent", session="s", run="r")
+    agent.agent = "lead"
+    for root in (make_fact("root", session="s", run="r"), agent):
+        ledger = MemoryLedger()
+        take(ledger, rules, child)
+        assert passed(ledger) == set()
+        take(ledger, rules, root)
+        of_agent = {("agent", "lead", 100)} if root is agent else set()
+        assert passed(ledger) == {("session", "s", 100), ("run", "r", 100)} | of_agent
+
+
+def test_the_own_cost_of_a_tool_is_told() -> None:
+    ledger, rule = MemoryLedger(), BudgetRule("team", 100, "day", dimension="team", thresholds=(100,))
+    fact = call("search", 0, team="red")
+    fact.call, fact.cost = Call("otel", "tool", tool=ToolCall("search")), None
+    fact.fee = Cost(amount=100, source="computed", computed=100, input=0, price="p")
+    take(ledger, [rule], fact)
+    assert (passed(ledger), used(ledger, rule)) == ({("team", "red", 100)}, {"red": 100})
+
+
+def test_a_model_may_be_named_with_its_provider() -> None:
+    """In a budget of days as in one of sessions; lists show it so."""
+    rules = [
+        BudgetRule(f"{period} {value}", 100, period, dimension="model", value=value, thresholds=(100,))
+        for period in ("day", "session")
+        for value in ("gpt", "openai/gpt", "azure/gpt")
+    ]
+    ledger = MemoryLedger()
+    decision = take(ledger, rules, call("a", 100, session="s"))[0]
+    assert passed(ledger) == {
+        (f"{period} {value}", value if period == "day" else "s", 100)
+        for period in ("day", "session")
+        for value in ("gpt", "openai/gpt")
+    }
+    assert decision.budget_used == 1
+    assert [used(ledger, rule)[rule.value] for rule in rules[:3]] == [100, 100, 0]
 
 
 def test_what_is_kept_comes_back_by_tenant_and_kind_the_newest_first() -> None:

@@ -23,6 +23,7 @@ from spanledger_processor.accounting.trace_set import TraceSet
 from spanledger_processor.accounting.trace_state import Memory, TraceState
 from spanledger_processor.accounting.usual import account_usual
 from spanledger_processor.ledger.budgets import (
+    FORECAST,
     RUN,
     SESSION,
     BudgetRule,
@@ -32,8 +33,7 @@ from spanledger_processor.ledger.budgets import (
     share,
     spent_in_period,
 )
-from spanledger_processor.ledger.dimensions import AGENT, MODEL, PROVIDER
-from spanledger_processor.ledger.keys import EVERY_TENANT, budget_key, corrections_key
+from spanledger_processor.ledger.keys import EVERY_TENANT, bounded_id, budget_key, corrections_key
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import Changes, Key, Reader, Unit
 from spanledger_processor.ledger.sums import Sums
@@ -53,7 +53,8 @@ class Budgets:
         self._changes = changes
         self._totals = totals
         self._now_ns = now_ns
-        self._used: dict[tuple[str, str], Pico] = {}
+        self._today = now_ns // NS_PER_DAY
+        self._used: dict[tuple[str, str, int], Pico] = {}
 
     def enter(self, span: Span, decision: Decision) -> None:
         """Put the budget that is used most, of those a counted span counts against, on its decision, from the first
@@ -61,7 +62,7 @@ class Budgets:
         """
         most, counts = 0.0, span.counted and span.claim is not None
         for rule, value in self._of(span, decision):
-            used = self._spent(rule, value)
+            used = self._spent(rule, value, self._today)
             if not counts or used * 100 < min(rule.thresholds, default=100) * rule.amount:
                 continue
             if share(used, rule.amount) > most:
@@ -79,31 +80,50 @@ class Budgets:
         claim, posting = span.claim, span.posting
         if not self._rules or claim is None or posting is None or not span.counted:
             return
-        today = self._now_ns // NS_PER_DAY
-        named = {AGENT: posting.agent, MODEL: claim.listed, PROVIDER: claim.provider}
-        named.update(in_pairs(span.detail.dimensions))
+        described = dict(in_pairs(span.detail.dimensions))
         for rule in self._rules:
-            if rule.period not in (SESSION, RUN) and claim.day in rule.days_until(today):
-                value = named.get(rule.dimension, "") if rule.dimension else ""
-                if not rule.dimension or (value and rule.value in ("", value)):
+            if rule.period not in (SESSION, RUN) and claim.day in rule.days_until(self._today):
+                value = rule.value_of(claim.provider, claim.listed, posting.agent, described)
+                if value is not None:
                     yield rule, value
 
-    def _spent(self, rule: BudgetRule, value: str) -> Pico:
-        """Return what is used of a budget once this request is added, and store the thresholds that it passes."""
-        of = (rule.name, value)
+    def store_posted(self) -> None:
+        """Store the thresholds that are passed by whatever was posted: also what earlier requests brought and this one
+        moves to another session, run or agent, and calls of a period that has ended or is to come.
+        """
+        periods = {rule.period for rule in self._rules}
+        for session, run in self._totals.groups() if periods & {SESSION, RUN} else ():
+            if RUN in periods and session and not run:
+                run = self._totals.run_of(session).id
+            for rule in self._rules:
+                if value := {SESSION: session, RUN: run}.get(rule.period):
+                    self._spent(rule, value, self._today)
+        by_days = [rule for rule in self._rules if rule.period not in (SESSION, RUN)]
+        for day, provider, model, agent, dimensions in self._totals.claims() if by_days else ():
+            described = dict(in_pairs(dimensions))
+            for rule in by_days:
+                until = rule.reported_until(day, self._today)
+                value = rule.value_of(provider, model, agent, described)
+                if until is not None and value is not None:
+                    self._spent(rule, value, until)
+
+    def _spent(self, rule: BudgetRule, value: str, until: int) -> Pico:
+        """Return what is used of a budget once this request is added, of the period of the day `until`, that day
+        included, and store the thresholds that it passes.
+        """
+        of = (rule.name, value := bounded_id(value), until)
         if of not in self._used:
-            self._used[of] = used = self._add_up(rule, value)
-            self._store_passed(rule, value, used)
+            self._used[of] = used = self._add_up(rule, value, until)
+            self._store_passed(rule, value, used, until)
         return self._used[of]
 
-    def _add_up(self, rule: BudgetRule, value: str) -> Pico:
+    def _add_up(self, rule: BudgetRule, value: str, until: int) -> Pico:
         if rule.period == SESSION:
             is_one = not rule.dimension or self._concerns(rule, self._totals.session(value))
             return self._totals.session_cost(value) if is_one else 0
         if rule.period == RUN:
             return self._spent_in_run(rule, value)
-        today = self._now_ns // NS_PER_DAY
-        return spent_in_period(self._reader, self._tenant, rule, value, today, self._changes.add)
+        return spent_in_period(self._reader, self._tenant, rule, value, until, self._changes.add)
 
     def _concerns(self, rule: BudgetRule, session: Sums) -> bool:
         return concerns(self._reader, self._tenant, rule, session, self._changes.add)
@@ -120,15 +140,16 @@ class Budgets:
         is_known = not rule.dimension or self._reader.get(first) is not None
         return run.spent if is_known else 0
 
-    def _store_passed(self, rule: BudgetRule, value: str, used: Pico) -> None:
-        today = self._now_ns // NS_PER_DAY
-        passed = Crossing(rule.name, self._tenant, value, rule.since(today), 0, used, rule.amount, self._now_ns)
+    def _store_passed(self, rule: BudgetRule, value: str, used: Pico, until: int) -> None:
+        passed = Crossing(rule.name, self._tenant, value, rule.since(until), 0, used, rule.amount, self._now_ns)
         if rule.period == "rolling":
-            passed = replace(passed, counted_since=rule.counted_since(today))
+            passed = replace(passed, counted_since=rule.counted_since(until))
         for threshold in rule.passed(used, self._now_ns):
+            if threshold == FORECAST and until != self._today:
+                continue
             crossing = replace(passed, threshold=threshold)
             if self._reader.get(crossing.key) is None:
-                self._changes.create[crossing.key] = crossing.pack()
+                self._changes.create.setdefault(crossing.key, crossing.pack())
 
 
 ReadRecord: TypeAlias = Callable[[Key], bytes | None]
@@ -388,6 +409,8 @@ class _Account:
             if self.batch.budgets:
                 self._budgets.enter(span, decision)
             self._keep(index, decision)
+        if self.batch.budgets:
+            self._budgets.store_posted()
 
     def _running(self, decision: Decision, span: Span, sessions: dict[str, Pico], runs: dict[str, Pico | None]) -> None:
         if not span.fee and (not span.counted or span.claim is None):

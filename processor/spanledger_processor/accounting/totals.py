@@ -262,6 +262,14 @@ class Totals:
         """Return the run of a session for which no trace names one."""
         return Named(*run_of_session(bounded_id(session_id), self._names))
 
+    def groups(self) -> Iterable[tuple[str, str]]:
+        """Return the session and the run, as far as its trace names one, of what was posted or taken out."""
+        return {(session, run): None for session, run, _ in self._groups}
+
+    def claims(self) -> Iterable[tuple[int, str, str, str, tuple[str, ...]]]:
+        """Return the day, provider, model, agent and dimensions of what was posted at a cost, or taken out."""
+        return self._days.keys()
+
     def session_cost(self, session_id: str) -> Pico:
         """Return the running total of a session, with all that was entered so far."""
         return self._cost(session_key(self._tenant, session_id))

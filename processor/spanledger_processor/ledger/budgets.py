@@ -94,6 +94,26 @@ class BudgetRule:
         back = {"day": 0, "week": date.weekday(), "month": date.day - 1, "rolling": self.days - 1}[self.period]
         return range(today - back, today + 1)
 
+    def reported_until(self, day: int, today: int) -> int | None:
+        """Return the day that ends what is added up to report a call of `day`: `today`, in the period of today; the
+        last of the period before; tomorrow. None of any other call, so that a replay of history reports nothing of it.
+        """
+        last_before = self.days_until(today)[0] - 1
+        untils = (today, last_before, *([today + 1] if day == today + 1 else []))
+        return next((until for until in untils if day in self.days_until(until)), None)
+
+    def value_of(self, provider: str, model: str, agent: str, described: Mapping[str, str]) -> str | None:
+        """Return the value by which a call counts against it, empty for a budget of all; None if it does not count.
+
+        `described` are the call's values of configured dimensions. A model may be named with its provider in front.
+        """
+        if not self.dimension:
+            return ""
+        if self.dimension == MODEL and self.value == f"{provider}/{model}":
+            return self.value
+        value = {AGENT: agent, MODEL: model, PROVIDER: provider, **described}.get(self.dimension, "")
+        return value if value and self.value in ("", value) else None
+
     def length(self, today: int) -> int:
         """Return the days of its period, also those to come."""
         if self.period == "month":
@@ -308,16 +328,20 @@ def spent_in_period(
             key = dimension_key(tenant, rule.dimension, day, value)
             total += reader.sums(key).cost + (changed[key].cost if key in changed else 0)
         else:
-            total += _spent_on_day(reader, tenant, rule.dimension, value, day, changed)
+            total += _spent_on_day(reader, tenant, rule, value, day, changed)
     return total
 
 
-def _spent_on_day(reader: Reader, tenant: bytes, dimension: str, value: str, day: int, changed: Changed) -> Pico:
+def _spent_on_day(reader: Reader, tenant: bytes, rule: BudgetRule, value: str, day: int, changed: Changed) -> Pico:
     stored = (unpack(record) for _, record in reader.scan(Table.DAY, tenant, within=near(day.to_bytes(4, "big"))))
     costs = [(row[4], int(row[2][0])) for row in stored]
     costs += [(sums.labels, sums.cost) for key, sums in changed.items() if key[0] == Table.DAY]
-    of = {"day": str(day), **({dimension: value} if dimension else {})}
-    return sum(cost for labels, cost in costs if of.items() <= labels.items())
+    of_day = ((labels, cost) for labels, cost in costs if labels.get("day") == str(day))
+    return sum(
+        cost
+        for labels, cost in of_day
+        if rule.value_of(labels.get("provider", ""), labels.get("model", ""), "", {}) == value
+    )
 
 
 def crossings(reader: Reader, tenant: bytes, *, warnings: bool) -> Iterator[Crossing]:
