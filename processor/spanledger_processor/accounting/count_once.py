@@ -59,7 +59,7 @@ from spanledger_processor.accounting.trace import (
     DUPLICATE,
     INSTEAD_OF,
     REPEATS,
-    WHAT_IS_TOLD,
+    WHAT_IS_REPORTED,
     Claim,
     Span,
     Trace,
@@ -416,7 +416,7 @@ def _stands_in(upper: Span, call: Span) -> bool:
         return True
     if _has_price(call) and not of_one_model(upper.claim, call.claim):
         return False  # a model that was asked for by another name has the price of the one that answered
-    return upper.claim.richness[WHAT_IS_TOLD] > call.claim.richness[WHAT_IS_TOLD]
+    return upper.claim.richness[WHAT_IS_REPORTED] > call.claim.richness[WHAT_IS_REPORTED]
 
 
 def _without_usage(forest: Forest, claimants: list[Span], roles: Mapping[bytes, str]) -> list[bytes]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.facts import ORIGIN
-from spanledger_processor.accounting.trace import WHAT_IS_TOLD, Claim, Span
+from spanledger_processor.accounting.trace import WHAT_IS_REPORTED, Claim, Span
 from spanledger_processor.model import ALL_BUT_TOTALS, CACHE_READ, CACHE_WRITE, INPUT, OUTPUT, OUTPUT_ALONE, REASONING
 from spanledger_processor.pricing.model_names import one_model
 
@@ -324,7 +324,7 @@ def _exact_of(one: Span, other: Span) -> Span | None:
     errs = one.library.adds_first_count
     if one.claim is None or other.claim is None or errs == other.library.adds_first_count:
         return None
-    if one.claim.richness[WHAT_IS_TOLD] != other.claim.richness[WHAT_IS_TOLD]:
+    if one.claim.richness[WHAT_IS_REPORTED] != other.claim.richness[WHAT_IS_REPORTED]:
         return None
     if one.claim.tokens[OUTPUT_ALONE] == other.claim.tokens[OUTPUT_ALONE]:
         return None

@@ -36,7 +36,7 @@ INSTEAD_OF = "instead of "
 """Before a source in `Span.reported_by`: its report counted first, and gave its place to a richer one."""
 
 
-WHAT_IS_TOLD = slice(0, 4)
+WHAT_IS_REPORTED = slice(0, 4)
 """The part of `Claim.richness` that tells what a claim knows."""
 
 
@@ -81,7 +81,7 @@ class Claim:
     def richness(self) -> tuple[bool, bool, int, int, int]:
         """Return the order of claims by richness: a cached answer, a price, its terms, classes of tokens, tokens.
 
-        `WHAT_IS_TOLD` is all of it but how many tokens there are.
+        `WHAT_IS_REPORTED` is all of it but how many tokens there are.
         """
         known = [count for count in self.tokens if count is not None]
         return self.cached, self.amount is not None, self.terms, len(known), sum(known)
