@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
@@ -175,6 +175,8 @@ def unanswered(name: str, identifier: str, signature: str = "a", **more: Any) ->
         ([unanswered(f"c{n}", f"x{n}", start=n, trace=f"t{n}") for n in range(3)], 1),
         ([unanswered(f"c{n}", f"x{n}", start=n, session=f"s{n}") for n in range(3)], 0),
         ([unanswered(f"c{n}", "x", start=n) for n in range(3)], 0),
+        ([replace(unanswered(f"c{n}", f"x{n}", start=n), agent=f"g{n}") for n in range(3)], 0),
+        ([replace(unanswered(f"c{n}", f"x{n}", start=n), agent=f"g{n % 2}") for n in range(5)], 1),
         ([unanswered(f"c{n}", f"x{n}", "aba"[n], start=n) for n in range(3)], 0),
         ([unanswered(f"c{n}", f"x{n}", "ababab"[n], start=n) for n in range(6)], 1),
         ([unanswered(f"c{n}", f"x{n}", "", start=n) for n in range(3)], 0),
@@ -188,6 +190,8 @@ def unanswered(name: str, identifier: str, signature: str = "a", **more: Any) ->
         "in three traces",
         "of three sessions",
         "one call told thrice",
+        "of three agents",
+        "of two agents in turn",
         "another between",
         "a cycle",
         "arguments are not known",

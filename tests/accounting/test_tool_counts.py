@@ -181,6 +181,55 @@ def test_the_number_of_loops_with_gaps_does_not_depend_on_order(data: st.DataObj
     assert numbers[0] == numbers[1]
 
 
+def _of_agents(agents: str, letters: str = "", named: str = "id") -> list[Fact]:
+    """The same call, or those of `letters`, by an agent each: a letter, none for a dash; named by its id or name."""
+    calls = list[Fact]()
+    for place, agent in enumerate(agents):
+        letter = letters[place] if letters else "a"
+        fact = tool(f"{letter}{place}", at=place * 100, signature=f"h1:k:{letter}", call_id=f"id{place}")
+        assert fact.call is not None
+        if named == "id":
+            fact.call.agent_id, fact.agent = agent.strip("-"), "Explore"
+        else:
+            fact.agent = agent.strip("-")
+        calls.append(fact)
+    return calls
+
+
+@pytest.mark.parametrize("named", ["id", "name"])
+@pytest.mark.parametrize(
+    ("agents", "letters", "loops"),
+    [
+        ("xyz", "", 0),  # three at once that each read one file
+        ("xyxyx", "", 1),
+        ("xxxyyy", "", 2),
+        ("xxx", "", 1),
+        ("xyxyxyxyxyxy", "aabbaabbaabb", 2),  # each of the two has a cycle of its own
+        ("xyxyxy", "ababab", 2),  # each does the same three times
+    ],
+)
+def test_the_steps_of_a_loop_are_of_one_agent(agents: str, letters: str, loops: int, named: str) -> None:
+    assert _loops_of(_of_agents(agents, letters, named)) == loops
+
+
+def test_calls_of_which_no_report_names_an_agent_are_of_one() -> None:
+    assert _loops_of(_of_agents("---", named="name")) == 1
+    assert _loops_of(_of_agents("-x-x-", named="name")) == 1
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(agents=st.text("xy", min_size=3, max_size=9), data=st.data())
+def test_loops_of_agents_that_only_some_reports_name_do_not_depend_on_order(agents: str, data: st.DataObject) -> None:
+    """As where a span has no agent and the log event of the same call has it, with the same or another signature."""
+    wanted = _loops_of(_of_agents(agents))
+    others = _of_agents(agents, named="name")
+    for place, other in enumerate(others):
+        other.span_id, other.scope, other.agent = f"other{place}".encode(), "other", ""
+        if data.draw(st.booleans()):
+            other.signature = Signature("h1:k:name", "name_only")
+    assert _loops_of(data.draw(st.permutations([*_of_agents(agents), *others]))) == wanted
+
+
 def test_what_many_calls_came_after_is_no_part_of_a_loop() -> None:
     """Status between other work: five times, with ten other calls between."""
     sequence = " ".join(f"status {' '.join(f'w{number}x{other}' for other in range(10))}" for number in range(5))

@@ -365,9 +365,7 @@ class _Account:
             if not span.signature:
                 self._tools.ask(session, span, state.trace_id, self.batch.facts[index])
                 continue
-            signature = self.batch.facts[index].signature
-            name_only = signature is None or signature.scope == "name_only"
-            repeats = self._tools.count(session, span, state.trace_id, name_only=name_only)
+            repeats = self._tools.count(session, span, state.trace_id, self.batch.facts[index])
             self._repeats[index], span.again = repeats, repeats.again
             is_loop = self._is_loop(self.batch.facts[index], repeats)
             span.loops = int(is_loop and self._tools.is_first_loop(session, span, repeats)) + repeats.shift

@@ -28,10 +28,10 @@ _LENGTHS = range(2, 6)
 """Calls of a cycle."""
 _LATEST = 40
 """A session's latest calls that are remembered: eight cycles of five."""
-_STEP_RESULT, _STARTED, _RULE, _CALL, _ENDED = 1, 2, 3, 5, 6
+_STEP_RESULT, _STARTED, _RULE, _CALL, _ENDED, _AGENT = 1, 2, 3, 5, 6, 7
 """Indexes in a step of its result, of its start, of how often its tool may be called in a row and in turn, of the
-digest of its call id, and of its end. Before them is the signature's digest. Steps that earlier releases wrote end with
-the start, or with the call id.
+digest of its call id, of its end, and of the digest of its agent (empty where no report names one). Before them is the
+signature's digest. Steps that earlier releases wrote end with the start, the call id or the end.
 """
 _NEVER = (0, 0)
 """The rule for a call whose arguments are not known: it completes no loop."""
@@ -116,7 +116,7 @@ class ToolCounts:
         steps are further apart than the largest gap. Where nothing tells results (`asked_signatures`), the calls
         themselves complete loops.
         """
-        self._find_asked_loops(session, span, fact.asked_signatures)
+        self._find_asked_loops(session, span, fact.asked_signatures, _agent_of(fact))
         detail = span.detail
         elsewhere = {
             identifier
@@ -136,7 +136,7 @@ class ToolCounts:
             asked, stuck = _without(detail.asked, elsewhere), _without(detail.stuck, elsewhere | before)
             span.detail = detail._replace(asked=asked, stuck=stuck)
 
-    def _find_asked_loops(self, session: bytes, span: Span, signatures: Sequence[str]) -> None:
+    def _find_asked_loops(self, session: bytes, span: Span, signatures: Sequence[str], agent: bytes) -> None:
         """Add to what is `stuck` the calls that complete loops of calls of which nothing tells results.
 
         They have counts of their own: a session whose tools' executions are reported has results, or may have them yet.
@@ -147,7 +147,7 @@ class ToolCounts:
         for (identifier, tool), signature in zip(in_pairs(detail.asked), signatures, strict=True):
             step = Span(b"", start_ns=span.start_ns, end_ns=span.end_ns, session=NOTHING, call_id=identifier)
             step.signature = signature or identifier  # a call whose arguments are not known is like no other
-            entered = self._enter(_ASKED + session, step, self._rule_of(tool))
+            entered = self._enter(_ASKED + session, step, self._rule_of(tool), agent)
             if entered.is_loop(self._rule.of(tool)) or entered.shift > 0:
                 stuck += (identifier, tool)
         if stuck:
@@ -197,11 +197,13 @@ class ToolCounts:
         known = self._known(session, identifier)
         return known is not None and known.is_executed and known.trace_id != trace_id
 
-    def count(self, session: bytes, span: Span, trace_id: bytes, *, name_only: bool) -> ToolRepeats:
-        """Enter one report of an execution in `session`, or of one of which only the name of the tool is known."""
+    def count(self, session: bytes, span: Span, trace_id: bytes, fact: Fact) -> ToolRepeats:
+        """Enter one report of an execution in `session`, also of one of which only the name of the tool is known."""
         known = self._known(session, span.call_id) if span.call_id else None
         is_known = known is not None and known.is_executed
-        repeats = self._enter(session, span, _NEVER if name_only else self._rule_of(span.detail.tool))
+        name_only = fact.signature is None or fact.signature.scope == "name_only"
+        rule = _NEVER if name_only else self._rule_of(span.detail.tool)
+        repeats = self._enter(session, span, rule, _agent_of(fact))
         if span.call_id and not is_known:
             asked_by = known.trace_id if known is not None and known.trace_id != trace_id else b""
             span.asked_before = bool(asked_by)
@@ -229,7 +231,7 @@ class ToolCounts:
             return None
         span.tool_result = step[_STEP_RESULT]
         rule = step[_RULE], step[_RULE + 1]
-        repeats = self._enter(session, span, rule)
+        repeats = self._enter(session, span, rule, _agent_in(step))
         is_loop = rule != _NEVER and repeats.is_loop(self._rule.of(span.detail.tool))
         return int(is_loop and self.is_first_loop(session, span, repeats)) + repeats.shift
 
@@ -238,7 +240,7 @@ class ToolCounts:
         rule = self._rule.of(tool) if self._rule.tools else self._rule
         return rule.consecutive, rule.cycles
 
-    def _enter(self, session: bytes, span: Span, rule: tuple[int, int]) -> ToolRepeats:
+    def _enter(self, session: bytes, span: Span, rule: tuple[int, int], agent: bytes) -> ToolRepeats:
         """Enter a call in the rows of its session and signature, unless it is a further report of one there."""
         times_key = tool_times_key(self._tenant, session, span.signature)
         row_key = tool_key(self._tenant, session)
@@ -253,7 +255,7 @@ class ToolCounts:
             then = rows[index][_PROGRESS:]
             stuck = self._stuck(span, rows[: index + 1], then[0], then[1] if len(then) > 1 else number)
             was = then[_REPEATS:] or (times, in_a_row if last == span.signature else 1, False)
-            completes, shift = self._tell_result(latest, span, rows[index])
+            completes, shift = self._tell_result(latest, span, rows[index], agent)
             if shift is not None:
                 self._save(row_key, last, in_a_row, progress, number, latest)
             return ToolRepeats(
@@ -271,7 +273,7 @@ class ToolCounts:
             progress += 1
         number += 1
         source = [[span.scope, span.logged]]
-        latest, completes, shift = self._step(latest, span, rule)
+        latest, completes, shift = self._step(latest, span, rule, agent)
         row = [span.call_id, span.start_ns, span.end_ns, source, span.tool_result, progress, number]
         rows = [*rows[-ROWS + 1 :], [*row, times + 1, in_a_row, completes, span.detail.failed]]
         self._save(times_key, times + 1, rows)
@@ -279,7 +281,9 @@ class ToolCounts:
         stuck = self._stuck(span, rows, progress, number)
         return ToolRepeats(times + 1, in_a_row, stuck, again=False, completes=completes, shift=shift)
 
-    def _step(self, latest: list[list[Any]], span: Span, rule: tuple[int, int]) -> tuple[list[list[Any]], bool, int]:
+    def _step(
+        self, latest: list[list[Any]], span: Span, rule: tuple[int, int], agent: bytes
+    ) -> tuple[list[list[Any]], bool, int]:
         """Return a session's latest steps with a further one, by their start; whether it completes a loop, and how many
         more of those behind it do.
 
@@ -288,13 +292,13 @@ class ToolCounts:
         """
         call = _short(span.call_id) if span.call_id else b""
         ended_ns = span.end_ns if span.end_ns <= self._latest_end_ns else span.start_ns
-        step = [_short(span.signature), span.tool_result, span.start_ns, *rule, call, ended_ns]
+        step = [_short(span.signature), span.tool_result, span.start_ns, *rule, call, ended_ns, agent]
         known = next((at for at, one in enumerate(latest) if call and one[_CALL:_ENDED] == [call]), None)
         if known is not None:
             if rule == _NEVER or tuple(latest[known][_RULE:_CALL]) != _NEVER:
-                return latest, self._completes(latest, known), 0
-            step[_STARTED], step[_ENDED:] = latest[known][_STARTED], latest[known][_ENDED:]
-            steps = [*latest[:known], step, *latest[known + 1 :]]
+                step = latest[known]
+            named = [*step[:_STARTED], latest[known][_STARTED], *step[_RULE:_ENDED], *latest[known][_ENDED:]]
+            steps = [*latest[:known], _of_agent(named, agent), *latest[known + 1 :]]
             shift = self._completed(steps, known + 1) - self._completed(latest, known + 1)
             return steps, self._completes(steps, known), shift
         place = bisect_right(latest, span.start_ns, key=itemgetter(_STARTED))
@@ -304,18 +308,22 @@ class ToolCounts:
         shift = self._completed(steps, place + 1) - self._completed(latest, place)
         return steps[-_LATEST:], self._completes(steps, place), shift
 
-    def _tell_result(self, latest: list[list[Any]], span: Span, row: list[Any]) -> tuple[bool | None, int | None]:
-        """Give the step of a row the result that a further report has; return whether it completes a loop, and how
-        many more do. None where it is not remembered, and where nothing has changed.
+    def _tell_result(
+        self, latest: list[list[Any]], span: Span, row: list[Any], agent: bytes
+    ) -> tuple[bool | None, int | None]:
+        """Give the step of a row the result and agent that a further report has; return whether it completes a loop,
+        and how many more do. None where it is not remembered, and where nothing has changed.
         """
         short, started = _short(span.signature), row[1]
         place = next((at for at, step in enumerate(latest) if step[0] == short and step[_STARTED] == started), None)
         if place is None:
             return None, None
-        if latest[place][_STEP_RESULT] == row[_RESULT]:
+        step = _of_agent(latest[place], agent)
+        step[_STEP_RESULT] = row[_RESULT]
+        if latest[place] == step:
             return self._completes(latest, place), None
         before = self._completed(latest, place)
-        latest[place][_STEP_RESULT] = row[_RESULT]
+        latest[place] = step
         return self._completes(latest, place), self._completed(latest, place) - before
 
     def _completed(self, steps: list[list[Any]], first: int) -> int:
@@ -323,13 +331,17 @@ class ToolCounts:
         return sum(self._completes(steps, place) for place in range(first, len(steps))) if first < len(steps) else 0
 
     def _completes(self, steps: list[list[Any]], place: int) -> bool:
-        """Return whether a step is the last of as many in a row, or in turn, to nothing new, as are a loop."""
+        """Return whether a step is the last of as many in a row, or in turn, to nothing new, as are a loop.
+
+        Those of other agents are no part of it: what several do at once, each of them once, is none.
+        """
         step = steps[place]
         consecutive, cycles = step[_RULE:_CALL] or (self._rule.consecutive, self._rule.cycles)
         if consecutive <= 0 and cycles <= 0:
             return False
         earliest_ns = step[_STARTED] - self._window_ns
         within = [one for one in steps[: place + 1] if one[_STARTED] >= earliest_ns][-self._calls :]
+        within = [one for one in within if _agent_in(one) == _agent_in(step)]
         if 0 < consecutive <= len(within):
             row = within[-consecutive:]
             if all(_is_same(step, one) for one in row) and not self._has_gap(row):
@@ -348,7 +360,7 @@ class ToolCounts:
         for step in loop:
             if step[_STARTED] - ended_ns > self._gap_ns:
                 return True
-            ended_ns = max(ended_ns, step[_STARTED], *step[_ENDED:])
+            ended_ns = max(ended_ns, step[_STARTED], *step[_ENDED:_AGENT])
         return False
 
     def note_repeat(self, session_id: str, trace_id: bytes, fact: Fact, repeats: ToolRepeats, *, loop: bool) -> None:
@@ -420,6 +432,21 @@ def _in_turn(steps: list[list[Any]], length: int, wanted: int) -> int:
 def _is_same(step: list[Any], before: list[Any]) -> bool:
     one, other = step[1], before[1]
     return bool(step[0] == before[0] and not (one and other and one != other))
+
+
+def _agent_of(fact: Fact) -> bytes:
+    """Return the digest of the agent that a report of a call names, by its id if it has one; empty if it names none."""
+    agent = (fact.call.agent_id if fact.call is not None else "") or fact.agent
+    return _short(agent) if agent else b""
+
+
+def _agent_in(step: list[Any]) -> bytes:
+    return step[_AGENT] if len(step) > _AGENT else b""
+
+
+def _of_agent(step: list[Any], agent: bytes) -> list[Any]:
+    """Return a step with the agent that a further report names: one of the two, whichever came first."""
+    return [*step[:_AGENT], max(_agent_in(step), agent)] if len(step) >= _AGENT else [*step]
 
 
 def _short(signature: str) -> bytes:
