@@ -123,7 +123,7 @@ class BudgetRule:
         return {"day": 1, "week": 7}.get(self.period, self.days)
 
     def since(self, today: int) -> str:
-        """Return the period in which a threshold is reported once; a rolling one again after as many days."""
+        """Return the period in which a threshold is reported once; a rolling one in blocks of its days since 1970."""
         if self.period in (SESSION, RUN):
             return ""
         return date_of(today - today % self.days) or "" if self.period == "rolling" else self.counted_since(today)
