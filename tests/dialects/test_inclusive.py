@@ -257,3 +257,18 @@ def test_a_count_of_monocles_that_is_none_is_no_usage() -> None:
     attributes = {"monocle_apptrace.version": "0.8.15", "span.type": "inference", "entity.1.type": "inference.openai"}
     found = read(span(attributes, events=[PlainEvent("metadata", PlainAttributes({"prompt_tokens": "many"}))]))
     assert (found.usage, bool(found.problem)) == (None, True)
+
+
+@pytest.mark.parametrize("provider", ["google", "vertexai"])
+def test_outputs_of_traceai_for_google_may_lack_thoughts(provider: str) -> None:
+    """`traceai_google_genai/_stream.py` (0.1.2) and `traceai_vertexai/_wrapper.py` (0.1.10): candidates and total."""
+    attributes: dict[str, str | int] = {
+        "gen_ai.span.kind": "LLM",
+        "gen_ai.provider.name": provider,
+        "gen_ai.request.model": "gemini-2.5-flash",
+        "gen_ai.usage.input_tokens": 40,
+        "gen_ai.usage.output_tokens": 10,
+    }
+    found = read(span(attributes | {"gen_ai.usage.total_tokens": 57}, scope="traceai_google_genai"))
+    assert (found.dialect, found.usage, found.estimate) == ("traceai", Usage(40, 17, reasoning=7), False)
+    assert read(span(attributes, scope="traceai_google_genai")).estimate, "without a total nobody knows"

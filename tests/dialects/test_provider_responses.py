@@ -410,3 +410,8 @@ def test_what_cohere_counts_in_a_stream_is_an_estimate() -> None:
 def test_units_of_several_answers_are_nobodys() -> None:
     other = {"usage": {"billed_units": {"input_tokens": 5, "output_tokens": 6}}}
     assert _of_cohere(json.dumps([COHERES, other])).usage == Usage(237, 63)
+
+
+def test_units_without_output_take_the_place_of_no_counts() -> None:
+    """An output that is not known has no price: the call would be cheaper than it was."""
+    assert _of_cohere(json.dumps({"usage": {"billed_units": {"input_tokens": 37}}})).usage == Usage(237, 63)

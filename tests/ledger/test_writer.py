@@ -503,6 +503,17 @@ async def test_a_write_that_runs_is_not_taken_for_a_disk_that_hangs(
     assert _cost(ledger, "s") == 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the system is asked")
+def test_the_clock_of_a_thread_that_has_ended_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask for it may end the process (time.pthread_getcpuclockid)."""
+    thread = threading.Thread(target=str)
+    thread.start()
+    thread.join()
+    asked: list[int] = []
+    monkeypatch.setattr(time, "pthread_getcpuclockid", asked.append)
+    assert (writer._cpu_seconds(thread), asked) == (0.0, [])
+
+
 async def test_a_work_that_computes_for_long_is_not_taken_for_a_disk_that_hangs(
     ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,6 +153,7 @@ def _take_billed(call: Call, counts: Counts, response: Response) -> None:
         for parsed in response.usages
         if parsed.billed and not parsed.normalized.problem
         for usage in (parsed.normalized.usage,)
+        if usage.input is not None and usage.output is not None
     }
     if call.usage is not None and call.kind == "llm" and len(billed) == 1:
         call.usage.input, call.usage.output = billed.pop()

@@ -475,8 +475,8 @@ class LedgerWriter:
 
 
 def _cpu_seconds(thread: Thread) -> float:
-    """Return the CPU time of a thread; 0 where the system does not say."""
-    if sys.platform == "linux" and thread.ident is not None:
+    """Return the CPU time of a thread; 0 where the system does not say, or the thread has ended: its clock has, too."""
+    if sys.platform == "linux" and thread.ident is not None and thread.is_alive():
         return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
     return 0.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects import texts
-from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.normalize import Input, Output
 from spanledger_processor.dialects.schema import Detection, ScopedSpan, Source
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.loongsuite import LOONGSUITE
@@ -40,6 +40,14 @@ TRACEAI = replace(
             why="copies of OpenInference's instrumentations of several ages",
             package="pypi:traceai-openai",
             read=("0.1.10", "0.1.10"),
+        ),
+        Source(
+            Input.INCLUSIVE,
+            providers=("google", "gemini", "vertex", "gcp"),
+            output=Output.FROM_TOTAL,
+            why="candidates only where Google's SDK streams, and of Vertex; the total has the thoughts",
+            package="pypi:traceai-google-genai",
+            read=("0.1.2", "0.1.2"),
         ),
         Source(
             Input.INCLUSIVE,
