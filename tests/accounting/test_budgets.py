@@ -12,9 +12,11 @@ from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.ledger import budgets
-from spanledger_processor.ledger.budgets import FORECAST, BudgetRule
+from spanledger_processor.ledger.budgets import BudgetRule
+from spanledger_processor.ledger.crossings import FORECAST, Crossing, crossings
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Changes
+from spanledger_processor.ledger.warning_rules import FAILURE_RATE
 from spanledger_processor.model import Call, Cost, Decision, ToolCall, Usage
 from spanledger_processor.units import NS_PER_DAY, USD
 
@@ -37,14 +39,14 @@ def take(ledger: MemoryLedger, rules: list[BudgetRule], *facts: Fact, now_ns: in
 
 def passed(ledger: MemoryLedger) -> set[tuple[str, str, int]]:
     with ledger.store.snapshot() as reader:
-        kept = budgets.crossings(reader, TENANT, warnings=False)
+        kept = crossings(reader, TENANT, warnings=False)
         return {(one.budget, one.value, one.threshold) for one in kept if one.threshold != FORECAST}
 
 
 def reported(ledger: MemoryLedger) -> set[tuple[str, str, str, int]]:
     """Return thresholds as `passed` does, with the first day of the period."""
     with ledger.store.snapshot() as reader:
-        kept = budgets.crossings(reader, TENANT, warnings=False)
+        kept = crossings(reader, TENANT, warnings=False)
         return {(one.budget, one.value, one.since, one.threshold) for one in kept if one.threshold != FORECAST}
 
 
@@ -218,7 +220,7 @@ def test_a_threshold_is_passed_once_in_each_period() -> None:
     tomorrow = call("c", 100, day=TODAY + 1)
     take(ledger, [rule], tomorrow, now_ns=DAY_END + 86_400 * 10**9)
     with ledger.store.snapshot() as reader:
-        kept = budgets.crossings(reader, TENANT, warnings=False)
+        kept = crossings(reader, TENANT, warnings=False)
         found = sorted((one.since, one.threshold, one.used) for one in kept)
     assert found == [("2026-11-18", 100, 100), ("2026-11-19", 100, 100)]
 
@@ -260,7 +262,7 @@ def test_a_late_call_makes_no_forecast_of_a_period_that_has_ended() -> None:
     ledger, rule, noon = MemoryLedger(), BudgetRule("day", 100, "day"), TODAY * NS_PER_DAY + NS_PER_DAY // 2
     take(ledger, [rule], call("a", 90, day=TODAY - 1), now_ns=noon)
     with ledger.store.snapshot() as reader:
-        kept = [*budgets.crossings(reader, TENANT, warnings=False)]
+        kept = [*crossings(reader, TENANT, warnings=False)]
     assert sorted((one.since, one.threshold) for one in kept) == [("2026-11-17", 50), ("2026-11-17", 80)]
 
 
@@ -315,10 +317,10 @@ def test_what_is_kept_comes_back_by_tenant_and_kind_the_newest_first() -> None:
     """Also where another tenant's name stands in a value, and times differ in length."""
     store, at = MemoryStore(), [1_700_000_000 * 10**9 + step * 10**9 for step in (0, 255, 256, 70_000)]
     kept = [
-        budgets.Crossing(budget, tenant, f"12345678 {number}", "", 50, 5 * 10**20, 10, at_ns, warning=warning)
+        Crossing(budget, tenant, f"12345678 {number}", "", 50, 5 * 10**20, 10, at_ns, warning=warning)
         for number, at_ns in enumerate(at)
         for tenant in (TENANT, b"12345678")
-        for budget, warning in (("day", ""), ("", budgets.FAILURE_RATE))
+        for budget, warning in (("day", ""), ("", FAILURE_RATE))
     ]
     with store.unit() as unit:
         unit.apply(Changes(create={one.key: one.pack() for one in kept}), at[0])
@@ -326,7 +328,7 @@ def test_what_is_kept_comes_back_by_tenant_and_kind_the_newest_first() -> None:
         for tenant in (TENANT, b"12345678"):
             for warnings in (False, True):
                 wanted = [one for one in kept[::-1] if one.tenant == tenant and bool(one.warning) == warnings]
-                assert [*budgets.crossings(reader, tenant, warnings=warnings)] == wanted
+                assert [*crossings(reader, tenant, warnings=warnings)] == wanted
 
 
 def test_another_tenants_budget_is_no_matter() -> None:
@@ -356,7 +358,7 @@ def test_a_forecast_is_stored_once_with_the_request_that_makes_it() -> None:
     for number, cost in enumerate((40, 20, 10, 30)):
         take(ledger, [rule], call(f"c{number}", cost), now_ns=noon)
         with ledger.store.snapshot() as reader:
-            kept = budgets.crossings(reader, TENANT, warnings=False)
+            kept = crossings(reader, TENANT, warnings=False)
             stored.append(sorted((one.threshold, one.used) for one in kept))
             (row,) = budgets.rows(reader, TENANT, [rule], noon, None)
         forecast.append(row["forecast"])
@@ -392,6 +394,6 @@ def test_a_threshold_of_a_rolling_budget_names_the_days_that_were_counted() -> N
             ledger, [rule], call("a", 30, day=today - 1), call("b", 30, day=today), now_ns=(today + 1) * NS_PER_DAY - 1
         )
         with ledger.store.snapshot() as reader:
-            (crossing,) = budgets.crossings(reader, TENANT, warnings=False)
+            (crossing,) = crossings(reader, TENANT, warnings=False)
         yesterday = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=today - 1)).date().isoformat()
         assert (crossing.used, crossing.row()["since"]) == (60, yesterday)

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from counted_work import CountedReads
-from spanledger_processor.ledger import budgets, pages
-from spanledger_processor.ledger.budgets import COST_RISE, FAILURE_RATE, Crossing
+from spanledger_processor.ledger import crossings, pages
+from spanledger_processor.ledger.crossings import Crossing
 from spanledger_processor.ledger.keys import CROSSINGS_COMPLETE, SCHEMA_KEY
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.pages import CursorError
 from spanledger_processor.ledger.store import Changes, Reader, Table
+from spanledger_processor.ledger.warning_rules import COST_RISE, FAILURE_RATE
 from spanledger_processor.server.notices import mark_sent
 from stores import START_NS, TENANT, Clock, open_store
 
@@ -61,7 +62,7 @@ def test_pages_hold_each_warning_once_the_newest_first(tmp_path: Path, durabilit
         assert [name for page in pages_of(reader) for name in page] == NEWEST_FIRST
         rises = [name for page in pages_of(reader, warning=COST_RISE) for name in page]
         assert rises == [name for name in NEWEST_FIRST if int(name[1:]) % 2]
-        assert [one.value for one in budgets.crossings(reader, TENANT, warnings=False)] == NEWEST_FIRST
+        assert [one.value for one in crossings.crossings(reader, TENANT, warnings=False)] == NEWEST_FIRST
     store.close()
 
 
@@ -101,12 +102,12 @@ def test_what_is_due_is_found_without_looking_at_what_was_sent(tmp_path: Path) -
             mark_sent(unit, crossing(number, warning=(FAILURE_RATE, COST_RISE)[number % 2]))
     with store.snapshot() as reader:
         counted = CountedReads(reader)
-        due = [*budgets.unsent_crossings(counted)]
+        due = [*crossings.unsent_crossings(counted)]
         assert len(due) == 15
         assert [one.at_ns for one in due] == sorted(one.at_ns for one in due)
         assert counted.reads <= 2 * 15 + 1
         assert not any(one.sent for one in due)
-        assert next(iter(budgets.crossings(reader, OTHER, warnings=True))) == replace(
+        assert next(iter(crossings.crossings(reader, OTHER, warnings=True))) == replace(
             crossing(MANY - 1, tenant=OTHER), sent=True
         )
     store.close()
@@ -138,5 +139,5 @@ def test_a_ledger_of_schema_4_is_read_and_gets_the_order_when_it_is_written(tmp_
         with store.snapshot() as reader:
             assert (reader.get(CROSSINGS_COMPLETE) is None) == read_only
             assert [name for page in pages_of(reader) for name in page] == NEWEST_FIRST
-            assert len([*budgets.unsent_crossings(reader)]) == 3 * MANY
+            assert len([*crossings.unsent_crossings(reader)]) == 3 * MANY
         store.close()

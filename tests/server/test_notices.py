@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from ledger_in_memory import NOW, TENANT
 from spanledger_exporters import Verdict
 from spanledger_processor.config.limits import Webhook
-from spanledger_processor.ledger.budgets import FORECAST, Crossing, crossings
+from spanledger_processor.ledger.crossings import FORECAST, Crossing, crossings
 from spanledger_processor.ledger.store import Changes, StateError
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server import notices

@@ -22,9 +22,11 @@ from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load
 from spanledger_processor.config.model import ApiSettings
 from spanledger_processor.ledger import pages
-from spanledger_processor.ledger.budgets import COST_RISE, FAILURE_RATE, UNPRICED_SHARE, BudgetRule, Crossing
+from spanledger_processor.ledger.budgets import BudgetRule
+from spanledger_processor.ledger.crossings import Crossing
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.store import Changes
+from spanledger_processor.ledger.warning_rules import COST_RISE, FAILURE_RATE, UNPRICED_SHARE
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.server import api_document
 from spanledger_processor.server.http_api import Api, Health

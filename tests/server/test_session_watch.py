@@ -22,11 +22,13 @@ from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load
 from spanledger_processor.enrichment import write
 from spanledger_processor.ledger import queries
-from spanledger_processor.ledger.budgets import LargeRun, WarningRules, cost_rise, crossings, due_runs, warning_row
+from spanledger_processor.ledger.budgets import LargeRun, due_runs
+from spanledger_processor.ledger.crossings import crossings
 from spanledger_processor.ledger.facts import Facts, Lifecycle
 from spanledger_processor.ledger.keys import session_key
 from spanledger_processor.ledger.runs import one_run
 from spanledger_processor.ledger.store import StateError, tenant_hash
+from spanledger_processor.ledger.warning_rules import WarningRules, cost_rise, warning_row
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server import session_watch
 from spanledger_processor.server.http_api import close_session

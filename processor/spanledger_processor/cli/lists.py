@@ -14,10 +14,10 @@ import click
 from spanledger_processor.cli import show
 from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
 from spanledger_processor.cli.options import FAILED, as_json, fail
-from spanledger_processor.ledger.budgets import WARNINGS
 from spanledger_processor.ledger.facts import STATES
 from spanledger_processor.ledger.keys import UNATTRIBUTED
 from spanledger_processor.ledger.rows import Row, note
+from spanledger_processor.ledger.warning_rules import WARNINGS
 from spanledger_processor.server.forms import first_line, header, lines
 from spanledger_processor.server.routes import day_of, route_of
 from spanledger_processor.server.shapes import Shape

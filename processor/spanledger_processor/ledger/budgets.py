@@ -1,11 +1,6 @@
-"""Budgets and warnings: what was used of each budget, which thresholds were passed, what is to be warned of.
+"""Budgets: what was used of each, and which thresholds that passes.
 
-What is used is what the ledger's own sums say, so that it is exact in any order of arrival and after a restart. That a
-threshold was passed is stored in the commit that passes it: the first record stays, and it is reported once.
-
-A warning is of a session in which much fails or that suddenly costs more, or of a day in which much has no price. Each
-is sent once for a session, or for a tenant and UTC day, like a budget's threshold (`Crossing`). It is derived from the
-ledger's sums, too.
+What is used is what the ledger's own sums say, so that it is exact in any order of arrival and after a restart.
 """
 
 from __future__ import annotations
@@ -14,30 +9,26 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from operator import itemgetter
 from types import MappingProxyType
 from typing import TypeAlias
 
 from spanledger_processor.ledger import dimensions
+from spanledger_processor.ledger.crossings import FORECAST, Crossing, crossings, share
 from spanledger_processor.ledger.dimensions import AGENT, MODEL, PROVIDER
-from spanledger_processor.ledger.facts import OTHER_MODELS, VALUES_OF_A_NAME, Facts
+from spanledger_processor.ledger.facts import OTHER_MODELS, VALUES_OF_A_NAME
 from spanledger_processor.ledger.keys import (
-    CROSSINGS_COMPLETE,
     EVERY_TENANT,
-    ID_HASH,
     bounded_id,
-    budget_key,
     dimension_key,
     hashed_key,
     id_bytes,
     large_run_key,
-    order_key,
     part_key,
     session_key,
 )
-from spanledger_processor.ledger.orders import Order, Position, cost_rank, walk
+from spanledger_processor.ledger.orders import Order, cost_rank, walk
 from spanledger_processor.ledger.packing import pack, unpack
-from spanledger_processor.ledger.rows import Row, date_of, exact_usd, time_of, usd
+from spanledger_processor.ledger.rows import Row, date_of, exact_usd, usd
 from spanledger_processor.ledger.runs import each_session_of_run, one_run
 from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
@@ -46,12 +37,8 @@ from spanledger_processor.units import NS_PER_DAY, NS_PER_MS, Pico
 SESSION, RUN = "session", "run"
 PERIODS_OF_DAYS = ("day", "week", "month", "rolling")
 PERIODS = (*PERIODS_OF_DAYS, SESSION, RUN)
-FORECAST = 0
-"""Stands for a threshold: at the present rate, all will be used before the period ends."""
 _FORECAST_AFTER = 0.1
 """Share of a period before which nothing is forecast."""
-_SENT = pack(True)
-"""The end of the record of a crossing whose notification was sent."""
 _ROWS = 1000
 """Values of one budget in an answer."""
 _LOOKED_AT = 5000
@@ -141,96 +128,6 @@ class BudgetRule:
             if gone >= _FORECAST_AFTER and used >= gone * self.amount:
                 result.append(FORECAST)
         return result
-
-
-@dataclass(frozen=True, slots=True)
-class Crossing:
-    """A threshold of a budget that was passed: by which value of its dimension, or session or run, and when.
-
-    `threshold` in percent, `FORECAST` for a forecast. `sent` is true once its notification was. `warning` is empty
-    for a budget, else it is a warning (`of_session`, `of_day`), which say what the other fields are then. Until all of
-    the notification is sent, `recorded` is whether its log record was accepted (False: refused for good, None: neither
-    yet), and `posted` whether its webhook took it. `counted_since` is the first day of what is used, where that is not
-    `since` (a rolling budget's).
-    """
-
-    budget: str
-    tenant: bytes
-    value: str
-    since: str
-    threshold: int
-    used: Pico
-    amount: Pico
-    at_ns: int
-    sent: bool = False
-    warning: str = ""
-    recorded: bool | None = None
-    posted: bool = False
-    counted_since: str = ""
-
-    @property
-    def key(self) -> Key:
-        """Return its key, which stays the same however often the threshold is passed."""
-        name = f"\0{self.warning}" if self.warning else self.budget
-        return budget_key(self.tenant, name, self.value, self.since, self.threshold)
-
-    @property
-    def percent(self) -> str:
-        """Return the threshold as text."""
-        return "forecast" if self.threshold == FORECAST else str(self.threshold)
-
-    def pack(self) -> bytes:
-        """Return the stored form; its second element is the arrival, by which retention goes."""
-        values = [self.budget, self.tenant, self.value, self.since, self.threshold, self.warning]
-        if self.recorded is not None or self.posted or self.counted_since:
-            values += [self.recorded, self.posted, self.counted_since]
-        return pack([1, self.arrival_ms, values, self.used, self.amount, self.at_ns, self.sent])
-
-    @classmethod
-    def unpack(cls, record: bytes) -> Crossing:
-        """Read a stored form."""
-        _, _, (budget, tenant, value, since, threshold, *more), used, amount, at_ns, reported, *_ = unpack(record)
-        return cls(budget, tenant, value, since, threshold, int(used), int(amount), at_ns, reported, *more)
-
-    @property
-    def arrival_ms(self) -> int:
-        """Return the time by which it is ordered, and retention goes."""
-        return self.at_ns // NS_PER_MS
-
-    @property
-    def orders(self) -> set[Key]:
-        """Return the keys of its rows in the orders of thresholds or warnings, and of what nobody was told yet."""
-        id_hash = self.key[ID_HASH]
-        order = Order.WARNINGS if self.warning else Order.THRESHOLDS
-        rows = {order_key(self.tenant, bytes((Table.BUDGET, order)), self.arrival_ms, id_hash)}
-        if not self.sent:
-            rows.add(order_key(EVERY_TENANT, bytes((Table.BUDGET, Order.UNSENT)), self.arrival_ms, id_hash))
-        return rows
-
-    def row(self) -> Row:
-        """Return the crossing as a row of an answer."""
-        return {
-            "budget": self.budget,
-            "value": self.value,
-            "since": self.counted_since or self.since or None,
-            "threshold": self.percent,
-            "used": share(self.used, self.amount),
-            "used_usd_exact": exact_usd(self.used),
-            "amount_usd_exact": exact_usd(self.amount),
-            "at": time_of(self.at_ns),
-        }
-
-
-def crossing_moved(before: bytes | None, after: bytes) -> tuple[set[Key], set[Key]]:
-    """Return the rows in the orders that are to go, and those that are to come, where a crossing's record changes."""
-    old = set() if before is None else Crossing.unpack(before).orders
-    new = Crossing.unpack(after).orders
-    return old - new, new - old
-
-
-def share(used: Pico, amount: Pico) -> float:
-    """Return how much of an amount is used; 1 is all of it."""
-    return used / amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,41 +241,6 @@ def _spent_on_day(reader: Reader, tenant: bytes, rule: BudgetRule, value: str, d
     )
 
 
-def crossings(reader: Reader, tenant: bytes, *, warnings: bool) -> Iterator[Crossing]:
-    """Yield a tenant's warnings, or thresholds of budgets, that are kept: the newest first."""
-    return (crossing for _, crossing in placed_crossings(reader, tenant, warnings=warnings))
-
-
-def placed_crossings(
-    reader: Reader, tenant: bytes, *, warnings: bool, below: Position | None = None
-) -> Iterator[tuple[Position, Crossing]]:
-    """Yield them with their positions, only those below `below`, if it is given: those that are asked for are read.
-
-    A ledger of an earlier version that was never written since has no order of them.
-    """
-    if reader.get(CROSSINGS_COMPLETE) is None:
-        crossings = ((key, Crossing.unpack(record)) for key, record in reader.scan(Table.BUDGET, EVERY_TENANT))
-        mine = ((key, one) for key, one in crossings if one.tenant == tenant and bool(one.warning) == warnings)
-        placed = (((one.at_ns // NS_PER_MS, key[ID_HASH]), one) for key, one in mine)
-        yield from sorted((one for one in placed if below is None or one[0] < below), key=itemgetter(0), reverse=True)
-        return
-    order = Order.WARNINGS if warnings else Order.THRESHOLDS
-    for position in walk(reader, tenant, Table.BUDGET, order, below):
-        if (record := reader.get(hashed_key(EVERY_TENANT, Table.BUDGET, position[1]))) is not None:
-            yield position, Crossing.unpack(record)
-
-
-def unsent_crossings(reader: Reader) -> Iterator[Crossing]:
-    """Yield the crossings whose notification is due, the oldest first."""
-    if reader.get(CROSSINGS_COMPLETE) is None:
-        records = (record for _, record in reader.scan(Table.BUDGET, EVERY_TENANT) if record[-1:] != _SENT)
-    else:
-        positions = [*walk(reader, EVERY_TENANT, Table.BUDGET, Order.UNSENT)][::-1]
-        keys = (hashed_key(EVERY_TENANT, Table.BUDGET, id_hash) for _, id_hash in positions)
-        records = (record for record in map(reader.get, keys) if record is not None)
-    yield from map(Crossing.unpack, records)
-
-
 def rows(reader: Reader, tenant: bytes, rules: Iterable[BudgetRule], now_ns: int, wanted: str | None) -> list[Row]:
     """Return what is used of each budget, the most used first.
 
@@ -459,91 +321,3 @@ def _row(rule: BudgetRule, value: str, used: Pico, now_ns: int) -> Row:
         "forecast": FORECAST in passed,
         "over": used >= rule.amount,
     }
-
-
-WARNINGS = FAILURE_RATE, UNPRICED_SHARE, COST_RISE = "failure_rate", "unpriced_share", "cost_rise"
-_EARLIER = 4
-"""Stretches with calls that make a history."""
-
-
-@dataclass(frozen=True, slots=True)
-class WarningRules:
-    """The thresholds of warnings; a rule that is None is off.
-
-    `failure_rate`: percent of a session's spans that failed, and failed spans at least. `unpriced_share`: percent of a
-    day's calls without a price, and calls at least. `cost_rise`: how many times as much as usual a session spends, and
-    how much at least.
-    """
-
-    failure_rate: tuple[int, int] | None = None
-    unpriced_share: tuple[int, int] | None = None
-    cost_rise: tuple[float, Pico] | None = None
-
-    @property
-    def are_on(self) -> bool:
-        """Return whether there is any rule."""
-        return self.of_sessions or self.unpriced_share is not None
-
-    @property
-    def of_sessions(self) -> bool:
-        """Return whether there is any rule for sessions."""
-        return self.failure_rate is not None or self.cost_rise is not None
-
-
-def of_session(rules: WarningRules, tenant: bytes, session: Sums, now_ns: int) -> Iterator[Crossing]:
-    """Yield what is to be warned of in a session.
-
-    `used` and `amount` are its failed spans and all of them, or what it cost in the latest stretch and usually does.
-    """
-    facts, name = session.facts, session.labels.get("id", "")
-    if facts is None or not name:
-        return
-    if rules.failure_rate is not None:
-        percent, least = rules.failure_rate
-        if facts.failed >= least and facts.failed * 100 >= percent * session.spans:
-            yield Crossing("", tenant, name, "", percent, facts.failed, session.spans, now_ns, warning=FAILURE_RATE)
-    if rules.cost_rise is not None and (rise := cost_rise(facts, *rules.cost_rise)) is not None:
-        yield Crossing("", tenant, name, "", 0, *rise, now_ns, warning=COST_RISE)
-
-
-def cost_rise(facts: Facts, factor: float, least: Pico) -> tuple[Pico, Pico] | None:
-    """Return what a session cost in its latest stretch, and what it usually costs in one; None if that is no rise.
-
-    All stretches are as long as one another, a minute or a thirty-second part of the session. Usual is the median of
-    those before in which anything was spent.
-    """
-    if not facts.costs:
-        return None
-    latest = max(facts.costs)
-    before = sorted(cost for at, cost in facts.costs.items() if at != latest and cost > 0)
-    if len(before) < _EARLIER:
-        return None
-    cost, usual = facts.costs[latest], before[len(before) // 2]
-    return (cost, usual) if cost >= least and cost >= factor * usual else None
-
-
-def of_day(rules: WarningRules, reader: Reader, tenant: bytes, day: int, now_ns: int) -> Iterator[Crossing]:
-    """Yield what is to be warned of in a UTC day (days since 1970); `used` and `amount` are unpriced calls and all."""
-    if rules.unpriced_share is None:
-        return
-    percent, least = rules.unpriced_share
-    calls = unpriced = 0
-    for _, record in reader.scan(Table.DAY, tenant, within=near(day.to_bytes(4, "big"))):
-        sums = Sums.unpack(record)
-        if sums.labels.get("day") == str(day):
-            calls, unpriced = calls + sums.calls, unpriced + sums.unpriced
-    if calls >= least and unpriced * 100 >= percent * calls:
-        since = date_of(day) or ""
-        yield Crossing("", tenant, "", since, percent, unpriced, calls, now_ns, warning=UNPRICED_SHARE)
-
-
-def warning_row(crossing: Crossing) -> Row:
-    """Return a warning as a row of an answer."""
-    row: Row = {"warning": crossing.warning, "session": crossing.value or None, "day": crossing.since or None}
-    if crossing.warning == COST_RISE:
-        row |= {"cost_usd_exact": exact_usd(crossing.used), "usual_usd_exact": exact_usd(crossing.amount)}
-    else:
-        counted = "failed" if crossing.warning == FAILURE_RATE else "unpriced"
-        of = "spans" if crossing.warning == FAILURE_RATE else "calls"
-        row |= {counted: crossing.used, of: crossing.amount, "share": crossing.used / crossing.amount}
-    return {**row, "at": time_of(crossing.at_ns)}

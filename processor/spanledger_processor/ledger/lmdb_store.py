@@ -15,7 +15,7 @@ from pathlib import Path
 import lmdb
 
 from spanledger_processor.ledger import environment, forgetting
-from spanledger_processor.ledger.budgets import Crossing
+from spanledger_processor.ledger.crossings import Crossing
 from spanledger_processor.ledger.environment import FOLDER, FolderLock, LmdbReader, map_lmdb_errors
 from spanledger_processor.ledger.housekeeping import Housekeeping
 from spanledger_processor.ledger.keys import CROSSINGS_COMPLETE, ORDERS_COMPLETE, SCHEMA_KEY

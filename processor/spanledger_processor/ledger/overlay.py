@@ -11,7 +11,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from spanledger_processor.ledger.budgets import crossing_moved
+from spanledger_processor.ledger.crossings import crossing_moved
 from spanledger_processor.ledger.day_values import OUTDATED, outdated
 from spanledger_processor.ledger.orders import is_ordered, moved, ranks_of
 from spanledger_processor.ledger.store import PREFIX, Changes, Key, Reader, Table

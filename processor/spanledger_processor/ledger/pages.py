@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from msgpack.exceptions import UnpackException
 
-from spanledger_processor.ledger.budgets import Crossing, placed_crossings
+from spanledger_processor.ledger.crossings import Crossing, placed_crossings
 from spanledger_processor.ledger.keys import (
     ID_HASH,
     UNATTRIBUTED,

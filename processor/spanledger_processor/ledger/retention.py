@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import lmdb
 
-from spanledger_processor.ledger.budgets import Crossing
+from spanledger_processor.ledger.crossings import Crossing
 from spanledger_processor.ledger.day_values import OUTDATED, is_over, outdated, packed
 from spanledger_processor.ledger.dimensions import VALUES_KEPT
 from spanledger_processor.ledger.facts import OTHER_MODELS

@@ -16,8 +16,9 @@ from spanledger_processor.accounting.trace import Span
 from spanledger_processor.accounting.trace_record import StoredSpan, stored_span
 from spanledger_processor.enrichment.reference import WHY_UNPRICED
 from spanledger_processor.ledger import dimensions, pages, queries
-from spanledger_processor.ledger.budgets import PERIODS, BudgetRule, Crossing, crossings, warning_row
+from spanledger_processor.ledger.budgets import PERIODS, BudgetRule
 from spanledger_processor.ledger.budgets import rows as of_budgets
+from spanledger_processor.ledger.crossings import Crossing, crossings
 from spanledger_processor.ledger.facts import USUAL, Facts, Lifecycle
 from spanledger_processor.ledger.keys import session_key
 from spanledger_processor.ledger.pages import Page, Wanted
@@ -27,6 +28,7 @@ from spanledger_processor.ledger.rows import date_of, exact_usd, label, money, r
 from spanledger_processor.ledger.runs import SPAWNED, linked, sessions_of_run
 from spanledger_processor.ledger.store import Reader
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.warning_rules import warning_row
 from spanledger_processor.model import INPUT, OUTPUT, Cost, Decision
 from spanledger_processor.pricing import Pricer, describe
 from spanledger_processor.pricing.explain import REASONS, plain

@@ -19,7 +19,7 @@ from spanledger_processor.config import Config, host_and_port
 from spanledger_processor.config.receivers import MIB
 from spanledger_processor.config.summary import LISTENERS
 from spanledger_processor.enrichment import Stage
-from spanledger_processor.ledger.budgets import Crossing
+from spanledger_processor.ledger.crossings import Crossing
 from spanledger_processor.ledger.keys import EVERY_TENANT
 from spanledger_processor.ledger.queries import late_correction
 from spanledger_processor.ledger.rows import usd

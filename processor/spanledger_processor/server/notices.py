@@ -25,16 +25,10 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from spanledger_exporters import Verdict
 from spanledger_processor import synthesized
 from spanledger_processor.config.limits import Webhook
-from spanledger_processor.ledger.budgets import (
-    COST_RISE,
-    FAILURE_RATE,
-    FORECAST,
-    Crossing,
-    unsent_crossings,
-    warning_row,
-)
+from spanledger_processor.ledger.crossings import FORECAST, Crossing, unsent_crossings
 from spanledger_processor.ledger.rows import Row, usd
 from spanledger_processor.ledger.store import Changes, Unit
+from spanledger_processor.ledger.warning_rules import COST_RISE, FAILURE_RATE, warning_row
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.otlp.encoding import any_value
 from spanledger_processor.server.ledger_link import Deliver

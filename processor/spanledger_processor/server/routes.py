@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from spanledger_processor.ledger.budgets import PERIODS, WARNINGS, BudgetRule
+from spanledger_processor.ledger.budgets import PERIODS, BudgetRule
 from spanledger_processor.ledger.facts import STATES, USUAL, Lifecycle
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.queries import has_tenant
 from spanledger_processor.ledger.store import Reader, tenant_hash
+from spanledger_processor.ledger.warning_rules import WARNINGS
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.server import answers
 from spanledger_processor.server.answers import Question

@@ -27,23 +27,15 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from spanledger_exporters import Signal, Verdict
 from spanledger_processor import synthesized
 from spanledger_processor.enrichment.marks import KIND, SUMMARY, SUMMARY_GRANULARITY, TENANT, summary_ids
-from spanledger_processor.ledger.budgets import (
-    RUN,
-    BudgetRule,
-    Crossing,
-    LargeRun,
-    WarningRules,
-    due_runs,
-    of_day,
-    of_session,
-    passed_by_run,
-)
+from spanledger_processor.ledger.budgets import RUN, BudgetRule, LargeRun, due_runs, passed_by_run
+from spanledger_processor.ledger.crossings import Crossing
 from spanledger_processor.ledger.facts import Facts, Lifecycle
 from spanledger_processor.ledger.queries import tenants_of
 from spanledger_processor.ledger.rows import Row
 from spanledger_processor.ledger.store import Changes, Key, Unit
 from spanledger_processor.ledger.summaries import Ended, active_lately, ended, mark_summarized, summary
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.warning_rules import WarningRules, of_day, of_session
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.otlp.encoding import any_value
 from spanledger_processor.server.ledger_link import Deliver

@@ -25,10 +25,11 @@ from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.names import Dimensions, IdResolver, KeyLists, LabelRule
 from spanledger_processor.enrichment.redaction import Redactor
-from spanledger_processor.ledger.budgets import BudgetRule, WarningRules
+from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.facts import Lifecycle
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.store import tenant_hash
+from spanledger_processor.ledger.warning_rules import WarningRules
 from spanledger_processor.otlp.values import Attributes
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.pricing import Override, Pricer
