@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 
 import pytest
 from hypothesis import given, settings
@@ -60,7 +60,7 @@ RULES = [
     BudgetRule("day", 1000, "day"),
     BudgetRule("red", 500, "month", dimension="team", value="red"),
     BudgetRule("each", 400, "week", dimension="team"),
-    BudgetRule("model", 900, "rolling", days=2, dimension="model", value="gpt"),
+    BudgetRule("model", 900, "week", dimension="model", value="gpt"),
     BudgetRule("session", 300, "session"),
     BudgetRule("run", 600, "run"),
 ]
@@ -104,7 +104,7 @@ def test_what_is_used_and_passed_does_not_depend_on_order(
         ("red", "red", "2026-11-01"): spent(TODAY, yesterday, team="red"),
         ("red", "red", "2026-10-01"): spent(last_month, team="red"),
         **{("each", team, "2026-11-16"): spent(TODAY, yesterday, team=team) for team in ("red", "blue")},
-        ("model", "gpt", RULES[3].since(TODAY)): spent(TODAY, yesterday),
+        ("model", "gpt", "2026-11-16"): spent(TODAY, yesterday),
         **{("session", name, ""): spent(session=name) for name in ("s1", "s2")},
         **{("run", name, ""): spent(session=name) for name in ("s1", "s2")},
     }
@@ -225,15 +225,14 @@ def test_a_threshold_is_passed_once_in_each_period() -> None:
     assert found == [("2026-11-18", 100, 100), ("2026-11-19", 100, 100)]
 
 
-@pytest.mark.parametrize("period", ["day", "week", "month", "rolling"])
+@pytest.mark.parametrize("period", ["day", "week", "month"])
 def test_a_call_of_the_last_period_or_of_tomorrow_tells_the_thresholds_of_its_own(period: str) -> None:
     """An outage over midnight, a client's clock ahead; what is older tells nothing, so that history can be replayed."""
     today = (date(2026, 11, 30) - date(1970, 1, 1)).days  # a Monday; tomorrow is in another month
     end_ns = (today + 1) * NS_PER_DAY - 1
-    days = {"day": 1, "week": 7, "month": 30, "rolling": 3}[period]
-    rule = BudgetRule("team", 100, period, days=days, dimension="team", thresholds=(100,))
+    rule = BudgetRule("team", 100, period, dimension="team", thresholds=(100,))
     last = rule.days_until(today)[0] - 1
-    oldest = {"day": last, "week": last - 6, "month": last - 30, "rolling": last - 2}[period]
+    oldest = {"day": last, "week": last - 6, "month": last - 30}[period]
     ledger = MemoryLedger()
     for number, (team, day) in enumerate(
         [
@@ -250,7 +249,6 @@ def test_a_call_of_the_last_period_or_of_tomorrow_tells_the_thresholds_of_its_ow
         "day": ("2026-11-30", "2026-12-01", "2026-11-29"),
         "week": ("2026-11-30", "2026-11-30", "2026-11-23"),
         "month": ("2026-11-01", "2026-12-01", "2026-10-01"),
-        "rolling": (rule.since(today), rule.since(today + 1), rule.since(last)),
     }[period]
     assert reported(ledger) == {
         ("team", team, begun, 100)
@@ -382,18 +380,4 @@ def test_periods(period: str, today: date, first: date, length: int) -> None:
     days = rule.days_until(today.toordinal() - epoch)
     assert (days[0] + epoch, days[-1] + epoch) == (first.toordinal(), today.toordinal())
     assert rule.length(today.toordinal() - epoch) == length
-    assert rule.counted_since(today.toordinal() - epoch) == first.isoformat()
-
-
-def test_a_threshold_of_a_rolling_budget_names_the_days_that_were_counted() -> None:
-    """Not those in which it is told once: with two days, one spends on both and passes on the second."""
-    rule = BudgetRule("rolling", 100, "rolling", days=2)
-    for today in (TODAY, TODAY + 1):  # the days in which it is told once begin on one of them
-        ledger = MemoryLedger()
-        take(
-            ledger, [rule], call("a", 30, day=today - 1), call("b", 30, day=today), now_ns=(today + 1) * NS_PER_DAY - 1
-        )
-        with ledger.store.snapshot() as reader:
-            (crossing,) = crossings(reader, TENANT, warnings=False)
-        yesterday = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=today - 1)).date().isoformat()
-        assert (crossing.used, crossing.row()["since"]) == (60, yesterday)
+    assert rule.since(today.toordinal() - epoch) == first.isoformat()

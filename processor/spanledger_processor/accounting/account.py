@@ -286,7 +286,7 @@ class _Account:
                 self._budgets.enter(span, decision)
             self._keep(index, decision)
         if self.batch.budgets:
-            self._budgets.store_posted()
+            self._budgets.store_passed()
 
     def _running(self, decision: Decision, span: Span, sessions: dict[str, Pico], runs: dict[str, Pico | None]) -> None:
         if not span.fee and (not span.counted or span.claim is None):

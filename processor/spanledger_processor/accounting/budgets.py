@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 from spanledger_processor.accounting.facts import in_pairs
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.ledger.budgets import (
+    REPORTED_FOR,
     RUN,
     SESSION,
     BudgetRule,
     LargeRun,
     concerns,
-    spent_in_period,
+    spent_on_day,
 )
 from spanledger_processor.ledger.crossings import FORECAST, Crossing, share
 from spanledger_processor.ledger.keys import bounded_id, budget_key
+from spanledger_processor.ledger.rolling import Reached
+from spanledger_processor.ledger.rows import date_of
 from spanledger_processor.ledger.store import Changes, Reader
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import Decision
@@ -38,66 +43,79 @@ class Budgets:
         self._now_ns = now_ns
         self._today = now_ns // NS_PER_DAY
         self._used: dict[tuple[str, str, int], Pico] = {}
+        """By budget, value and the day that ends what was added up."""
+        self._by_day: dict[tuple[str, str, int], Pico] = {}
 
     def enter(self, span: Span, decision: Decision) -> None:
         """Put the budget that is used most, of those a counted span counts against, on its decision, from the first
-        threshold on, and store the thresholds that are passed.
+        threshold on.
         """
-        most, counts = 0.0, span.counted and span.claim is not None
+        most = 0.0
         for rule, value in self._of(span, decision):
-            used = self._spent(rule, value, self._today)
-            if not counts or used * 100 < min(rule.thresholds, default=100) * rule.amount:
-                continue
-            if share(used, rule.amount) > most:
+            used = self._spent(rule, bounded_id(value), self._today)
+            if used * 100 >= min(rule.thresholds, default=100) * rule.amount and share(used, rule.amount) > most:
                 most = share(used, rule.amount)
                 decision.budget_name, decision.budget_used = rule.name, most
 
     def _of(self, span: Span, decision: Decision) -> Iterator[tuple[BudgetRule, str]]:
-        """Yield the budgets that a span counts against; those of its session and run also where it is not counted: it
-        may be what shows that they are concerned, or that a session belongs to a run.
-        """
-        for rule in self._rules:
-            value = {SESSION: decision.session_id, RUN: decision.run_id}.get(rule.period)
-            if value:
-                yield rule, value
+        """Yield the budgets that a span counts against."""
         claim, posting = span.claim, span.posting
-        if not self._rules or claim is None or posting is None or not span.counted:
+        if claim is None or posting is None or not span.counted:
             return
         described = dict(in_pairs(span.detail.dimensions))
         for rule in self._rules:
-            if rule.period not in (SESSION, RUN) and claim.day in rule.days_until(self._today):
+            if rule.period in (SESSION, RUN):
+                value = (decision.session_id if rule.period == SESSION else decision.run_id) or None
+            elif claim.day in rule.days_until(self._today):
                 value = rule.value_of(claim.provider, claim.listed, posting.agent, described)
-                if value is not None:
-                    yield rule, value
+            else:
+                continue
+            if value is not None:
+                yield rule, value
 
-    def store_posted(self) -> None:
-        """Store the thresholds that are passed by whatever was posted: also what earlier requests brought and this one
-        moves to another session, run or agent, and calls of a period that has ended or is to come.
+    def store_passed(self) -> None:
+        """Store the thresholds that are passed by whatever was posted: by what earlier requests brought and this one
+        moves to another session, run or agent, too, and by calls of a period that has ended or is to come.
         """
-        periods = {rule.period for rule in self._rules}
+        for rule, value in self._of_groups():
+            self._store_passed(rule, value, self._spent(rule, value, self._today), self._today)
+        for rule, value, days in self._of_days():
+            if rule.period == "rolling":
+                self._store_reached(rule, value, days)
+                continue
+            for until in {until for day in days if (until := rule.reported_until(day, self._today)) is not None}:
+                self._store_passed(rule, value, self._spent(rule, value, until), until)
+
+    def _of_groups(self) -> Iterator[tuple[BudgetRule, str]]:
+        """Yield the budgets of the sessions and runs that anything was posted to."""
+        periods, found = {rule.period for rule in self._rules}, dict[tuple[str, str], BudgetRule]()
         for session, run in self._totals.groups() if periods & {SESSION, RUN} else ():
             if RUN in periods and session and not run:
                 run = self._totals.run_of(session).id
             for rule in self._rules:
                 if value := {SESSION: session, RUN: run}.get(rule.period):
-                    self._spent(rule, value, self._today)
-        by_days = [rule for rule in self._rules if rule.period not in (SESSION, RUN)]
-        for day, provider, model, agent, dimensions in self._totals.claims() if by_days else ():
+                    found[rule.name, bounded_id(value)] = rule
+        return ((rule, value) for (_, value), rule in found.items())
+
+    def _of_days(self) -> Iterator[tuple[BudgetRule, str, set[int]]]:
+        """Yield the budgets of days, weeks, months and rolling windows, with the days on which anything was posted."""
+        rules = [rule for rule in self._rules if rule.period not in (SESSION, RUN)]
+        found = dict[tuple[str, str], tuple[BudgetRule, set[int]]]()
+        for day, provider, model, agent, dimensions in self._totals.claims() if rules else ():
             described = dict(in_pairs(dimensions))
-            for rule in by_days:
-                until = rule.reported_until(day, self._today)
+            for rule in rules:
                 value = rule.value_of(provider, model, agent, described)
-                if until is not None and value is not None:
-                    self._spent(rule, value, until)
+                if value is not None:
+                    found.setdefault((rule.name, bounded_id(value)), (rule, set()))[1].add(day)
+        return ((rule, value, days) for (_, value), (rule, days) in found.items())
 
     def _spent(self, rule: BudgetRule, value: str, until: int) -> Pico:
         """Return what is used of a budget once this request is added, of the period of the day `until`, that day
-        included, and store the thresholds that it passes.
+        included.
         """
-        of = (rule.name, value := bounded_id(value), until)
+        of = (rule.name, value, until)
         if of not in self._used:
-            self._used[of] = used = self._add_up(rule, value, until)
-            self._store_passed(rule, value, used, until)
+            self._used[of] = self._add_up(rule, value, until)
         return self._used[of]
 
     def _add_up(self, rule: BudgetRule, value: str, until: int) -> Pico:
@@ -106,7 +124,13 @@ class Budgets:
             return self._totals.session_cost(value) if is_one else 0
         if rule.period == RUN:
             return self._spent_in_run(rule, value)
-        return spent_in_period(self._reader, self._tenant, rule, value, until, self._changes.add)
+        return sum(self._spent_on(rule, value, day) for day in rule.days_until(until))
+
+    def _spent_on(self, rule: BudgetRule, value: str, day: int) -> Pico:
+        of = (rule.name, value, day)
+        if of not in self._by_day:
+            self._by_day[of] = spent_on_day(self._reader, self._tenant, rule, value, day, self._changes.add)
+        return self._by_day[of]
 
     def _concerns(self, rule: BudgetRule, session: Sums) -> bool:
         return concerns(self._reader, self._tenant, rule, session, self._changes.add)
@@ -125,11 +149,28 @@ class Budgets:
 
     def _store_passed(self, rule: BudgetRule, value: str, used: Pico, until: int) -> None:
         passed = Crossing(rule.name, self._tenant, value, rule.since(until), 0, used, rule.amount, self._now_ns)
-        if rule.period == "rolling":
-            passed = replace(passed, counted_since=rule.counted_since(until))
         for threshold in rule.passed(used, self._now_ns):
-            if threshold == FORECAST and until != self._today:
-                continue
-            crossing = replace(passed, threshold=threshold)
-            if self._reader.get(crossing.key) is None:
-                self._changes.create.setdefault(crossing.key, crossing.pack())
+            if threshold != FORECAST or until == self._today:
+                self._store(replace(passed, threshold=threshold))
+
+    def _store_reached(self, rule: BudgetRule, value: str, days: Collection[int]) -> None:
+        """Store the thresholds of a rolling budget that it reached on the days whose sums have any of `days`."""
+        earliest = self._today - REPORTED_FOR - rule.days + 1
+        touched = [day for day in days if earliest <= day <= self._today + 1]
+        if not touched:
+            return
+        reached = Reached.read(self._reader, self._tenant, rule, value, self._today)
+        before = deepcopy(reached.reported)
+        spent = partial(self._spent_on, rule, value)
+        now_ns = self._now_ns
+        for threshold, since, until, used in reached.enter(rule.thresholds, spent, touched, self._today):
+            passed = Crossing(
+                rule.name, self._tenant, value, date_of(since) or "", threshold, used, rule.amount, now_ns
+            )
+            self._store(replace(passed, counted_since=date_of(until - rule.days + 1) or ""))
+        if reached.reported != before:
+            self._changes.replace[reached.key] = reached.pack(self._today)
+
+    def _store(self, crossing: Crossing) -> None:
+        if self._reader.get(crossing.key) is None:
+            self._changes.create.setdefault(crossing.key, crossing.pack())

@@ -37,6 +37,8 @@ from spanledger_processor.units import NS_PER_DAY, NS_PER_MS, Pico
 SESSION, RUN = "session", "run"
 PERIODS_OF_DAYS = ("day", "week", "month", "rolling")
 PERIODS = (*PERIODS_OF_DAYS, SESSION, RUN)
+REPORTED_FOR = 31
+"""Days, after the end of a period, for which its thresholds are reported."""
 _FORECAST_AFTER = 0.1
 """Share of a period before which nothing is forecast."""
 _ROWS = 1000
@@ -110,12 +112,6 @@ class BudgetRule:
         return {"day": 1, "week": 7}.get(self.period, self.days)
 
     def since(self, today: int) -> str:
-        """Return the period in which a threshold is reported once; a rolling one in blocks of its days since 1970."""
-        if self.period in (SESSION, RUN):
-            return ""
-        return date_of(today - today % self.days) or "" if self.period == "rolling" else self.counted_since(today)
-
-    def counted_since(self, today: int) -> str:
         """Return the first day of which it is counted what is used; empty for a session or run."""
         return "" if self.period in (SESSION, RUN) else date_of(self.days_until(today)[0]) or ""
 
@@ -215,21 +211,13 @@ def concerns(reader: Reader, tenant: bytes, rule: BudgetRule, session: Sums, cha
     return len(known) >= VALUES_OF_A_NAME or (rule.value in known if rule.value else bool(known))
 
 
-def spent_in_period(
-    reader: Reader, tenant: bytes, rule: BudgetRule, value: str, today: int, changed: Changed = _NOTHING
+def spent_on_day(
+    reader: Reader, tenant: bytes, rule: BudgetRule, value: str, day: int, changed: Changed = _NOTHING
 ) -> Pico:
-    """Return what was spent in the period of `today` by a value of a rule's dimension, or by all."""
-    total = 0
-    for day in rule.days_until(today):
-        if rule.dimension and rule.dimension not in (MODEL, PROVIDER):
-            key = dimension_key(tenant, rule.dimension, day, value)
-            total += reader.sums(key).cost + (changed[key].cost if key in changed else 0)
-        else:
-            total += _spent_on_day(reader, tenant, rule, value, day, changed)
-    return total
-
-
-def _spent_on_day(reader: Reader, tenant: bytes, rule: BudgetRule, value: str, day: int, changed: Changed) -> Pico:
+    """Return what was spent on a day (since 1970) by a value of a rule's dimension, or by all."""
+    if rule.dimension and rule.dimension not in (MODEL, PROVIDER):
+        key = dimension_key(tenant, rule.dimension, day, value)
+        return reader.sums(key).cost + (changed[key].cost if key in changed else 0)
     stored = (unpack(record) for _, record in reader.scan(Table.DAY, tenant, within=near(day.to_bytes(4, "big"))))
     costs = [(row[4], int(row[2][0])) for row in stored]
     costs += [(sums.labels, sums.cost) for key, sums in changed.items() if key[0] == Table.DAY]
@@ -270,7 +258,7 @@ def _used(
         return  # what has no value is in no budget of one
     elif wanted in (None, rule.value) or not rule.value:  # what is a budget of all concerns each of them
         value = rule.value or (wanted or "" if rule.dimension else "")
-        yield value, spent_in_period(reader, tenant, rule, value, today)
+        yield value, sum(spent_on_day(reader, tenant, rule, value, day) for day in rule.days_until(today))
 
 
 def _sessions(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -> Iterator[tuple[str, Pico]]:
@@ -309,7 +297,7 @@ def _row(rule: BudgetRule, value: str, used: Pico, now_ns: int) -> Row:
     return {
         "budget": rule.name,
         "period": rule.period,
-        "since": rule.counted_since(now_ns // NS_PER_DAY) or None,
+        "since": rule.since(now_ns // NS_PER_DAY) or None,
         "dimension": rule.dimension,
         "value": value,
         "amount_usd": usd(rule.amount),

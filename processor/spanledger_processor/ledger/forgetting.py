@@ -28,6 +28,7 @@ from spanledger_processor.ledger.keys import (
 )
 from spanledger_processor.ledger.orders import ranks_of, rows_at
 from spanledger_processor.ledger.packing import pack, unpack
+from spanledger_processor.ledger.rolling import Reached
 from spanledger_processor.ledger.runs import NAMES, SPAWNED
 from spanledger_processor.ledger.store import Key, Table, near
 from spanledger_processor.ledger.sums import Sums
@@ -118,11 +119,12 @@ def _parts(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int
 def _budgets(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
     """Rename ids in thresholds that were passed: of sessions, runs and values of dimensions, and in large runs."""
     changed = 0
-    for key, record in [*_rows(txn, Table.LARGE_RUN, EVERY_TENANT)]:
-        if key[FIRST_ID] == near(tenant) and (new := _replaced(record, renamed)) != record:
-            txn.delete(key)
-            txn.put(LargeRun.unpack(new).key, new)
-            changed += 1
+    for table, read in ((Table.LARGE_RUN, LargeRun.unpack), (Table.REACHED, Reached.unpack)):
+        for key, record in [*_rows(txn, table, EVERY_TENANT)]:
+            if key[FIRST_ID] == near(tenant) and (new := _replaced(record, renamed)) != record:
+                txn.delete(key)
+                txn.put(read(new).key, new)
+                changed += 1
     for key, record in [*_rows(txn, Table.BUDGET, EVERY_TENANT)]:
         if key[FIRST_ID] == near(tenant) and (new := _replaced(record, renamed)) != record:
             txn.put(key, new)

@@ -78,6 +78,12 @@ def budget_key(tenant: bytes, budget: str, value: str, since: str, threshold: in
     )
 
 
+def reached_key(tenant: bytes, budget: str, value: str, days: int, amount: int) -> Key:
+    """Return the key of the stretches in which thresholds of a rolling budget of so many days were reported."""
+    of = (budget, value, str(days), str(amount))
+    return record_key(Table.REACHED, EVERY_TENANT, tenant, *(id_bytes(one) for one in of))
+
+
 def large_run_key(tenant: bytes, run_id: str) -> Key:
     """Return the key of what is known of a run of too many sessions to be added up with a request."""
     return record_key(Table.LARGE_RUN, EVERY_TENANT, tenant, id_bytes(bounded_id(run_id)))

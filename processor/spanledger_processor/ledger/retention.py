@@ -60,6 +60,7 @@ _TOTALS = (
     Table.PART,
     Table.BUDGET,
     Table.LARGE_RUN,
+    Table.REACHED,
 )
 _PROJECTS_A_DAY = 64
 """The most projects of removed sessions that have sums of their own, for each day."""

@@ -70,6 +70,8 @@ class Table(IntEnum):
     """Per dimension and UTC day that is over: its values packed together (`day_values`)."""
     LARGE_RUN = 23
     """Runs of too many sessions to be added up with a request, of all tenants together (`budgets.LargeRun`)."""
+    REACHED = 24
+    """Stretches of days in which thresholds of rolling budgets were reported, of all tenants together (`rolling`)."""
     INDEX = 13
     """A row a request, by arrival: the traces of the calls that it counted, by hashes of their ids and usage."""
 
