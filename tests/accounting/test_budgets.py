@@ -256,6 +256,29 @@ def test_a_call_of_the_last_period_or_of_tomorrow_tells_the_thresholds_of_its_ow
     }
 
 
+@pytest.mark.parametrize("period", ["week", "month"])
+def test_a_call_of_tomorrow_that_comes_first_counts_with_those_of_today(period: str) -> None:
+    """Together they pass: what is used says so tomorrow, and no later spend is needed to tell it."""
+    ledger, rule = MemoryLedger(), BudgetRule("b", 100, period, thresholds=(100,), forecast=False)
+    take(ledger, [rule], call("ahead", 60, day=TODAY + 1))
+    assert passed(ledger) == set()
+    take(ledger, [rule], call("now", 40))
+    assert passed(ledger) == {("b", "", 100)}
+    assert used(ledger, rule)[""] == 40
+
+
+def test_what_a_clock_ahead_spends_tomorrow_is_no_forecast() -> None:
+    """By Wednesday midnight 42 % of the week are gone: 30 % are used by then, and as much tomorrow."""
+    ledger, rule = MemoryLedger(), BudgetRule("b", 100, "week", thresholds=(100,))
+    take(ledger, [rule], call("ahead", 30, day=TODAY + 1), call("now", 30))
+    with ledger.store.snapshot() as reader:
+        assert [*crossings(reader, TENANT, warnings=False)] == []
+    take(ledger, [rule], call("more", 30))
+    with ledger.store.snapshot() as reader:
+        (one,) = crossings(reader, TENANT, warnings=False)
+    assert (one.threshold, one.used) == (FORECAST, 60)
+
+
 def test_a_late_call_makes_no_forecast_of_a_period_that_has_ended() -> None:
     ledger, rule, noon = MemoryLedger(), BudgetRule("day", 100, "day"), TODAY * NS_PER_DAY + NS_PER_DAY // 2
     take(ledger, [rule], call("a", 90, day=TODAY - 1), now_ns=noon)
@@ -344,7 +367,7 @@ def test_a_forecast_is_by_the_present_rate(hour: int, used_share: float, forecas
     """Half of the day for half of the money: it will just not last. Early in a period nothing is forecast."""
     rule = BudgetRule("day", 1000, "day")
     now_ns = TODAY * 86_400 * 10**9 + hour * 3600 * 10**9
-    assert (FORECAST in rule.passed(round(1000 * used_share), now_ns)) is forecast
+    assert rule.will_not_last(round(1000 * used_share), now_ns) is forecast
 
 
 def test_a_forecast_is_stored_once_with_the_request_that_makes_it() -> None:

@@ -78,13 +78,15 @@ class Budgets:
         moves to another session, run or agent, too, and by calls of a period that has ended or is to come.
         """
         for rule, value in self._of_groups():
-            self._store_passed(rule, value, self._spent(rule, value, self._today), self._today)
+            self._store_passed(rule, value, self._spent(rule, value, self._today), "")
         for rule, value, days in self._of_days():
             if rule.period == "rolling":
                 self._store_reached(rule, value, days)
                 continue
             for until in {until for day in days if (until := rule.reported_until(day, self._today)) is not None}:
-                self._store_passed(rule, value, self._spent(rule, value, until), until)
+                self._store_passed(rule, value, used := self._spent(rule, value, until), rule.since(until))
+                if self._today in rule.days_until(until) and used < rule.amount:
+                    self._store_forecast(rule, value, self._spent(rule, value, self._today))
 
     def _of_groups(self) -> Iterator[tuple[BudgetRule, str]]:
         """Yield the budgets of the sessions and runs that anything was posted to."""
@@ -147,11 +149,15 @@ class Budgets:
         is_known = not rule.dimension or self._reader.get(first) is not None
         return run.spent if is_known else 0
 
-    def _store_passed(self, rule: BudgetRule, value: str, used: Pico, until: int) -> None:
-        passed = Crossing(rule.name, self._tenant, value, rule.since(until), 0, used, rule.amount, self._now_ns)
-        for threshold in rule.passed(used, self._now_ns):
-            if threshold != FORECAST or until == self._today:
-                self._store(replace(passed, threshold=threshold))
+    def _store_passed(self, rule: BudgetRule, value: str, used: Pico, since: str) -> None:
+        for threshold in rule.passed(used):
+            self._store(Crossing(rule.name, self._tenant, value, since, threshold, used, rule.amount, self._now_ns))
+
+    def _store_forecast(self, rule: BudgetRule, value: str, used: Pico) -> None:
+        """Store that what is used today will not last; what comes tomorrow by a clock that is ahead is no rate."""
+        if rule.will_not_last(used, self._now_ns):
+            since = rule.since(self._today)
+            self._store(Crossing(rule.name, self._tenant, value, since, FORECAST, used, rule.amount, self._now_ns))
 
     def _store_reached(self, rule: BudgetRule, value: str, days: Collection[int]) -> None:
         """Store the thresholds of a rolling budget that it reached on the days whose sums have any of `days`."""

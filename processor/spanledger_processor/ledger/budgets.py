@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from spanledger_processor.ledger import dimensions
-from spanledger_processor.ledger.crossings import FORECAST, Crossing, crossings, share
+from spanledger_processor.ledger.crossings import Crossing, crossings, share
 from spanledger_processor.ledger.dimensions import AGENT, MODEL, PROVIDER
 from spanledger_processor.ledger.facts import OTHER_MODELS, VALUES_OF_A_NAME
 from spanledger_processor.ledger.keys import (
@@ -84,12 +84,13 @@ class BudgetRule:
         return range(today - back, today + 1)
 
     def reported_until(self, day: int, today: int) -> int | None:
-        """Return the day that ends what is added up to report a call of `day`: `today`, in the period of today; the
-        last of the period before; tomorrow. None of any other call, so that a replay of history reports nothing of it.
+        """Return the day that ends what is added up to report a call of `day`: the last of its period, or tomorrow, of
+        which a clock that is ahead may tell. None of a call that is of neither this period nor the one before, so that
+        a replay of history reports nothing of it, or that is from beyond tomorrow.
         """
-        last_before = self.days_until(today)[0] - 1
-        untils = (today, last_before, *([today + 1] if day == today + 1 else []))
-        return next((until for until in untils if day in self.days_until(until)), None)
+        last = self.days_until(day)[0] + self.length(day) - 1
+        is_late = last < self.days_until(today)[0] - 1
+        return None if is_late or day > today + 1 else min(last, today + 1)
 
     def value_of(self, provider: str, model: str, agent: str, described: Mapping[str, str]) -> str | None:
         """Return the value by which a call counts against it, empty for a budget of all; None if it does not count.
@@ -115,15 +116,17 @@ class BudgetRule:
         """Return the first day of which it is counted what is used; empty for a session or run."""
         return "" if self.period in (SESSION, RUN) else date_of(self.days_until(today)[0]) or ""
 
-    def passed(self, used: Pico, now_ns: int) -> list[int]:
-        """Return the thresholds that are passed, the forecast among them."""
-        result = [threshold for threshold in self.thresholds if used * 100 >= threshold * self.amount]
-        if self.forecast and self.period in ("day", "week", "month") and used < self.amount:
-            today = now_ns // NS_PER_DAY
-            gone = (now_ns - self.days_until(today)[0] * NS_PER_DAY) / (self.length(today) * NS_PER_DAY)
-            if gone >= _FORECAST_AFTER and used >= gone * self.amount:
-                result.append(FORECAST)
-        return result
+    def passed(self, used: Pico) -> list[int]:
+        """Return the thresholds that are passed."""
+        return [threshold for threshold in self.thresholds if used * 100 >= threshold * self.amount]
+
+    def will_not_last(self, used: Pico, now_ns: int) -> bool:
+        """Return whether it is forecast that all of what is left will be used before the period ends."""
+        if not self.forecast or self.period not in ("day", "week", "month") or used >= self.amount:
+            return False
+        today = now_ns // NS_PER_DAY
+        gone = (now_ns - self.days_until(today)[0] * NS_PER_DAY) / (self.length(today) * NS_PER_DAY)
+        return gone >= _FORECAST_AFTER and used >= gone * self.amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,7 @@ def passed_by_run(reader: Reader, rules: Iterable[BudgetRule], run: LargeRun, no
     """Yield the thresholds of budgets of each run that a run has passed."""
     for rule in rules:
         if rule.period == RUN and rule.concerns(run.tenant) and _concerns_run(reader, run.tenant, rule, run.id):
-            for threshold in rule.passed(run.spent, now_ns):
+            for threshold in rule.passed(run.spent):
                 yield Crossing(rule.name, run.tenant, run.id, "", threshold, run.spent, rule.amount, now_ns)
 
 
@@ -293,7 +296,6 @@ def _concerns_run(reader: Reader, tenant: bytes, rule: BudgetRule, run_id: str) 
 
 
 def _row(rule: BudgetRule, value: str, used: Pico, now_ns: int) -> Row:
-    passed = rule.passed(used, now_ns)
     return {
         "budget": rule.name,
         "period": rule.period,
@@ -305,7 +307,7 @@ def _row(rule: BudgetRule, value: str, used: Pico, now_ns: int) -> Row:
         "used_usd": usd(used),
         "used_usd_exact": exact_usd(used),
         "used": share(used, rule.amount),
-        "passed": [threshold for threshold in passed if threshold != FORECAST],
-        "forecast": FORECAST in passed,
+        "passed": rule.passed(used),
+        "forecast": rule.will_not_last(used, now_ns),
         "over": used >= rule.amount,
     }
