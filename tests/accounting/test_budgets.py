@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -68,9 +68,10 @@ _calls = st.tuples(
     st.integers(1, 400),
     st.sampled_from(["", "red", "blue"]),
     st.sampled_from(["", "s1", "s2"]),
-    st.sampled_from([TODAY, TODAY - 1, TODAY - 30]),
+    st.sampled_from([TODAY, TODAY - 1, TODAY - 30, TODAY - 60]),
 )
-"""NOW is on Wednesday, 18 November 2026: yesterday is in the same week, and 30 days ago in October."""
+"""NOW is on Wednesday, 18 November 2026: yesterday is in the same week, 30 days ago in October, 60 days ago in a day,
+week and month of which nothing is told any more."""
 
 
 @given(st.lists(_calls, max_size=12), st.data())
@@ -101,9 +102,12 @@ def test_what_is_used_and_passed_does_not_depend_on_order(
     truth = {
         ("day", "", "2026-11-18"): spent(TODAY),
         ("day", "", "2026-11-17"): spent(yesterday),
+        ("day", "", "2026-10-19"): spent(last_month),
         ("red", "red", "2026-11-01"): spent(TODAY, yesterday, team="red"),
         ("red", "red", "2026-10-01"): spent(last_month, team="red"),
         **{("each", team, "2026-11-16"): spent(TODAY, yesterday, team=team) for team in ("red", "blue")},
+        **{("each", team, "2026-10-19"): spent(last_month, team=team) for team in ("red", "blue")},
+        ("model", "gpt", "2026-10-19"): spent(last_month),
         ("model", "gpt", "2026-11-16"): spent(TODAY, yesterday),
         **{("session", name, ""): spent(session=name) for name in ("s1", "s2")},
         **{("run", name, ""): spent(session=name) for name in ("s1", "s2")},
@@ -225,35 +229,43 @@ def test_a_threshold_is_passed_once_in_each_period() -> None:
     assert found == [("2026-11-18", 100, 100), ("2026-11-19", 100, 100)]
 
 
-@pytest.mark.parametrize("period", ["day", "week", "month"])
-def test_a_call_of_the_last_period_or_of_tomorrow_tells_the_thresholds_of_its_own(period: str) -> None:
-    """An outage over midnight, a client's clock ahead; what is older tells nothing, so that history can be replayed."""
-    today = (date(2026, 11, 30) - date(1970, 1, 1)).days  # a Monday; tomorrow is in another month
-    end_ns = (today + 1) * NS_PER_DAY - 1
-    rule = BudgetRule("team", 100, period, dimension="team", thresholds=(100,))
-    last = rule.days_until(today)[0] - 1
-    oldest = {"day": last, "week": last - 6, "month": last - 30}[period]
-    ledger = MemoryLedger()
-    for number, (team, day) in enumerate(
-        [
-            ("now", today),
-            ("next", today + 1),
-            ("late", last),
-            ("first", oldest),
-            ("old", oldest - 1),
-            ("far", today + 2),
-        ]
-    ):
-        take(ledger, [rule], call(f"c{number}", 100, team=team, day=day), now_ns=end_ns)
-    since = {
-        "day": ("2026-11-30", "2026-12-01", "2026-11-29"),
-        "week": ("2026-11-30", "2026-11-30", "2026-11-23"),
-        "month": ("2026-11-01", "2026-12-01", "2026-10-01"),
-    }[period]
-    assert reported(ledger) == {
-        ("team", team, begun, 100)
-        for team, begun in zip(("now", "next", "late", "first"), (*since, since[2]), strict=True)
-    }
+@pytest.mark.parametrize(
+    ("period", "truth"),
+    [
+        ("day", {"now": "2026-11-30", "next": "2026-12-01", "late": "2026-11-29", "earliest": "2026-10-30"}),
+        ("week", {"now": "2026-11-30", "next": "2026-11-30", "late": "2026-11-23", "earliest": "2026-10-26"}),
+        ("month", {"now": "2026-11-01", "next": "2026-12-01", "late": "2026-10-01", "earliest": "2026-10-01"}),
+    ],
+)
+def test_a_call_tells_the_thresholds_of_its_own_period(period: str, truth: dict[str, str]) -> None:
+    """Also after an outage of days, and by a clock that is ahead; what was over 31 days ago tells nothing, so that a
+    replay of history does not.
+    """
+    today, rule = date(2026, 11, 30), BudgetRule("team", 100, period, dimension="team", thresholds=(100,))
+    calls = {"now": today, "next": date(2026, 12, 1), "far": date(2026, 12, 2)}
+    calls["late"] = {"day": date(2026, 11, 29), "week": date(2026, 11, 29), "month": date(2026, 10, 31)}[period]
+    calls["earliest"] = {"day": date(2026, 10, 30), "week": date(2026, 10, 26), "month": date(2026, 10, 1)}[period]
+    calls["old"] = calls["earliest"] - timedelta(days=1)
+    ledger, epoch = MemoryLedger(), date(1970, 1, 1)
+    end_ns = ((today - epoch).days + 1) * NS_PER_DAY - 1
+    for team, day in calls.items():
+        take(ledger, [rule], call(team, 100, team=team, day=(day - epoch).days), now_ns=end_ns)
+    assert reported(ledger) == {("team", team, since, 100) for team, since in truth.items()}
+
+
+def test_each_day_of_an_outage_is_told_once() -> None:
+    """A weekend's calls come on Monday, in one request and again, and the next day: with the days that they are of."""
+    ledger, rule = MemoryLedger(), BudgetRule("day", 100, "day", thresholds=(50, 100))
+    weekend = [call(f"c{ago}", 120 - ago, day=TODAY - ago) for ago in range(4)]
+    take(ledger, [rule], *weekend)
+    take(ledger, [rule], *weekend)
+    take(ledger, [rule], call("later", 60, day=TODAY - 2), now_ns=DAY_END + NS_PER_DAY)
+    with ledger.store.snapshot() as reader:
+        found = sorted(
+            (one.since, one.until, one.threshold, one.used) for one in crossings(reader, TENANT, warnings=False)
+        )
+    days = ((f"2026-11-{18 - ago}", 120 - ago) for ago in (3, 2, 1, 0))
+    assert found == [(day, day, threshold, cost) for day, cost in days for threshold in (50, 100)]
 
 
 @pytest.mark.parametrize("period", ["week", "month"])

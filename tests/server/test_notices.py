@@ -133,6 +133,22 @@ async def test_what_a_webhook_gets() -> None:
     assert reported["text"] == "budget team of red: 80 % passed, $85.00 of $100.00 used since 2026-11-18"
 
 
+@pytest.mark.parametrize(
+    ("since", "until", "days"),
+    [
+        ("2026-11-18", "2026-11-18", "since 2026-11-18"),
+        ("2026-11-16", "2026-11-22", "since 2026-11-16"),
+        ("2026-11-17", "2026-11-17", "on 2026-11-17"),
+        ("2026-11-09", "2026-11-15", "from 2026-11-09 to 2026-11-15"),
+    ],
+)
+def test_of_a_period_that_is_over_it_is_told_which_it_was(since: str, until: str, days: str) -> None:
+    """It is Wednesday, 18 November 2026: what was used since Monday is not what was used last week."""
+    late = replace(CROSSING, since=since, until=until)
+    assert sentence(late) == f"budget team of red: 80 % passed, $85.00 of $100.00 used {days}"
+    assert (late.row()["since"], late.row()["until"], Crossing.unpack(late.pack())) == (since, until, late)
+
+
 def test_small_amounts_are_told_to_the_millionth() -> None:
     small = replace(CROSSING, used=USD // 2000, amount=USD // 1600, threshold=FORECAST)
     reported = "budget team of red: $0.000500 of $0.000625 used since 2026-11-18; at this rate it will not last"

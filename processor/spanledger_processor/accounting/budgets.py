@@ -78,13 +78,13 @@ class Budgets:
         moves to another session, run or agent, too, and by calls of a period that has ended or is to come.
         """
         for rule, value in self._of_groups():
-            self._store_passed(rule, value, self._spent(rule, value, self._today), "")
+            self._store_passed(rule, value, self._spent(rule, value, self._today))
         for rule, value, days in self._of_days():
             if rule.period == "rolling":
                 self._store_reached(rule, value, days)
                 continue
             for until in {until for day in days if (until := rule.reported_until(day, self._today)) is not None}:
-                self._store_passed(rule, value, used := self._spent(rule, value, until), rule.since(until))
+                self._store_passed(rule, value, used := self._spent(rule, value, until), until)
                 if self._today in rule.days_until(until) and used < rule.amount:
                     self._store_forecast(rule, value, self._spent(rule, value, self._today))
 
@@ -149,15 +149,20 @@ class Budgets:
         is_known = not rule.dimension or self._reader.get(first) is not None
         return run.spent if is_known else 0
 
-    def _store_passed(self, rule: BudgetRule, value: str, used: Pico, since: str) -> None:
+    def _store_passed(self, rule: BudgetRule, value: str, used: Pico, day: int | None = None) -> None:
+        """Store the thresholds that are passed in the period of a day; of a session or run there is none."""
         for threshold in rule.passed(used):
-            self._store(Crossing(rule.name, self._tenant, value, since, threshold, used, rule.amount, self._now_ns))
+            self._store(self._crossing(rule, value, used, threshold, day))
 
     def _store_forecast(self, rule: BudgetRule, value: str, used: Pico) -> None:
         """Store that what is used today will not last; what comes tomorrow by a clock that is ahead is no rate."""
         if rule.will_not_last(used, self._now_ns):
-            since = rule.since(self._today)
-            self._store(Crossing(rule.name, self._tenant, value, since, FORECAST, used, rule.amount, self._now_ns))
+            self._store(self._crossing(rule, value, used, FORECAST, self._today))
+
+    def _crossing(self, rule: BudgetRule, value: str, used: Pico, threshold: int, day: int | None) -> Crossing:
+        since, until = ("", "") if day is None else (rule.since(day), date_of(rule.last_day(day)) or "")
+        crossing = Crossing(rule.name, self._tenant, value, since, threshold, used, rule.amount, self._now_ns)
+        return replace(crossing, until=until) if until else crossing
 
     def _store_reached(self, rule: BudgetRule, value: str, days: Collection[int]) -> None:
         """Store the thresholds of a rolling budget that it reached on the days whose sums have any of `days`."""
@@ -168,12 +173,9 @@ class Budgets:
         reached = Reached.read(self._reader, self._tenant, rule, value, self._today)
         before = deepcopy(reached.reported)
         spent = partial(self._spent_on, rule, value)
-        now_ns = self._now_ns
         for threshold, since, until, used in reached.enter(rule.thresholds, spent, touched, self._today):
-            passed = Crossing(
-                rule.name, self._tenant, value, date_of(since) or "", threshold, used, rule.amount, now_ns
-            )
-            self._store(replace(passed, counted_since=date_of(until - rule.days + 1) or ""))
+            crossing = self._crossing(rule, value, used, threshold, until)
+            self._store(replace(crossing, since=date_of(since) or "", counted_since=crossing.since))
         if reached.reported != before:
             self._changes.replace[reached.key] = reached.pack(self._today)
 

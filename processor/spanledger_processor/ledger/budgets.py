@@ -38,7 +38,7 @@ SESSION, RUN = "session", "run"
 PERIODS_OF_DAYS = ("day", "week", "month", "rolling")
 PERIODS = (*PERIODS_OF_DAYS, SESSION, RUN)
 REPORTED_FOR = 31
-"""Days, after the end of a period, for which its thresholds are reported."""
+"""Days after the end of a period in which its thresholds are reported: a replay of older history reports none."""
 _FORECAST_AFTER = 0.1
 """Share of a period before which nothing is forecast."""
 _ROWS = 1000
@@ -83,14 +83,17 @@ class BudgetRule:
         back = {"day": 0, "week": date.weekday(), "month": date.day - 1, "rolling": self.days - 1}[self.period]
         return range(today - back, today + 1)
 
+    def last_day(self, day: int) -> int:
+        """Return the last day of the period of a day, also one to come; of a rolling budget that day itself."""
+        return day if self.period == "rolling" else self.days_until(day)[0] + self.length(day) - 1
+
     def reported_until(self, day: int, today: int) -> int | None:
         """Return the day that ends what is added up to report a call of `day`: the last of its period, or tomorrow, of
-        which a clock that is ahead may tell. None of a call that is of neither this period nor the one before, so that
-        a replay of history reports nothing of it, or that is from beyond tomorrow.
+        which a clock that is ahead may tell. None of a call from beyond tomorrow, or of a period that is over for so
+        long that nothing is reported of it any more.
         """
-        last = self.days_until(day)[0] + self.length(day) - 1
-        is_late = last < self.days_until(today)[0] - 1
-        return None if is_late or day > today + 1 else min(last, today + 1)
+        last = self.last_day(day)
+        return None if last < today - REPORTED_FOR or day > today + 1 else min(last, today + 1)
 
     def value_of(self, provider: str, model: str, agent: str, described: Mapping[str, str]) -> str | None:
         """Return the value by which a call counts against it, empty for a budget of all; None if it does not count.

@@ -20,9 +20,9 @@ from spanledger_processor.ledger.keys import (
 )
 from spanledger_processor.ledger.orders import Order, Position, walk
 from spanledger_processor.ledger.packing import pack, unpack
-from spanledger_processor.ledger.rows import Row, exact_usd, time_of
+from spanledger_processor.ledger.rows import Row, date_of, exact_usd, time_of
 from spanledger_processor.ledger.store import Key, Reader, Table
-from spanledger_processor.units import NS_PER_MS, Pico
+from spanledger_processor.units import NS_PER_DAY, NS_PER_MS, Pico
 
 FORECAST = 0
 """Stands for a threshold: at the present rate, all will be used before the period ends."""
@@ -38,7 +38,7 @@ class Crossing:
     for a budget, else it is a warning (`of_session`, `of_day`), which say what the other fields are then. Until all of
     the notification is sent, `recorded` is whether its log record was accepted (False: refused for good, None: neither
     yet), and `posted` whether its webhook took it. `counted_since` is the first day of what is used, where that is not
-    `since` (a rolling budget's).
+    `since` (a rolling budget's), `until` the last day of the period.
     """
 
     budget: str
@@ -54,6 +54,7 @@ class Crossing:
     recorded: bool | None = None
     posted: bool = False
     counted_since: str = ""
+    until: str = ""
 
     @property
     def key(self) -> Key:
@@ -69,8 +70,8 @@ class Crossing:
     def pack(self) -> bytes:
         """Return the stored form; its second element is the arrival, by which retention goes."""
         values = [self.budget, self.tenant, self.value, self.since, self.threshold, self.warning]
-        if self.recorded is not None or self.posted or self.counted_since:
-            values += [self.recorded, self.posted, self.counted_since]
+        if self.recorded is not None or self.posted or self.counted_since or self.until:
+            values += [self.recorded, self.posted, self.counted_since, self.until]
         return pack([1, self.arrival_ms, values, self.used, self.amount, self.at_ns, self.sent])
 
     @classmethod
@@ -94,12 +95,23 @@ class Crossing:
             rows.add(order_key(EVERY_TENANT, bytes((Table.BUDGET, Order.UNSENT)), self.arrival_ms, id_hash))
         return rows
 
+    @property
+    def first_day(self) -> str:
+        """Return the first day of what is used; empty for a session or run."""
+        return self.counted_since or self.since
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether its period was over when the threshold was passed: by a call that came late."""
+        return bool(self.until) and self.until < (date_of(self.at_ns // NS_PER_DAY) or "")
+
     def row(self) -> Row:
         """Return the crossing as a row of an answer."""
         return {
             "budget": self.budget,
             "value": self.value,
-            "since": self.counted_since or self.since or None,
+            "since": self.first_day or None,
+            "until": self.until or None,
             "threshold": self.percent,
             "used": share(self.used, self.amount),
             "used_usd_exact": exact_usd(self.used),

@@ -246,12 +246,18 @@ def sentence(crossing: Crossing) -> str:
     if crossing.warning:
         return _warning_sentence(crossing)
     of = f" of {crossing.value}" if crossing.value else ""
-    first = crossing.counted_since or crossing.since
-    since = f" since {first}" if first else ""
-    used = f"${_dollars(crossing.used)} of ${_dollars(crossing.amount)} used{since}"
+    used = f"${_dollars(crossing.used)} of ${_dollars(crossing.amount)} used{_days(crossing)}"
     if crossing.threshold == FORECAST:
         return f"budget {crossing.budget}{of}: {used}; at this rate it will not last"
     return f"budget {crossing.budget}{of}: {crossing.threshold} % passed, {used}"
+
+
+def _days(crossing: Crossing) -> str:
+    """Return of which days it is told what was used; nothing for a session or run."""
+    first = crossing.first_day
+    if not first or not crossing.is_over:
+        return f" since {first}" if first else ""
+    return f" on {first}" if crossing.until == first else f" from {first} to {crossing.until}"
 
 
 def _warning_sentence(crossing: Crossing) -> str:

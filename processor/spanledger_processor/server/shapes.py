@@ -430,6 +430,11 @@ BUDGETS: Shape = {
             "budget": Field("string", "Name of the budget."),
             "value": Field("string", "As above."),
             "since": Field("string", "First day of its period.", null=True),
+            "until": Field(
+                "string",
+                "Last day of its period; none of a session or run, or of what an earlier version noted.",
+                null=True,
+            ),
             "threshold": Field("string", "Percent, or `forecast`."),
             "used": Field("number", "Share used by then."),
             "used_usd_exact": Field("string", "USD used by then."),
