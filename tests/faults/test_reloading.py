@@ -116,7 +116,7 @@ def test_budgets_and_summaries_are_put_into_use(workers: tuple[str, ...], tmp_pa
         served.export(request(span))
         asked = served.query("budgets", "--endpoint", f"http://127.0.0.1:{served.api}")
         assert [(row["budget"], row["value"], row["over"]) for row in asked["budgets"]] == [("small", "the one", True)]
-        eventually(lambda: _holding(backend, b"spanledger.budget.threshold") == 3)
+        eventually(lambda: _holding(backend, b"spanledger.budget.threshold") == 1)
         served.query("close", "the one")
         eventually(lambda: _holding(backend, b"spanledger.session.summary") == 1)
         assert _holding(backend, b"session-summary") == 2, "the span, and the record that names it"

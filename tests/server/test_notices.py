@@ -12,15 +12,20 @@ from typing import Any, cast
 import httpx2
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from ledger_in_memory import NOW, TENANT
 from spanledger_exporters import Verdict
 from spanledger_processor.config.limits import Webhook
 from spanledger_processor.ledger.crossings import FORECAST, Crossing, crossings
-from spanledger_processor.ledger.store import Changes, StateError
+from spanledger_processor.ledger.keys import total_key
+from spanledger_processor.ledger.store import Changes, StateError, tenant_hash
+from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.warning_rules import FAILURE_RATE
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server import notices
-from spanledger_processor.server.notices import SENT_AT, SIGNATURE, Notices, sentence, signature
+from spanledger_processor.server.notices import SENT_AT, SIGNATURE, Notice, Notices, sentence, signature
 from spanledger_processor.telemetry.log import RateLimit
 from spanledger_processor.units import USD
 from stores import WriterInMemory
@@ -74,6 +79,11 @@ class World:
             yield lambda: notices.send_due(client)
 
 
+def _records(body: bytes) -> list[tuple[LogRecord, dict[str, AnyValue]]]:
+    records = ExportLogsServiceRequest.FromString(body).resource_logs[0].scope_logs[0].log_records
+    return [(record, {pair.key: pair.value for pair in record.attributes}) for record in records]
+
+
 async def test_everybody_is_told_once() -> None:
     world = World()
     async with world.process() as tell:
@@ -83,35 +93,89 @@ async def test_everybody_is_told_once() -> None:
     assert world.is_told()
 
 
-async def test_each_threshold_has_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """Also where many are passed at once: lines of other thresholds and values are not left out as like one another."""
+async def test_each_budget_and_value_has_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Also where many are passed at once: lines of other budgets and values are not left out as like one another."""
     world = World()
-    others = [replace(CROSSING, value=value, threshold=threshold) for value in ("a", "b") for threshold in (50, 0)]
+    others = [replace(CROSSING, value=value, budget=budget) for value in ("a", "b") for budget in ("team", "other")]
     with world.ledger.store.unit() as unit:
         unit.apply(Changes(create={one.key: one.pack() for one in others}), CROSSING.at_ns)
     async with world.process() as tell:
         await tell()
     limit = RateLimit(lambda: 0.0)
     written = {record.getMessage() for record in caplog.records if limit.filter(record)}
-    assert written >= {sentence(one) for one in (CROSSING, *others)}
+    assert written >= {sentence(Notice((one,))) for one in (CROSSING, *others)}
 
 
-async def test_what_one_request_passed_is_told_in_order() -> None:
-    """By rising threshold, and the forecast last; the days of a rolling budget are those that were counted."""
+async def test_what_one_request_passed_is_one_message(caplog: pytest.LogCaptureFixture) -> None:
+    """A line and a post, by the highest threshold; in records and counts each threshold stands by itself."""
     world = World()
-    others = [replace(CROSSING, threshold=threshold, counted_since="2026-11-12") for threshold in (100, 50, FORECAST)]
+    world.answers = [503]
+    others = [replace(CROSSING, threshold=threshold) for threshold in (20, 50, FORECAST)]
+    later = replace(CROSSING, threshold=90, at_ns=NOW + 1, used=90 * USD)
     with world.ledger.store.unit() as unit:
-        unit.apply(Changes(create={one.key: one.pack() for one in others}), CROSSING.at_ns)
+        unit.apply(Changes(create={one.key: one.pack() for one in (*others, later)}), CROSSING.at_ns)
+    for _ in range(2):
+        async with world.process() as tell:
+            await tell()
+    world.answers = [200]
     async with world.process() as tell:
         await tell()
     posts = [json.loads(post.content) for post in world.posts]
-    assert [(post["threshold"], post["since"]) for post in posts] == [
-        ("50", "2026-11-12"),
-        ("80", "2026-11-18"),
-        ("100", "2026-11-12"),
-        ("forecast", "2026-11-12"),
+    (first, text, threshold, thresholds), *again = [
+        (post["id"], post["text"], post["threshold"], post["thresholds"]) for post in posts[0::2]
     ]
-    assert "used since 2026-11-12" in posts[0]["text"]
+    together = "20, 50 and 80 % passed, $85.00 of $100.00 used since 2026-11-18; at this rate it will not last"
+    assert text == f"budget team of red: {together}"
+    assert (first, threshold, thresholds) == (CROSSING.key.hex(), "80", ["20", "50", "80", "forecast"])
+    assert again == [(first, text, threshold, thresholds)] * 2
+    assert posts[1]["text"] == "budget team of red: 90 % passed, $90.00 of $100.00 used since 2026-11-18"
+    records = [one for body in world.logs for one in _records(body)]
+    assert [attributes["spanledger.budget.threshold"].string_value for _, attributes in records] == [
+        *("20", "50", "80", "forecast", "90")
+    ]
+    assert records[0][0].body.string_value == "budget team of red: 20 % passed, $85.00 of $100.00 used since 2026-11-18"
+    assert world.counts == [("team", threshold, "told") for threshold in (20, 50, 80, FORECAST, 90)]
+    assert [record.getMessage() for record in caplog.records].count(text) == 1
+
+
+async def test_thresholds_of_a_rolling_budget_that_are_reached_since_other_days_are_one_message() -> None:
+    """What was counted is the same: 80 % are reached since today, 50 % since a call of yesterday that came late."""
+    world = World()
+    low = replace(CROSSING, threshold=50, since="2026-11-17", counted_since="2026-11-12", until="2026-11-18")
+    high = replace(low, threshold=60, since="2026-11-18")
+    with world.ledger.store.unit() as unit:
+        unit.apply(Changes(create={one.key: one.pack() for one in (low, high)}), CROSSING.at_ns)
+    async with world.process() as tell:
+        await tell()
+    posts = [json.loads(post.content) for post in world.posts]
+    assert [(post["thresholds"], post["since"]) for post in posts] == [
+        (["50", "60"], "2026-11-12"),
+        (["80"], "2026-11-18"),
+    ]
+    assert posts[0]["text"] == "budget team of red: 50 and 60 % passed, $85.00 of $100.00 used since 2026-11-12"
+
+
+async def test_a_notification_names_its_tenant(caplog: pytest.LogCaptureFixture) -> None:
+    """Each tenant has budgets of its own, and names in common with others; the default one has none."""
+    world, acme = World(), tenant_hash("acme")
+    one = replace(CROSSING, tenant=acme)
+    warning = Crossing("", acme, "s1", "", 20, 5, 10, NOW + 1, warning=FAILURE_RATE)
+    with world.ledger.store.unit() as unit:
+        unit.apply(Changes(create={each.key: each.pack() for each in (one, warning)}), NOW)
+        unit.apply(Changes(add={total_key(acme): Sums(labels={"tenant": "acme"})}), NOW)
+    async with world.process() as tell:
+        await tell()
+    told = [json.loads(post.content) for post in world.posts]
+    assert sorted(post.get("tenant", "") for post in told) == ["", "acme"]
+    assert "budget team of red, tenant acme: 80 % passed, $85.00 of $100.00 used since 2026-11-18" in caplog.text
+    assert "session s1, tenant acme: 5 of 10 (50%) spans failed" in caplog.text
+    named = [
+        attributes["spanledger.tenant"].string_value
+        for body in world.logs
+        for _, attributes in _records(body)
+        if "spanledger.tenant" in attributes
+    ]
+    assert named == ["acme", "acme"]
 
 
 async def test_what_a_webhook_gets() -> None:
@@ -145,12 +209,12 @@ async def test_what_a_webhook_gets() -> None:
 def test_of_a_period_that_is_over_it_is_told_which_it_was(since: str, until: str, days: str) -> None:
     """It is Wednesday, 18 November 2026: what was used since Monday is not what was used last week."""
     late = replace(CROSSING, since=since, until=until)
-    assert sentence(late) == f"budget team of red: 80 % passed, $85.00 of $100.00 used {days}"
+    assert sentence(Notice((late,))) == f"budget team of red: 80 % passed, $85.00 of $100.00 used {days}"
     assert (late.row()["since"], late.row()["until"], Crossing.unpack(late.pack())) == (since, until, late)
 
 
 def test_small_amounts_are_told_to_the_millionth() -> None:
-    small = replace(CROSSING, used=USD // 2000, amount=USD // 1600, threshold=FORECAST)
+    small = Notice((replace(CROSSING, used=USD // 2000, amount=USD // 1600, threshold=FORECAST),))
     reported = "budget team of red: $0.000500 of $0.000625 used since 2026-11-18; at this rate it will not last"
     assert sentence(small) == reported
 
@@ -159,8 +223,7 @@ async def test_the_log_record() -> None:
     world = World()
     async with world.process() as tell:
         await tell()
-    (record,) = ExportLogsServiceRequest.FromString(world.logs[0]).resource_logs[0].scope_logs[0].log_records
-    attributes = {pair.key: pair.value for pair in record.attributes}
+    ((record, attributes),) = _records(world.logs[0])
     assert record.event_name == "spanledger.budget.threshold"
     assert record.severity_text == "WARN"
     assert attributes["spanledger.budget.name"].string_value == "team"
@@ -291,7 +354,7 @@ async def test_a_restart_while_a_webhook_fails_tells_no_log_record_again(caplog:
             async with world.process() as tell:
                 await tell()
         assert (len(world.posts), len(world.logs), world.counts) == (3, 1, [])
-        assert [record.getMessage() for record in caplog.records].count(sentence(CROSSING)) == 1
+        assert [record.getMessage() for record in caplog.records].count(sentence(Notice((CROSSING,)))) == 1
         world.answers = [200]
         async with world.process() as tell:
             await tell()

@@ -32,7 +32,7 @@ from spanledger_processor.ledger.warning_rules import WarningRules, cost_rise, w
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server import session_watch
 from spanledger_processor.server.http_api import close_session
-from spanledger_processor.server.notices import log_request, sentence
+from spanledger_processor.server.notices import Notice, log_request, sentence
 from spanledger_processor.server.session_watch import EVENT, SessionWatch
 from spanledger_processor.server.wiring import (
     are_watched,
@@ -555,8 +555,10 @@ async def test_much_without_a_price_is_warned_of_once_a_day() -> None:
     with world.store.snapshot() as reader:
         (one,) = crossings(reader, TENANT, warnings=True)
     assert warning_row(one)["day"] == "2026-01-30"
-    assert sentence(one) == "2026-01-30: 1 of 20 (5%) calls have no price (spanledger unpriced)"
-    (record,) = ExportLogsServiceRequest.FromString(log_request(one)).resource_logs[0].scope_logs[0].log_records
+    assert sentence(Notice((one,))) == "2026-01-30: 1 of 20 (5%) calls have no price (spanledger unpriced)"
+    (record,) = (
+        ExportLogsServiceRequest.FromString(log_request(Notice((one,)))).resource_logs[0].scope_logs[0].log_records
+    )
     assert record.event_name == "spanledger.warning.unpriced_share"
     assert attributes(record.attributes)["spanledger.warning.unpriced"] == 1
     world.now_ns += 24 * HOUR
@@ -605,7 +607,7 @@ async def test_a_rise_of_cost_is_warned_of() -> None:
         (one,) = crossings(reader, TENANT, warnings=True)
     row = warning_row(one)
     assert (row["session"], row["cost_usd_exact"], row["usual_usd_exact"]) == ("a", "1.20015", "0.06015")
-    assert sentence(one) == "session a: spends $1.20 at a stretch, 20.0 times the usual $0.060150"
+    assert sentence(Notice((one,))) == "session a: spends $1.20 at a stretch, 20.0 times the usual $0.060150"
 
 
 def notes_of_budgets(world: World) -> list[tuple[str, str, int, int]]:

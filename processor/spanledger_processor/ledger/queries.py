@@ -228,6 +228,11 @@ def tenants_of(reader: Reader) -> list[bytes]:
     return [key[TENANT_HASH] for key in totals if key == total_key(key[TENANT_HASH])]
 
 
+def tenant_name(reader: Reader, tenant: bytes) -> str:
+    """Return a tenant's name; empty for the default one, and where it was not kept."""
+    return reader.sums(total_key(tenant)).labels.get("tenant", "")
+
+
 def tenants(reader: Reader) -> list[Row]:
     """Return the tenants that have data, the dearest first; `tenant` is None where the name was not kept."""
     rows = []

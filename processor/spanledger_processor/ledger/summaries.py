@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from spanledger_processor.ledger.facts import Lifecycle
-from spanledger_processor.ledger.keys import hashed_key, session_key, total_key
+from spanledger_processor.ledger.keys import hashed_key, session_key
 from spanledger_processor.ledger.orders import Order, time_rank, unsummarized, unsummarized_until, walk
-from spanledger_processor.ledger.queries import session
+from spanledger_processor.ledger.queries import session, tenant_name
 from spanledger_processor.ledger.rows import Row
 from spanledger_processor.ledger.runs import run_of_session
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table, Unit
@@ -73,5 +73,5 @@ def summary(reader: Reader, one: Ended, lifecycle: Lifecycle, now_ns: int) -> Ro
         sums = reader.sums(session_key(one.tenant, session_id))
         return sums.named, sums.labels.get("parent", "")
 
-    tenant = reader.sums(total_key(one.tenant)).labels.get("tenant", "")
+    tenant = tenant_name(reader, one.tenant)
     return {**row, "run_id": run_of_session(one.id, look)[0], "tenant": tenant}

@@ -4,6 +4,9 @@ The commit that passes a threshold stores that a notification is due; it is mark
 webhook's request were accepted, and until then which of them was, each at once when it was answered. A restart between
 an answer and that mark sends it again, with the same id. Requests do not wait for a webhook, which is tried again for a
 day; further log records and other webhooks wait for twice its `timeout` at most.
+
+Thresholds of a budget that one request passed together are one notification: one line of the log and one post, and a
+log record and a count of each.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import hmac
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import httpx2
@@ -25,7 +28,9 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from spanledger_exporters import Verdict
 from spanledger_processor import synthesized
 from spanledger_processor.config.limits import Webhook
+from spanledger_processor.enrichment.marks import TENANT
 from spanledger_processor.ledger.crossings import FORECAST, Crossing, unsent_crossings
+from spanledger_processor.ledger.queries import tenant_name
 from spanledger_processor.ledger.rows import Row, usd
 from spanledger_processor.ledger.store import Changes, Unit
 from spanledger_processor.ledger.warning_rules import COST_RISE, FAILURE_RATE, warning_row
@@ -60,6 +65,35 @@ class _State:
     """The webhook was tried at the latest look."""
     failures: int = 0
     next_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What is told at once: a warning, or the thresholds that one request passed of a budget, the forecast last.
+
+    `tenant` is the tenant's name, empty for the default one and where no name is kept.
+    """
+
+    crossings: tuple[Crossing, ...]
+    tenant: str = ""
+
+    @property
+    def main(self) -> Crossing:
+        """Return the crossing that says most: the highest threshold, the forecast only where it is alone."""
+        return max(self.crossings, key=lambda one: one.threshold)
+
+    @property
+    def id(self) -> bytes:
+        """Return its id, which stays the same however often it is sent."""
+        return self.main.key
+
+    @property
+    def row(self) -> Row:
+        """Return it as JSON values; `thresholds` are all that were passed, in percent, and `forecast`."""
+        main, tenant = self.main, {"tenant": self.tenant} if self.tenant else {}
+        if main.warning:
+            return {**warning_row(main), **tenant}
+        return {**main.row(), "thresholds": [one.percent for one in self.crossings], **tenant}
 
 
 class Notices:
@@ -109,46 +143,52 @@ class Notices:
         pending = await asyncio.to_thread(self._pending)
         reading_s = time.monotonic() - began
         self._states = {key: state for key, state in self._states.items() if key in pending}
-        due = list[tuple[Crossing, _State]]()
-        for key, crossing in pending.items():
+        due = list[tuple[Notice, _State]]()
+        for key, notice in pending.items():
             state = self._states.get(key)
             if state is None:
-                state = self._states[key] = self._begin(crossing)
+                state = self._states[key] = self._begin(notice)
             if time.monotonic() >= state.next_at:
-                await self._deliver_log(crossing, state)
+                await self._deliver_log(notice, state)
                 if state.posted:
-                    await self._mark_or_delay(crossing, state)
+                    await self._mark_or_delay(notice, state)
                 else:
-                    due.append((await self._save_progress(crossing, state), state))
-        by_webhook = dict[str, list[tuple[Crossing, _State]]]()
-        for crossing, state in due:
-            by_webhook.setdefault(_webhook_of(crossing), []).append((crossing, state))
+                    due.append((await self._save_progress(notice, state), state))
+        by_webhook = dict[str, list[tuple[Notice, _State]]]()
+        for notice, state in due:
+            by_webhook.setdefault(_webhook_of(notice), []).append((notice, state))
         try:
             async with asyncio.TaskGroup() as posts:
-                for name, crossings in by_webhook.items():
-                    posts.create_task(self._post_all(client, self.webhooks.get(name), crossings))
+                for name, notices in by_webhook.items():
+                    posts.create_task(self._post_all(client, self.webhooks.get(name), notices))
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None  # what cannot be stored cannot be for any of them
         return reading_s
 
-    def _begin(self, crossing: Crossing) -> _State:
+    def _begin(self, notice: Notice) -> _State:
         """Return how far a notification has come, after a restart too; its line of the log is written at its first."""
-        if crossing.recorded is None and not crossing.posted:
-            log.warning("%s", sentence(crossing), extra={"kind": _kind(crossing)})
-        posted = crossing.posted or _webhook_of(crossing) not in self.webhooks
-        return _State(crossing.recorded is not None, crossing.recorded is False, posted)
+        main = notice.main
+        if main.recorded is None and not main.posted:
+            log.warning("%s", sentence(notice), extra={"kind": main.warning or notice.id.hex()})
+        posted = main.posted or _webhook_of(notice) not in self.webhooks
+        return _State(main.recorded is not None, main.recorded is False, posted)
 
-    def _pending(self) -> dict[bytes, Crossing]:
+    def _pending(self) -> dict[bytes, Notice]:
+        """Return the notifications that are due, in the order in which they are told, by id."""
+        together = dict[Hashable, list[Crossing]]()
         with self._ledger.snapshot() as reader:
-            return {crossing.key: crossing for crossing in sorted(unsent_crossings(reader), key=_order)}
+            for crossing in sorted(unsent_crossings(reader), key=_order):
+                together.setdefault(_passed_with(crossing), []).append(crossing)
+            notices = [Notice((*same,), tenant_name(reader, same[0].tenant)) for same in together.values()]
+        return {notice.id: notice for notice in notices}
 
-    async def _deliver_log(self, crossing: Crossing, state: _State) -> None:
+    async def _deliver_log(self, notice: Notice, state: _State) -> None:
         if not state.delivered:
-            verdict = await self._deliver("logs", crossing.key, log_request(crossing))
+            verdict = await self._deliver("logs", notice.id, log_request(notice))
             state.delivered, state.refused = verdict is not Verdict.RETRYABLE, verdict is Verdict.PERMANENT
 
     async def _post_all(
-        self, client: httpx2.AsyncClient, webhook: Webhook | None, crossings: Sequence[tuple[Crossing, _State]]
+        self, client: httpx2.AsyncClient, webhook: Webhook | None, notices: Sequence[tuple[Notice, _State]]
     ) -> None:
         """Post to one webhook, for as long as one answer of it may take; the rest is tried at the next look.
 
@@ -156,39 +196,40 @@ class Notices:
         """
         until = time.monotonic() + (webhook.timeout if webhook else 0.0)
         waits = False
-        for crossing, state in crossings:
+        for notice, state in notices:
             state.tried = not waits
             if not waits:
-                state.posted = webhook is None or await self._post(client, webhook, crossing)
+                state.posted = webhook is None or await self._post(client, webhook, notice)
                 waits = time.monotonic() >= until
-            await self._mark_or_delay(crossing, state)
+            await self._mark_or_delay(notice, state)
 
-    async def _mark_or_delay(self, crossing: Crossing, state: _State) -> None:
+    async def _mark_or_delay(self, notice: Notice, state: _State) -> None:
         """Mark as sent what was accepted or is given up; the rest waits longer each time that it was tried."""
-        given_up = self._now_ns() - crossing.at_ns > _GIVE_UP_NS
+        given_up = self._now_ns() - notice.main.at_ns > _GIVE_UP_NS
         if not (state.delivered and state.posted) and not given_up:
             if state.tried or not state.delivered:
                 state.failures += 1
                 state.next_at = time.monotonic() + min(2.0**state.failures, _LONGEST_WAIT_S)
-            await self._save_progress(crossing, state)
+            await self._save_progress(notice, state)
             return
         accepted = state.delivered and state.posted and not state.refused
-        self._count(crossing, "told" if accepted else "given_up")
-        await self._ledger.submit(lambda unit: mark_sent(unit, crossing))
+        for crossing in notice.crossings:
+            self._count(crossing, "told" if accepted else "given_up")
+        await self._ledger.submit(lambda unit: mark_sent(unit, *notice.crossings))
 
-    async def _save_progress(self, crossing: Crossing, state: _State) -> Crossing:
+    async def _save_progress(self, notice: Notice, state: _State) -> Notice:
         """Store how far a notification has come, unless the ledger has that, and return it with that."""
         recorded = not state.refused if state.delivered else None
-        posted = state.posted and _webhook_of(crossing) in self.webhooks
-        progress = replace(crossing, recorded=recorded, posted=posted)
-        if progress != crossing:
-            await self._ledger.submit(lambda unit: store(unit, progress))
-        return progress
+        posted = state.posted and _webhook_of(notice) in self.webhooks
+        progress = [replace(one, recorded=recorded, posted=posted) for one in notice.crossings]
+        if (*progress,) != notice.crossings:
+            await self._ledger.submit(lambda unit: store(unit, *progress))
+        return replace(notice, crossings=(*progress,))
 
-    async def _post(self, client: httpx2.AsyncClient, webhook: Webhook, crossing: Crossing) -> bool:
+    async def _post(self, client: httpx2.AsyncClient, webhook: Webhook, notice: Notice) -> bool:
         """Return whether a webhook accepts a notification; the body of its answer is not read."""
-        name = crossing.warning or f"budget {crossing.budget}"
-        body = orjson.dumps({"id": crossing.key.hex(), "text": sentence(crossing), **_row(crossing)})
+        name = notice.main.warning or f"budget {notice.main.budget}"
+        body = orjson.dumps({"id": notice.id.hex(), "text": sentence(notice), **notice.row})
         headers = {"content-type": "application/json", SENT_AT: str(int(time.time()))}
         if webhook.secret is not None:
             headers[SIGNATURE] = signature(webhook.secret.get_secret_value(), headers[SENT_AT], body)
@@ -211,28 +252,28 @@ def _order(crossing: Crossing) -> tuple[int, str, str, float]:
     return crossing.at_ns, crossing.budget, crossing.value, crossing.threshold or math.inf
 
 
-def _kind(crossing: Crossing) -> str:
-    """Return by what lines of the log are alike: a threshold has its own, warnings of sessions may be many."""
-    return crossing.warning or crossing.key.hex()
+def _passed_with(crossing: Crossing) -> Hashable:
+    """Return what crossings have in common that are told together: all but their threshold, and a rolling budget's
+    first day of it. An earlier version told each by itself, and may have come less far with one of them.
+    """
+    if crossing.warning:
+        return crossing.key
+    return replace(crossing, threshold=0, since=crossing.first_day, counted_since="")
 
 
-def _webhook_of(crossing: Crossing) -> str:
-    """Return the key of `Notices.webhooks` for a crossing."""
-    return OF_WARNINGS if crossing.warning else crossing.budget
+def _webhook_of(notice: Notice) -> str:
+    """Return the key of `Notices.webhooks` for a notification."""
+    return OF_WARNINGS if notice.main.warning else notice.main.budget
 
 
-def _row(crossing: Crossing) -> Row:
-    return warning_row(crossing) if crossing.warning else crossing.row()
+def mark_sent(unit: Unit, *crossings: Crossing) -> None:
+    """Store in the ledger that the notification of crossings is no longer due."""
+    store(unit, *(replace(one, sent=True) for one in crossings))
 
 
-def mark_sent(unit: Unit, crossing: Crossing) -> None:
-    """Store in the ledger that a notification is no longer due."""
-    store(unit, replace(crossing, sent=True))
-
-
-def store(unit: Unit, crossing: Crossing) -> None:
-    """Store how far the notification of a crossing has come."""
-    unit.apply(Changes(replace={crossing.key: crossing.pack()}), crossing.at_ns)
+def store(unit: Unit, *crossings: Crossing) -> None:
+    """Store how far the notification of crossings has come."""
+    unit.apply(Changes(replace={one.key: one.pack() for one in crossings}), crossings[0].at_ns)
 
 
 def signature(secret: str, sent_at: str, body: bytes) -> str:
@@ -241,15 +282,20 @@ def signature(secret: str, sent_at: str, body: bytes) -> str:
     return f"sha256={digest}"
 
 
-def sentence(crossing: Crossing) -> str:
+def sentence(notice: Notice) -> str:
     """Return the notification as a sentence for people."""
-    if crossing.warning:
-        return _warning_sentence(crossing)
-    of = f" of {crossing.value}" if crossing.value else ""
-    used = f"${_dollars(crossing.used)} of ${_dollars(crossing.amount)} used{_days(crossing)}"
-    if crossing.threshold == FORECAST:
-        return f"budget {crossing.budget}{of}: {used}; at this rate it will not last"
-    return f"budget {crossing.budget}{of}: {crossing.threshold} % passed, {used}"
+    main, tenant = notice.main, f", tenant {notice.tenant}" if notice.tenant else ""
+    if main.warning:
+        return _warning_sentence(main, tenant)
+    of = f" of {main.value}" if main.value else ""
+    used = f"${_dollars(main.used)} of ${_dollars(main.amount)} used{_days(main)}"
+    passed = [one.percent for one in notice.crossings if one.threshold != FORECAST]
+    if passed:
+        *others, highest = passed
+        used = f"{', '.join(others)}{' and ' if others else ''}{highest} % passed, {used}"
+    if len(passed) < len(notice.crossings):
+        used += "; at this rate it will not last"
+    return f"budget {main.budget}{of}{tenant}: {used}"
 
 
 def _days(crossing: Crossing) -> str:
@@ -260,14 +306,14 @@ def _days(crossing: Crossing) -> str:
     return f" on {first}" if crossing.until == first else f" from {first} to {crossing.until}"
 
 
-def _warning_sentence(crossing: Crossing) -> str:
+def _warning_sentence(crossing: Crossing, tenant: str) -> str:
     if crossing.warning == COST_RISE:
         times = f"{crossing.used / crossing.amount:.1f} times the usual ${_dollars(crossing.amount)}"
-        return f"session {crossing.value}: spends ${_dollars(crossing.used)} at a stretch, {times}"
+        return f"session {crossing.value}{tenant}: spends ${_dollars(crossing.used)} at a stretch, {times}"
     share = f"{crossing.used} of {crossing.amount} ({crossing.used / crossing.amount:.0%})"
     if crossing.warning == FAILURE_RATE:
-        return f"session {crossing.value}: {share} spans failed"
-    return f"{crossing.since}: {share} calls have no price (spanledger unpriced)"
+        return f"session {crossing.value}{tenant}: {share} spans failed"
+    return f"{crossing.since}{tenant}: {share} calls have no price (spanledger unpriced)"
 
 
 def _dollars(amount: Pico) -> str:
@@ -275,8 +321,13 @@ def _dollars(amount: Pico) -> str:
     return f"{usd(amount):,.2f}" if amount >= USD else f"{usd(amount):.6f}"
 
 
-def log_request(crossing: Crossing) -> bytes:
-    """Return an OTLP log request of one record; the same crossing gives the same bytes."""
+def log_request(notice: Notice) -> bytes:
+    """Return an OTLP log request of a record for each threshold; the same notification gives the same bytes."""
+    return logs_of(*(_log_record(Notice((one,), notice.tenant)) for one in notice.crossings))
+
+
+def _log_record(notice: Notice) -> LogRecord:
+    crossing = notice.main
     is_spent = crossing.threshold >= 100 and not crossing.warning
     record = LogRecord(
         time_unix_nano=crossing.at_ns,
@@ -285,14 +336,16 @@ def log_request(crossing: Crossing) -> bytes:
         severity_text="ERROR" if is_spent else "WARN",
         event_name=_WARNING + crossing.warning if crossing.warning else _EVENT,
     )
-    record.body.string_value = sentence(crossing)
+    record.body.string_value = sentence(notice)
     prefix, own = ("spanledger.warning.", "warning") if crossing.warning else ("spanledger.budget.", "budget")
-    for name, value in _row(crossing).items():
+    for name, value in (warning_row(crossing) if crossing.warning else crossing.row()).items():
         if crossing.warning and value is None:
             continue
         key = synthesized.SESSION_ID if name == "session" else prefix + ("name" if name == own else name)
         record.attributes.add(key=key).value.CopyFrom(any_value("" if value is None else value))
-    return logs_of(record)
+    if notice.tenant:
+        record.attributes.add(key=TENANT).value.string_value = notice.tenant
+    return record
 
 
 def logs_of(*records: LogRecord) -> bytes:
