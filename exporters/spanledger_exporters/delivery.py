@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 
 _REMEMBERED = 16384
 """Requests: more than senders repeat at one time; each costs a few hundred bytes."""
+
+_PATIENCE_SECONDS = 5.0
+"""How long the parts of one request wait in all for exporters that are not required: those that keep up lose none."""
 
 _CLOSING_SECONDS = 5.0
 """How long an exporter may take to close: a disk that hangs keeps nothing else open."""
@@ -209,10 +212,18 @@ class Delivery:
         finally:
             self._cache.give_back(signal, request_id, state, acknowledged=acknowledged)
 
-    def _begin(self, parts: Parts, request: Request, state: DeliveryState) -> list[str]:
-        """Begin to send to every exporter what it takes; return the names of those that are to be waited for."""
+    def in_parts(self, signal: Signal, request_id: bytes) -> DeliveryInParts:
+        """Return what delivers a request in parts, one after the other."""
+        return DeliveryInParts(self, signal, request_id)
+
+    def _begin(
+        self, parts: Parts, request: Request, state: DeliveryState, but: Container[str] = frozenset()
+    ) -> list[str]:
+        """Begin to send to every exporter what it takes; return the names of those that are to be waited for. `but` are
+        names of exporters that are left out.
+        """
         senders = self._senders[request.signal]
-        taken = [(sender, *parts.of(sender.match)) for sender in senders]
+        taken = [(sender, *parts.of(sender.match)) for sender in senders if sender.name not in but]
         if request.items and all(sender.match is not None for sender in senders):
             self._count_unmatched(parts, request)
         for sender, body, items in taken:
@@ -237,6 +248,81 @@ class Delivery:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await _close(self._all)
+
+
+class DeliveryInParts:
+    """A request that is delivered in parts, so that only one of them is held at a time; each is remembered by itself.
+
+    An exporter that does not take a part now gets none of those behind it, until the request comes again and it is sent
+    what it lacks. The others go on. The request has arrived when all of its parts have.
+    """
+
+    def __init__(self, delivery: Delivery, signal: Signal, request_id: bytes) -> None:
+        self._delivery = delivery
+        self._signal: Signal = signal
+        self._request_id = request_id
+        self._number = 0
+        self._stopped = False
+        self._results: dict[str, Result] = {}
+        """Of the exporters that did not accept all of it: the first refusal, or what makes it retryable."""
+        self._busy: set[str] = set()
+        """Those that are sent no more of it now."""
+        self._refused: list[DeliveryState] = []
+        self._unawaited: list[asyncio.Task[Result]] = []
+        self._patience = _PATIENCE_SECONDS
+
+    async def deliver(self, body: bytes, deadline: float, items: int) -> bool:
+        """Send the next part, and return by `deadline` (loop time) at the latest; the parts of a request come in the
+        same order each time. Returns whether more of them are of use now.
+        """
+        await self._let_others_end()
+        delivery, signal = self._delivery, self._signal
+        if delivery._stopping:
+            self._stopped = True
+            return False
+        part_id = self._request_id + (self._number.to_bytes(4, "big") if self._number else b"")
+        self._number += 1
+        senders = delivery._senders[signal]
+        if not senders:
+            delivery._observer.unclaimed(signal, items)
+            return True
+        state = delivery._cache.take(signal, part_id)
+        try:
+            request = Request(signal, body, deadline, items)
+            required = delivery._begin(Parts(signal, body, items), request, state, self._busy)
+            self._enter(await _results(required, state, deadline), state)
+            self._unawaited = [send for name, send in state.under_way.items() if name not in self._busy]
+        finally:
+            delivery._cache.give_back(signal, part_id, state, acknowledged=False)
+        waited_for = [one.name for one in senders if one.exporter.required]
+        return not waited_for or not self._busy.issuperset(waited_for)
+
+    async def _let_others_end(self) -> None:
+        """Wait for exporters that are not required: one that keeps up would be sent too much at once."""
+        if self._unawaited and self._patience > 0.0:
+            clock = asyncio.get_running_loop().time
+            began = clock()
+            await asyncio.wait(self._unawaited, timeout=self._patience)
+            self._patience -= clock() - began
+
+    def _enter(self, results: Mapping[str, Result], state: DeliveryState) -> None:
+        for name, result in results.items():
+            if result.verdict is Verdict.RETRYABLE:
+                self._busy.add(name)
+                self._results[name] = result
+            elif result.verdict is Verdict.PERMANENT:
+                self._results.setdefault(name, result)
+                self._refused.append(state)
+
+    def end(self) -> Result:
+        """Return what became of the request."""
+        if self._stopped:
+            return _STOPPING
+        result = combined(self._results)
+        if result.verdict is Verdict.PERMANENT:
+            for state in self._refused:
+                state.forget_refusals()
+        return result
 
 
 async def _results(names: Sequence[str], state: DeliveryState, deadline: float) -> dict[str, Result]:

@@ -44,7 +44,7 @@ _LARGE = 32 * 2**10
 """Bytes of a request whose compression would hold up the event loop noticeably."""
 
 
-_GIANT = 4 * 2**20
+_GIANT = 2**20
 """Bytes of a request that would hold up others on its connection."""
 _APART = ("grpc.use_local_subchannel_pool", 1)
 """A channel with this option has a connection of its own."""

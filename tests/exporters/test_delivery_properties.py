@@ -76,3 +76,71 @@ def test_a_request_is_sent_until_its_result_is_final(scripts: list[list[Verdict 
         await delivery.close()
 
     asyncio.run(run())
+
+
+@given(scripts, st.integers(1, 5))
+def test_each_gets_every_part_of_a_request_until_it_has_answered_for_good(
+    scripts: list[list[Verdict | None]], parts: int
+) -> None:
+    """The sender repeats the request until it is told an end; then each has all parts, or has refused some for good."""
+
+    async def run() -> None:
+        exporters = [Kept(f"e{n}", script) for n, script in enumerate(scripts)]
+        delivery, verdict = Delivery(exporters, Counts()), R
+        for _ in range(10):
+            delivering = delivery.in_parts("traces", b"id")
+            said = [len(exporter.said) for exporter in exporters]
+            for number in range(parts):
+                if not await delivering.deliver(b"part %d" % number, soon(), 1):
+                    break
+            verdict = delivering.end().verdict
+            now = [exporter.said[before:] for exporter, before in zip(exporters, said, strict=True)]
+            busy = any(R in of_one for of_one in now)
+            assert verdict is (R if busy else P if any(P in exporter.said for exporter in exporters) else A)
+            assert all(R not in of_one[:-1] for of_one in now), "one that is busy is asked no more"
+            if verdict is not R:
+                break
+        assert verdict is not R, "no script holds it up for ever"
+        for exporter in exporters:
+            assert sorted(exporter.done) == [b"part %d" % number for number in range(parts)], "and none twice"
+        await delivery.close()
+
+    asyncio.run(run())
+
+
+class Kept(Scripted):
+    """Keeps the parts that it answered for good."""
+
+    def __init__(self, name: str, script: Sequence[Verdict | None]) -> None:
+        super().__init__(name, script)
+        self.done: list[bytes] = []
+
+    async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
+        result = await super().send(signal, body, deadline)
+        if result.verdict is not R:
+            self.done.append(body)
+        return result
+
+
+class Beside(Scripted):
+    """Is not required, and takes a little longer than others."""
+
+    required = False
+
+    async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return await super().send(signal, body, deadline)
+
+
+async def test_one_that_is_not_required_and_keeps_up_gets_all_parts() -> None:
+    """More of them than may be under way to it: they were dropped, where a whole request was let in."""
+    counts, beside = Counts(), Beside("beside", [])
+    delivery = Delivery([Scripted("required", []), beside], counts)
+    delivering = delivery.in_parts("traces", b"id")
+    for number in range(200):
+        assert await delivering.deliver(b"part %d" % number, soon(), 1)
+    assert delivering.end() == ACCEPTED
+    assert counts.of["dropped", "beside", "traces"] == 0
+    await delivery.close()
+    assert len(beside.said) == 200

@@ -17,6 +17,7 @@ from captures import Capture, captures
 from chats import COST, chat, request, set_attributes
 from clients import without_content
 from configurations import loaded
+from in_parts import InParts
 from replays import spans_of
 from spanledger_exporters.interface import ACCEPTED, Result, Signal
 from spanledger_processor.config import Config
@@ -45,6 +46,9 @@ class Sent:
         if signal == "traces":
             self.traces.append(body)
         return ACCEPTED
+
+    def in_parts(self, signal: Signal, request_id: bytes) -> InParts:
+        return InParts(self.deliver, signal, request_id)
 
 
 class Uncounted:

@@ -13,6 +13,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from chats import COST, chat, request, set_attributes
+from in_parts import InParts
 from replays import attributes, spans_of
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
 from spanledger_processor.accounting.facts import Batch, Ruling
@@ -45,6 +46,9 @@ class Delivery:
         self.sent.append((signal, request_id, body, items))
         await asyncio.sleep(0)
         return self.results.get(signal, ACCEPTED)
+
+    def in_parts(self, signal: Signal, request_id: bytes) -> InParts:
+        return InParts(self.deliver, signal, request_id)
 
 
 @dataclass
@@ -137,7 +141,7 @@ async def test_a_log_that_reports_calls_gives_spans_as_well() -> None:
     """The log's own bytes are delivered, and the synthesized spans as a trace request, priced like any other."""
     setup = HandlerSetup()
     assert (await setup.take("logs", LOGS)) == ACCEPTED
-    (logs, log_id, body, records), (traces, trace_id, _, spans) = setup.delivery.sent
+    (traces, trace_id, _, spans), (logs, log_id, body, records) = setup.delivery.sent
     assert (logs, body, traces) == ("logs", LOGS, "traces")
     assert log_id == trace_id
     assert records > spans > 0

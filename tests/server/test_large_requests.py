@@ -24,7 +24,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from chats import COST, chat, request, set_attributes
+from in_parts import InParts
 from replays import attributes, spans_of
+from spanledger_exporters.delivery import Delivery as RealDelivery
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
@@ -42,6 +44,7 @@ from spanledger_processor.otlp import encoding as encoding_module
 from spanledger_processor.otlp import envelope as envelope_module
 from spanledger_processor.otlp import request as request_module
 from spanledger_processor.otlp import schema as schema_module
+from spanledger_processor.otlp import splice as splice_module
 from spanledger_processor.otlp.envelope import SLICE_CUT, SLICE_PARTS
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parsing_traces
 from spanledger_processor.otlp.values import GIANT
@@ -83,6 +86,9 @@ class Delivery:
         self.left.append(deadline - asyncio.get_running_loop().time())
         await self.gate.wait()
         return self.result
+
+    def in_parts(self, signal: Signal, request_id: bytes) -> InParts:
+        return InParts(self.deliver, signal, request_id)
 
     async def has(self, count: int) -> None:
         """Wait until so many were given."""
@@ -193,8 +199,8 @@ async def test_no_step_is_more_than_a_small_part_of_a_large_request(
         monkeypatch.setattr(module, "SLICE", slice_)
         monkeypatch.setattr(module, "RELEASED", slice_)
     monkeypatch.setattr(logs_module, "SLICE", slice_)
-    monkeypatch.setattr(request_module, "SLICE_ITEMS", slice_)
-    for module in (request_module, envelope_module):
+    monkeypatch.setattr(splice_module, "SLICE_ITEMS", slice_)
+    for module in (request_module, envelope_module, splice_module):
         monkeypatch.setattr(module, "SLICE_PARTS", slice_)
     monkeypatch.setattr(envelope_module, "SLICE_CUT", slice_)
     monkeypatch.setattr(encoding_module, "SLICE_SPANS", slice_)
@@ -574,7 +580,7 @@ async def test_memory_is_returned_before_a_large_request_is_delivered(monkeypatc
     monkeypatch.setattr(slices, "_trim", lambda _: delivered.append(len(stage.delivery.bodies)))
     for count in (1, 30):
         assert await stage.take(large(count)) == ACCEPTED
-    assert delivered == [1]
+    assert delivered[0] == 1
 
 
 async def test_a_large_request_that_was_not_accepted_begins_anew_when_it_comes_again() -> None:
@@ -592,7 +598,7 @@ async def test_a_large_log_request_that_takes_longer_than_its_sender_waits_is_ac
     stage, body = Stage(), events(30)
     stage.delivery.gate.clear()
     first = asyncio.create_task(stage.take(body, left=0.0, signal="logs"))
-    await stage.delivery.has(2)
+    await stage.delivery.has(1)
     assert (await stage.take(body, left=0.0, signal="logs")).verdict is Verdict.RETRYABLE
     again = asyncio.create_task(stage.take(body, signal="logs"))
     stage.delivery.gate.set()
@@ -607,24 +613,24 @@ async def test_equal_large_log_requests_whose_senders_both_wait_are_two() -> Non
     stage, body = Stage(), events(30)
     stage.delivery.gate.clear()
     both = [asyncio.create_task(stage.take(body, signal="logs")) for _ in range(2)]
-    await stage.delivery.has(4)
+    await stage.delivery.has(2)
     stage.delivery.gate.set()
     assert [await one for one in both] == [ACCEPTED, ACCEPTED]
     assert len(stage.delivery.bodies) == 4
     assert stage.handler._large == {}
 
 
-async def test_the_spans_of_a_large_log_request_are_delivered_in_parts_and_the_log_with_the_last(
+async def test_the_spans_of_a_large_log_request_are_delivered_in_parts_and_then_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A span is several times as long as its record: those of 64 MiB of records are more than any backend takes."""
     monkeypatch.setattr(handler_module, "_SYNTHESIZED_AT_ONCE", 100)
     stage, body = Stage(), events(250)
     assert await stage.take(body, signal="logs") == ACCEPTED
-    *parts, last = stage.delivery.bodies[:-2], stage.delivery.bodies[-1]
-    spans = [stage.spans(part) for part in [*parts[0], last]]
+    *parts, last = stage.delivery.bodies
+    spans = [stage.spans(part) for part in parts]
     assert [len(part) for part in spans] == [100, 100, 50]
-    assert stage.delivery.bodies[-2] == body
+    assert last == body
     reported = sum(span["spanledger.cost.usd"] for part in spans for span in part)
     assert stage.cost() == pytest.approx(reported)
 
@@ -640,6 +646,146 @@ async def test_a_part_that_is_refused_decides_for_the_log_request(
     result = await stage.take(body, signal="logs")
     assert result.verdict is refused
     assert len(stage.delivery.bodies) == (1 if refused is Verdict.RETRYABLE else 4)
+
+
+class Backend:
+    """An exporter that keeps what it takes, and refuses what it is told to."""
+
+    signals: ClassVar[frozenset[Signal]] = frozenset({"traces", "logs"})
+    required = True
+
+    def __init__(self, name: str, *said: Verdict) -> None:
+        self.name = name
+        self.said = [*said]
+        self.taken: list[tuple[Signal, bytes]] = []
+
+    def address(self, _: Signal) -> str:
+        return self.name
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def send(self, signal: Signal, body: bytes, _: float) -> Result:
+        verdict = self.said.pop(0) if self.said else Verdict.ACCEPTED
+        if verdict is Verdict.ACCEPTED:
+            self.taken.append((signal, body))
+        return Result(verdict)
+
+    @property
+    def spans(self) -> list[bytes]:
+        bodies = [body for signal, body in self.taken if signal == "traces"]
+        return [span.span_id for body in bodies for span in spans_of(ExportTraceServiceRequest.FromString(body))]
+
+
+def stage_with(*backends: Backend) -> Stage:
+    """A stage that delivers as `serve` does."""
+    return Stage(delivery=RealDelivery(backends, Observer()))  # type: ignore[arg-type]
+
+
+A, R, P = Verdict.ACCEPTED, Verdict.RETRYABLE, Verdict.PERMANENT
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part has about ten spans here."""
+    monkeypatch.setattr(handler_module, "_DELIVERED_BYTES", 20_000)
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_a_large_request_is_delivered_in_parts_that_a_backend_takes() -> None:
+    """One of 110,000 calls became 136 MB, and gRPC takes 4 MiB unless told otherwise."""
+    backend = Backend("a")
+    stage, body = stage_with(backend), large(100)
+    assert await stage.take(body) == ACCEPTED
+    sizes = [len(part) for _, part in backend.taken]
+    assert len(sizes) > 5
+    assert max(sizes) <= 20_000
+    sent = ExportTraceServiceRequest.FromString(body)
+    assert backend.spans == [span.span_id for span in spans_of(sent)]
+    costs = [span["spanledger.cost.usd"] for _, part in backend.taken for span in stage.spans(part)]
+    assert costs == [COST] * 100
+    assert stage.cost() == pytest.approx(100 * COST)
+    for _, part in backend.taken:
+        (group,) = ExportTraceServiceRequest.FromString(part).resource_spans
+        assert group.resource == sent.resource_spans[0].resource
+        assert [scoped.scope for scoped in group.scope_spans] == [sent.resource_spans[0].scope_spans[0].scope]
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_a_repeat_sends_each_backend_the_parts_that_it_lacks() -> None:
+    """Acknowledged when all have all; one that is busy is asked no more, and keeps the others from nothing."""
+    one, other = Backend("one"), Backend("other", A, R)
+    stage, body = stage_with(one, other), large(100)
+    assert (await stage.take(body)).verdict is R
+    taken = [*one.taken]
+    assert one.spans == [span.span_id for span in spans_of(ExportTraceServiceRequest.FromString(body))]
+    assert (len(other.taken), other.said) == (1, [])
+    assert await stage.take(body) == ACCEPTED
+    assert one.taken == other.taken == taken
+    assert stage.cost() == pytest.approx(100 * COST)
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_a_request_is_cut_at_the_same_places_where_a_failure_of_ours_lets_it_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A backend that has the first part would lose what another first part holds besides."""
+    backend = Backend("a", A, R)
+    stage, body = stage_with(backend), large(100)
+    assert (await stage.take(body)).verdict is R
+    monkeypatch.setattr(stage.handler._stage, "reading", lambda *_, **__: 1 // 0)
+    assert await stage.take(body) == ACCEPTED
+    assert backend.spans == [span.span_id for span in spans_of(ExportTraceServiceRequest.FromString(body))]
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_a_part_that_is_refused_for_good_keeps_no_other_back() -> None:
+    backend = Backend("a", A, P)
+    stage, body = stage_with(backend), large(100)
+    assert (await stage.take(body)).verdict is P
+    sent = [span.span_id for span in spans_of(ExportTraceServiceRequest.FromString(body))]
+    first = len(stage.spans(backend.taken[0][1]))
+    assert backend.spans[:first] == sent[:first]
+    assert 0 < len(sent) - len(backend.spans) <= first + 1
+    assert await stage.take(body) == ACCEPTED, "mended, it takes what it lacks"
+    assert sorted(backend.spans) == sorted(sent)
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_a_log_is_sent_once_its_spans_are_taken() -> None:
+    """It has no ids: sent beside spans that have to come again, it would be there twice."""
+    backend = Backend("a", A, R)
+    stage, body = stage_with(backend), events(60)
+    assert (await stage.take(body, signal="logs")).verdict is R
+    assert await stage.take(body, signal="logs") == ACCEPTED
+    assert [part for signal, part in backend.taken if signal == "logs"] == [body]
+    assert (len(backend.spans), len(set(backend.spans))) == (60, 60)
+
+
+async def test_a_large_request_is_written_part_by_part_and_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted: bytes held while a part is delivered, the first and the last. All of it was held until the end."""
+    monkeypatch.setattr(handler_module, "_DELIVERED_BYTES", 200_000)
+    stage, held, sizes = Stage(), list[int](), list[int]()
+
+    async def deliver(_: Signal, __: bytes, body: bytes, *___: object) -> Result:
+        held.append(tracemalloc.get_traced_memory()[0])
+        sizes.append(len(body))
+        return ACCEPTED
+
+    stage.delivery.deliver = deliver  # type: ignore[method-assign, assignment]
+    await stage.take(large(100))  # fills what is cached
+    body = large(2000)
+    held.clear()
+    sizes.clear()
+    tracemalloc.start()
+    try:
+        assert await stage.take(body) == ACCEPTED
+    finally:
+        tracemalloc.stop()
+    gained = sum(sizes) - len(body)
+    assert len(sizes) > 10
+    assert held[0] - held[-1] > 0.9 * gained * (len(sizes) - 1) / len(sizes)
 
 
 @given(st.lists(st.integers(0, 6), max_size=60), st.integers(1, 10))

@@ -13,7 +13,7 @@ import math
 import random
 import tempfile
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Container, Coroutine, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
@@ -23,8 +23,10 @@ from unittest.mock import patch
 
 from captures import Request, one_by_one
 from full_rules import read_in_full
-from spanledger_exporters.delivery import Delivery
+from spanledger_exporters.delivery import Delivery, Parts
 from spanledger_exporters.interface import Exporter, Result, Signal, Verdict
+from spanledger_exporters.senders import DeliveryState
+from spanledger_exporters.senders import Request as Outgoing
 from spanledger_exporters.settings import RetrySettings
 from spanledger_exporters.wrappers import Retrying
 from spanledger_processor.accounting import trace, trace_set
@@ -35,7 +37,7 @@ from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import StateError, Store
 from spanledger_processor.server import handler, slices
-from spanledger_processor.server.handler import Handler
+from spanledger_processor.server.handler import _DELIVERED_BYTES, Handler
 from spanledger_processor.server.ledger_link import BatchLedger, LedgerServer, LocalLedger, RemoteLedger
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
@@ -59,6 +61,8 @@ _RETIRED_NS = 72 * _HOUR_NS
 _FEW_SPANS = 640
 """More than a recording has in a trace, and fewer than the longest of those that are generated."""
 _SMALL_MIB = 6
+_FEW_BYTES = 8 * 2**10
+"""Of a request that is delivered: a few spans, which are longer then than what they came as."""
 _FLOOD = 40
 """Requests of new sessions, at most, that a small ledger is filled with."""
 _GIVEN_WAY = 500
@@ -100,6 +104,8 @@ class Options:
     """Spans of a trace that the rules look at."""
     size_mib: int = 64
     """Of a ledger on disk. A small one is filled at the end, so that the oldest give way."""
+    delivered_bytes: int = _DELIVERED_BYTES
+    """What is delivered as one trace request at most."""
     in_full: float = 0.0
     """How many of the processes read every span by the full rules; the others take usual calls by the fast path."""
 
@@ -144,6 +150,7 @@ class Options:
             most_spans=rng.choice((trace.MAX_SPANS, _FEW_SPANS)),
             size_mib=rng.choice((64, _SMALL_MIB)),
             in_full=rng.choice((0.0, 0.5, 1.0)),
+            delivered_bytes=rng.choice((_DELIVERED_BYTES, _DELIVERED_BYTES, _FEW_BYTES)),
         )
 
 
@@ -192,6 +199,7 @@ async def _simulate(seed: int, faults: int, hooks: Hooks) -> Run:
     with ExitStack() as closing:
         closing.enter_context(patch.object(slices, "_LARGE_SPANS", options.large))
         closing.enter_context(patch.object(handler, "_ACCOUNTED_AT_ONCE", options.large))
+        closing.enter_context(patch.object(handler, "_DELIVERED_BYTES", options.delivered_bytes))
         closing.enter_context(patch.object(trace, "MAX_SPANS", options.most_spans))
         closing.enter_context(patch.object(trace, "_SLACK", min(trace._SLACK, options.most_spans // 8)))
         closing.enter_context(patch.object(trace_set, "SEGMENT_SPANS", min(SEGMENT_SPANS, options.most_spans // 12)))
@@ -218,11 +226,11 @@ class _Emitting(Delivery):
 
     evidence: Evidence
 
-    async def deliver(self, signal: Signal, request_id: bytes, body: bytes, deadline: float, items: int = 0) -> Result:
-        self.evidence.emitted.append((signal, body))
+    def _begin(self, parts: Parts, request: Outgoing, state: DeliveryState, but: Container[str] = ()) -> list[str]:
+        self.evidence.emitted.append((request.signal, request.body))
         if _FAILED.get([]):
-            self.evidence.unaccounted.append(body)
-        return await super().deliver(signal, request_id, body, deadline, items)
+            self.evidence.unaccounted.append(request.body)
+        return super()._begin(parts, request, state, but)
 
 
 class _Observer:

@@ -1,6 +1,24 @@
 """The stage: from the bytes of a trace request to what is to be accounted for, and from decisions back to bytes."""
 
 from spanledger_processor.enrichment.stage import Reading, Stage
-from spanledger_processor.enrichment.writer import additions, appending, releasing, write, writing
+from spanledger_processor.enrichment.writer import (
+    additions,
+    appending,
+    applying,
+    releasing,
+    releasing_request,
+    write,
+    writing,
+)
 
-__all__ = ["Reading", "Stage", "additions", "appending", "releasing", "write", "writing"]
+__all__ = [
+    "Reading",
+    "Stage",
+    "additions",
+    "appending",
+    "applying",
+    "releasing",
+    "releasing_request",
+    "write",
+    "writing",
+]

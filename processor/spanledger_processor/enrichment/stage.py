@@ -216,6 +216,10 @@ class Stage:
         reading.batches, reading.places = _without_empty(reading)
         return reading
 
+    def may_change(self, body: bytes) -> Steps[bool]:
+        """Return whether a request may gain anything, by its bytes alone, in slices."""
+        return bool((yield from self._marks.searching(body)))
+
     def unenriched(self, body: bytes, *, trusted: bool = False) -> Reading:
         """Return a request whose spans could not be enriched as a reading without facts: all of its attributes that
         only Spanledger writes are moved aside, but for spans that a `trusted` hop has marked.

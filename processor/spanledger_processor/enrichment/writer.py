@@ -10,6 +10,7 @@ from spanledger_processor.enrichment.attributes import encode
 from spanledger_processor.enrichment.marks import RewritePlan, plan_rewrite, rewrite
 from spanledger_processor.enrichment.stage import RELEASED, SLICE, Place, Reading
 from spanledger_processor.model import Decision
+from spanledger_processor.otlp.request import TraceRequest
 from spanledger_processor.otlp.values import GIANT
 from spanledger_processor.otlp.wire import MalformedError, Steps, finished
 
@@ -21,6 +22,14 @@ def write(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> byte
 
 def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Steps[bytes]:
     """Write a request in slices: yields after each `SLICE`, returns the request."""
+    yield from applying(reading, decisions)
+    return (yield from reading.request.serializing())
+
+
+def applying(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Steps[None]:
+    """Append what was decided to the spans of a request that is to be serialized, in slices; move aside what only
+    Spanledger writes.
+    """
     request, own = reading.request, reading.own
     written = 0
     for places, decided in zip(reading.places, decisions, strict=True):
@@ -33,7 +42,6 @@ def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> St
                 request.append(*place, encode(decision))
     if own:
         yield from _writing_own(reading, decisions)
-    return (yield from reading.request.serializing())
 
 
 def appending(
@@ -90,8 +98,8 @@ def _writing_own(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) 
 
 
 def releasing(reading: Reading, decisions: Sequence[MutableMapping[int, Decision]]) -> Generator[None, None, None]:
-    """Let go of what a request was read into, in slices: to free all of a large one at once takes as long as a slice
-    of every other step many times. Neither argument is of use afterwards.
+    """Let go of the facts of a request and of what was decided on them, in slices: to free all of a large one at once
+    takes as long as a slice of every other step many times. Only its `request` is of use afterwards.
     """
     for batch, decided in zip(reading.batches, decisions, strict=True):
         while batch.facts or decided:
@@ -99,9 +107,13 @@ def releasing(reading: Reading, decisions: Sequence[MutableMapping[int, Decision
             for _ in range(min(RELEASED, len(decided))):
                 decided.popitem()
             yield
-    groups = reading.request.groups
-    while groups:
-        del groups[-RELEASED:]
+
+
+def releasing_request(request: TraceRequest) -> Generator[None, None, None]:
+    """Let go of the bytes of a request and of where its spans stand, in slices; it is of no use afterwards."""
+    request.body = b""
+    while request.groups:
+        del request.groups[-RELEASED:]
         yield
 
 

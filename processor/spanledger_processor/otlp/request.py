@@ -8,11 +8,8 @@ longer than needed come through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from io import BytesIO
-from itertools import chain
+from collections.abc import Generator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -23,19 +20,14 @@ from spanledger_processor.otlp.envelope import (
     SLICE_PARTS,
     TRACES,
     FoundScopes,
-    Items,
     ScopeGroup,
     counting_items,
     reading_envelope,
     reading_groups,
 )
+from spanledger_processor.otlp.splice import RequestPart, planning, splicing
 from spanledger_processor.otlp.views import SpanView
-from spanledger_processor.otlp.wire import LENGTH, SHORT_VARINTS, Steps, fields, finished, write_varint
-
-SLICE_ITEMS = 1024
-"""Items written between two pauses: a few milliseconds."""
-SLICE_BYTES = 2**20
-"""Bytes written, or joined, between two pauses: likewise, and those of one item more."""
+from spanledger_processor.otlp.wire import Steps, finished
 
 
 class TraceRequest:
@@ -82,15 +74,35 @@ class TraceRequest:
         """Put the encoded span `content` in the place of the one at groups[group].items[span]."""
         self._replaced.setdefault(group, {})[span] = content
 
+    @property
+    def whole(self) -> RequestPart:
+        """Return all of it as one part."""
+        return RequestPart(0, len(self.body), self.span_count)
+
     def serialize(self) -> bytes:
         """Return the request with what was appended and replaced, once; every other byte is as it came."""
         return finished(self.serializing())
 
-    def serializing(self) -> Generator[None, None, bytes]:
-        """Serialize in slices: yields after each `SLICE_ITEMS` items of a scope, returns the request."""
+    def serializing(self, part: RequestPart | None = None) -> Generator[None, None, bytes]:
+        """Serialize the request, or a part of it, in slices; lets go of what was appended to that. Parts come in order
+        or in any other.
+        """
+        part = part or self.whole
         if not (self._extras or self._replaced):
-            return self.body
-        return (yield from _splice(self, self._extras, self._replaced))
+            return part.encoded(self.body)
+        return (yield from splicing(self.body, self.groups, self._extras, self._replaced, part))
+
+    def planning(self, most: int, growth: int) -> Steps[list[RequestPart]]:
+        """Return in slices into which parts of about `most` bytes the request is to be cut, so that whoever takes it
+        takes them, if its spans grow by `growth` bytes each.
+        """
+        if not self.groups:  # only counted
+            self.groups = yield from reading_groups(self.body, TRACES)
+        return (yield from planning(self.body, self.groups, most, growth))
+
+    def appended_size(self) -> int:
+        """Return how many bytes are to be appended, or to be put in the place of spans."""
+        return sum(sum(map(len, of.values())) for of in (*self._extras.values(), *self._replaced.values()))
 
 
 def parse_traces(body: bytes) -> TraceRequest:
@@ -172,138 +184,3 @@ def _points(item: bytes) -> int:
     except DecodeError:
         return 0
     return sum(len(points.data_points) for _, points in metric.ListFields())
-
-
-_Bytes: TypeAlias = bytes | memoryview
-_Chunk: TypeAlias = list[_Bytes]
-"""Pieces of a message, one after the other."""
-
-
-class _Edited(NamedTuple):
-    """A message that was edited, in chunks, and its size."""
-
-    size: int
-    chunks: list[_Chunk]
-
-
-_GROUPS, _SCOPED = 1, 2
-"""Field numbers: groups of a request, scopes of a group."""
-
-
-_Contents: TypeAlias = Mapping[int, dict[int, bytes]]
-"""Content by scope, counted over the whole request, and by item, counted inside its scope."""
-
-
-_Edits: TypeAlias = Generator[None, None, _Edited | None]
-
-
-def _splice(request: TraceRequest, extras: _Contents, replaced: _Contents) -> Generator[None, None, bytes]:
-    """Return the request with extras[scope][item] appended to those items, and others replaced.
-
-    An item is either appended to or replaced. Done in slices, see `TraceRequest.serializing`. Of a large request
-    nothing is copied but into the result, and both mappings are emptied on the way.
-    """
-    body, scopes = request.body, iter(enumerate(request.groups))
-    source: _Bytes = body if len(body) <= SLICE_BYTES else memoryview(body)
-
-    def scoped(start: int, end: int) -> _Edits:
-        scope, group = next(scopes)
-        appended, new = extras.get(scope, _NONE), replaced.get(scope, _NONE)
-        return (yield from _edit(group.items, source, start, end, appended, new)) if appended or new else None
-
-    def group(start: int, end: int) -> _Edits:
-        return _replace(body, source, start, end, _SCOPED, scoped)
-
-    edited = yield from _replace(body, source, 0, len(body), _GROUPS, group)
-    return body if edited is None else (yield from _joined(edited))
-
-
-def _joined(edited: _Edited) -> Generator[None, None, bytes]:
-    """Join in slices; frees the pieces on the way."""
-    chunks = edited.chunks
-    if edited.size <= SLICE_BYTES:
-        return b"".join(chain.from_iterable(chunks))
-    joined, paused = BytesIO(), SLICE_BYTES
-    chunks.reverse()
-    while chunks:
-        joined.writelines(chunks.pop())
-        if joined.tell() >= paused:
-            paused = joined.tell() + SLICE_BYTES
-            yield
-    return joined.getvalue()  # its own buffer, not a copy
-
-
-def _replace(
-    body: bytes, source: _Bytes, start: int, end: int, number: int, new: Callable[[int, int], _Edits]
-) -> _Edits:
-    """Replace the fields `number` of the message at [start, end), in slices; None if `new` has nothing for any of them.
-
-    Short chunks become one, so that what stands around has few to handle.
-    """
-    chunks: list[_Chunk] = []
-    chunk: _Chunk = []
-    copied, size = start, end - start
-    for place, field in enumerate(fields(body, start, end)):
-        if place % SLICE_PARTS == SLICE_PARTS - 1:
-            yield
-        if field.number != number or field.wire_type != LENGTH:
-            continue
-        edited = yield from new(field.start, field.end)
-        if edited is None:
-            continue
-        length = write_varint(edited.size)
-        chunk += (source[copied : field.tag_end], length)
-        size += len(length) + edited.size - (field.end - field.tag_end)
-        copied = field.end
-        if len(edited.chunks) == 1:
-            chunk += edited.chunks[0]
-        else:
-            chunks += (chunk, *edited.chunks)
-            chunk = []
-        if len(chunk) > SLICE_ITEMS:
-            chunks.append(chunk)
-            chunk = []
-            yield
-    if copied == start:
-        return None
-    chunk.append(source[copied:end])
-    chunks.append(chunk)
-    return _Edited(size, chunks)
-
-
-_NONE: dict[int, bytes] = {}
-
-
-def _edit(
-    items: Items, source: _Bytes, start: int, end: int, extras: dict[int, bytes], replaced: dict[int, bytes]
-) -> _Edits:
-    """Return the scope at [start, end) with `extras` appended to its items, or items `replaced`; both are emptied."""
-    body, starts, ends = items.body, items.starts, items.ends
-    chunks: list[_Chunk] = []
-    chunk: _Chunk = []
-    copied, pause, edited_size = start, start + SLICE_BYTES, end - start
-    for number, place in enumerate(sorted(extras.keys() | replaced.keys()), 1):
-        content, to = starts[place], ends[place]
-        if number % SLICE_ITEMS == 0 or content > pause:
-            chunks.append(chunk)
-            chunk = []
-            pause = content + SLICE_BYTES
-            yield
-        tag_end = content - 1
-        while body[tag_end - 1] > 0x7F:  # the bytes of a number but the last one, in front of which a tag ends
-            tag_end -= 1
-        extra = extras.pop(place, None)
-        if extra is None:
-            new = replaced.pop(place)
-            size = len(new)
-            length = write_varint(size)
-            chunk += (source[copied:tag_end], length, new)
-        else:
-            size = to - content + len(extra)
-            length = SHORT_VARINTS[size] if size < 0x4000 else write_varint(size)
-            chunk += (source[copied:tag_end], length, source[content:to], extra)
-        edited_size += len(length) + size - (to - tag_end)
-        copied = to
-    chunk.append(source[copied:end])
-    chunks.append(chunk)
-    return _Edited(edited_size, chunks)

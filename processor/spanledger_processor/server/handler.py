@@ -12,12 +12,12 @@ from functools import partial
 from hashlib import blake2b
 from typing import Protocol
 
-from spanledger_exporters.delivery import Delivery
+from spanledger_exporters.delivery import Delivery, DeliveryInParts
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
 from spanledger_processor.accounting.decide import unaccounted
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.usual import UsualFact
-from spanledger_processor.enrichment import Reading, Stage, appending, releasing, writing
+from spanledger_processor.enrichment import Reading, Stage, appending, applying, releasing, releasing_request
 from spanledger_processor.enrichment.logs import LogStage, encoding
 from spanledger_processor.enrichment.marks import OWN, without_marks
 from spanledger_processor.enrichment.redaction import Redacted, Redactor
@@ -25,7 +25,8 @@ from spanledger_processor.ledger.store import StateError, UnitTooLargeError
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.encoding import SynthesizedSpan
 from spanledger_processor.otlp.envelope import FoundScopes
-from spanledger_processor.otlp.request import TraceRequest, count_log_records, counting_data_points
+from spanledger_processor.otlp.request import TraceRequest, count_log_records, counting_data_points, counting_traces
+from spanledger_processor.otlp.splice import RequestPart
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.receivers.driver import COPIES, no_matter
 from spanledger_processor.server.ledger_link import BatchLedger, UnansweredError
@@ -46,14 +47,22 @@ from spanledger_processor.server.slices import (
 log = logging.getLogger(__name__)
 
 _LARGE_COPIES = 3
-"""Times that a large request is held while it is worked on: as it came, its spans, and with what was appended."""
+"""Times that a large request is held while it is worked on: as it came, and what is appended, twice as much."""
 _FACT_BYTES = 4096
 """What is held of each span that is accounted for, until its request is written."""
 
 _SYNTHESIZED_AT_ONCE = 1024
-"""Spans of a log request that are delivered as one trace request: each is several times as long as its record, so that
-those of a large request would be more than what any backend takes.
+"""Spans of a log request that are encoded and enriched as one trace request: each is several times as long as its
+record, so that those of a large request would be more than may be held.
 """
+_DELIVERED_BYTES = 4 * 2**20 - 2**16
+"""Bytes that are delivered as one trace request, where no span is longer: what gRPC takes unless told otherwise, less
+what stands around.
+"""
+_TRIMMED = 16
+"""Parts after which freed memory is returned to the system: 40 MB."""
+_GROWTH = 1536
+"""What a call becomes longer by, about: 900 bytes by default, and with every alias and long names this."""
 _SYNTHESIZED_BYTES = 1024
 """What is held of each synthesized span that is not encoded yet."""
 
@@ -247,61 +256,91 @@ class Handler:
 
     async def _through(self, request: _Request, body: bytes) -> Result:
         """Enrich and deliver."""
-        signal = request.signal
-        synthesized: list[SynthesizedSpan] = []
+        signal, of_spans = request.signal, ACCEPTED
         try:
             if signal == "traces":
                 enriched = self._enrich(request, body)
-                body, items = await enriched  # frees what came
-            elif signal == "logs":
+                del body  # freed once it is read
+                traces = await enriched
+                items = traces.span_count
+                self._observer.received(signal, items)
+                delivering = self._delivery.in_parts(signal, request.identifier)
+                await self._deliver_parts(request, traces, delivering)
+                return self._counted(signal, items, delivering.end())
+            synthesized: list[SynthesizedSpan] = []
+            if signal == "logs":
                 items, synthesized = await self._synthesize(request, body)
             else:
                 items = await work(counting_data_points(body), large=is_large(body))
             self._observer.received(signal, items)
             if synthesized:
-                return await self._with_synthesized(request, body, items, synthesized)
+                of_spans = await self._deliver_synthesized(request, synthesized, len(body))
         except UnansweredError:
             return _UNANSWERED
         except RateLimitedError as limited:
             return self._limited(limited)
-        body = await self._redacted(signal, body)
+        if of_spans.verdict is Verdict.RETRYABLE:  # log records have no ids: a log that comes again is not sent before
+            return self._counted(signal, items, of_spans)
+        body = await self._redacted(signal, body, large=request.large)
         request.hold(COPIES * len(body))
         result = await self._delivery.deliver(signal, request.identifier, body, request.until, items)
+        if of_spans.verdict is not Verdict.ACCEPTED:
+            result = combined({"as it came": result, "spans made from it": of_spans})
         return self._counted(signal, items, result)
 
-    async def _with_synthesized(
-        self, request: _Request, body: bytes, records: int, synthesized: list[SynthesizedSpan]
-    ) -> Result:
-        """Deliver the spans made from a log request, in parts one after the other, and with the last part the log."""
-        sliced = is_large_synthesized(synthesized)
-        parts = [[synthesized[place] for place in places] for places in split(synthesized, _SYNTHESIZED_AT_ONCE)]
-        parts.reverse()
-        waiting = len(synthesized)
+    async def _deliver_synthesized(self, request: _Request, synthesized: list[SynthesizedSpan], kept: int) -> Result:
+        """Deliver the spans made from a log request, of which `kept` bytes are held meanwhile; empties the list."""
+        large = is_large_synthesized(synthesized)
+        chunks = [[synthesized[place] for place in places] for places in split(synthesized, _SYNTHESIZED_AT_ONCE)]
+        chunks.reverse()
         synthesized.clear()
-        results: list[Result] = []
-        deliver = self._delivery.deliver
-        while parts:
+        delivering, goes_on = self._delivery.in_parts("traces", request.identifier), True
+        while chunks and goes_on:
+            chunk = chunks.pop()
+            held = kept + sum(map(len, chunks)) * _SYNTHESIZED_BYTES
+            of_spans = replace(request, large=large, trusted=False, hold=_with(request.hold, held))
+            traces = await self._enrich(of_spans, await work(encoding(chunk), large=large))
+            goes_on = await self._deliver_parts(of_spans, traces, delivering)
+        return delivering.end()
+
+    async def _deliver_parts(self, request: _Request, traces: TraceRequest, delivering: DeliveryInParts) -> bool:
+        """Write and deliver a trace request, in parts where it is long, and let go of each; returns whether it is of
+        use to go on.
+        """
+        parts = await self._parts(traces)
+        total, appended, goes_on = len(parts), traces.appended_size() if len(parts) > 1 else 0, True
+        parts.reverse()
+        while parts and goes_on:
             part = parts.pop()
-            waiting -= len(part)
-            kept = len(body) + waiting * _SYNTHESIZED_BYTES
-            of_spans = replace(request, large=sliced, trusted=False, hold=_with(request.hold, kept))
-            spans, count = await self._enrich(of_spans, await work(encoding(part), large=sliced))
-            traces = await self._redacted("traces", spans)
-            part_id = request.identifier + (len(results).to_bytes(4, "big") if results else b"")
-            if parts:
-                request.hold(kept + COPIES * len(traces))
-                results.append(await deliver("traces", part_id, traces, request.until, count))
-                if results[-1].verdict is Verdict.RETRYABLE:
-                    return self._counted("logs", records, _both(ACCEPTED, results))
-                continue
-            body = await self._redacted("logs", body)
-            request.hold(COPIES * (len(body) + len(traces)))
-            of_log, of_part = await asyncio.gather(
-                deliver("logs", request.identifier, body, request.until, records),
-                deliver("traces", part_id, traces, request.until, count),
-            )
-            return self._counted("logs", records, _both(of_log, [*results, of_part]))
-        raise AssertionError("there are spans")
+            body = await self._redacted("traces", await self._serialized(request, traces, part), large=request.large)
+            if not parts:
+                await work(releasing_request(traces), large=request.large)
+            request.hold(len(traces.body) + appended * len(parts) // total + COPIES * len(body))
+            goes_on = await delivering.deliver(body, request.until, part.items)
+            if parts and len(parts) % _TRIMMED == 0:
+                await return_memory()
+        await work(releasing_request(traces), large=request.large)
+        if total > 1:
+            await return_memory()
+        return goes_on
+
+    async def _parts(self, traces: TraceRequest) -> list[RequestPart]:
+        """Return the parts of a trace request that are delivered one by one. They depend on its bytes alone, so that a
+        repeat has the same parts, of which each exporter is sent what it lacks.
+        """
+        if len(traces.body) + traces.span_count * _GROWTH <= _DELIVERED_BYTES:
+            return [traces.whole]
+        growth = _GROWTH if await in_slices(self._stage.may_change(traces.body)) else 0
+        return await in_slices(traces.planning(_DELIVERED_BYTES, growth))
+
+    async def _serialized(self, request: _Request, traces: TraceRequest, part: RequestPart) -> bytes:
+        """Return a part of a request with what was appended; after a failure of ours without it."""
+        try:
+            return await work(traces.serializing(part), large=request.large)
+        except Exception as error:
+            log.exception("what was decided could not be written; the spans go on without it")
+            self._observer.enrichment_failed(type(error).__name__)
+            return without_marks(part.encoded(traces.body))
 
     def _counted(self, signal: Signal, items: int, result: Result) -> Result:
         """Count the result of a request, and return it."""
@@ -311,11 +350,11 @@ class Handler:
             self._observer.refused(signal, items, result.verdict.value)
         return result
 
-    async def _redacted(self, signal: Signal, body: bytes) -> bytes:
+    async def _redacted(self, signal: Signal, body: bytes, *, large: bool) -> bytes:
         """Return a request without the content that is to be taken out; an error refuses it, for now."""
         if self._redactor is None:
             return body
-        if len(body) > LARGE_BYTES:
+        if large or len(body) > LARGE_BYTES:
             redacted = await asyncio.to_thread(self._redactor.redact, signal, body)
         else:
             redacted = self._redactor.redact(signal, body)
@@ -338,13 +377,13 @@ class Handler:
                 self._observer.enrichment_failed(reason)
         return reading.records, reading.spans
 
-    async def _enrich(self, request: _Request, spans: bytes | TraceRequest) -> tuple[bytes, int]:
-        """Return the enriched bytes and how many spans they hold; after a failure of ours the bytes as they came.
+    async def _enrich(self, request: _Request, spans: bytes | TraceRequest) -> TraceRequest:
+        """Return a request with what is to be appended to its spans; after a failure of ours as it came.
 
         `spans` are as they came, or were synthesized here.
         """
         body = spans if isinstance(spans, bytes) else spans.body
-        headers, large, items = request.headers, request.large, 0
+        headers, large = request.headers, request.large
         try:
             async with self._lock.held(request.sender, large=large):
                 if isinstance(spans, bytes):
@@ -354,7 +393,6 @@ class Handler:
                 else:
                     steps = self._stage.reading_synthesized(spans, headers, self._now_ns())
                 reading = await work(steps, large=large)
-                items = reading.request.span_count
                 if large:
                     facts = sum(len(batch.facts) for batch in reading.batches)
                     request.hold(_LARGE_COPIES * len(body) + facts * _FACT_BYTES)
@@ -364,7 +402,7 @@ class Handler:
                     decisions = [await self._account_large(reading, number) for number in range(len(reading.batches))]
                 else:
                     decisions = [await self.account(batch) for batch in reading.batches]
-                out = await work(writing(reading, decisions), large=large)
+                await work(applying(reading, decisions), large=large)
                 self._observer.enriched(reading)
                 if large:
                     await in_slices(releasing(reading, decisions))
@@ -374,21 +412,21 @@ class Handler:
         except Exception as error:
             log.exception("enrichment failed; the request goes on as it came")
             self._observer.enrichment_failed(type(error).__name__)
-            out = await self._unenriched(body, trusted=request.trusted)
-        return out, items
+            return await self._unenriched(body, trusted=request.trusted)
+        return reading.request
 
-    async def _unenriched(self, body: bytes, *, trusted: bool) -> bytes:
+    async def _unenriched(self, body: bytes, *, trusted: bool) -> TraceRequest:
         """Return a request as it came, but for the attributes that only Spanledger writes: these are moved aside."""
         if OWN not in body:
-            return body
+            return await in_slices(counting_traces(body))
         try:
             reading = await asyncio.to_thread(self._stage.unenriched, body, trusted=trusted)
-            out = await in_slices(writing(reading, ()))
+            await in_slices(applying(reading, ()))
             self._observer.enriched(reading)
         except Exception:
             log.exception("forged attributes could not be moved aside; they lose their names")
-            return without_marks(body)
-        return out
+            return await in_slices(counting_traces(without_marks(body)))
+        return reading.request
 
     async def account(self, batch: Batch, most: int = _ACCOUNTED_AT_ONCE) -> dict[int, Decision]:
         """Return the decisions on a batch once they are committed; without a ledger, those that need none.
@@ -461,13 +499,3 @@ def _large_id(body: bytes) -> bytes:
 
 def _digest(value: Hashable) -> bytes:
     return hash(value).to_bytes(8, "big", signed=True)
-
-
-def _both(result: Result, synthesized: Sequence[Result]) -> Result:
-    """Return the result of a request and of the spans made from it: it has arrived when all have."""
-    of_spans = combined({f"part {number}": one for number, one in enumerate(synthesized, 1)})
-    if of_spans.verdict is Verdict.ACCEPTED:
-        return result
-    if len(synthesized) == 1:
-        of_spans = synthesized[0]
-    return combined({"as it came": result, "spans made from it": of_spans})

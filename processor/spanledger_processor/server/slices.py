@@ -145,7 +145,7 @@ async def in_slices(steps: Steps[T]) -> T:
 
 
 async def return_memory() -> None:
-    """Return what a large request took to the system before it is delivered, which takes as much again.
+    """Return what a large request took to the system: before it is delivered, on the way, and once it is.
 
     glibc keeps freed memory below whatever else was allocated meanwhile. To return it takes 10 to 20 ms, on a thread.
     """
