@@ -30,7 +30,7 @@ from spanledger_processor.ledger.keys import EVERY_TENANT, bounded_id, id_bytes,
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.model import AGGREGATES, CACHE_READ, CACHE_WRITE, INPUT, OUTPUT, REASONING
+from spanledger_processor.model import AGGREGATES, INPUT, OUTPUT, REASONING
 
 _ROWS = 16
 """Requests remembered under one id, or one usage and time, and calls of one request: the latest."""
@@ -241,34 +241,38 @@ class CrossTraceIndex:
             return Hashes(ids)
         output, reasoning = tokens[OUTPUT] or 0, tokens[REASONING] or 0
         period, within = divmod(end_ns, _PERIOD_NS)
-        if reasoning:
-            outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
-            usages = tuple([self._usage(given, output, period) for output in outputs])
-        else:
-            outputs, usages = (output,), (self._usage(given, output, period),)
-        is_whole = not of_anthropic or tokens[CACHE_READ] == tokens[CACHE_WRITE] == 0
-        if is_whole and LOG_AFTER_NS <= within < _PERIOD_NS - LOG_AFTER_NS:
-            return _hashes((ids, usages, (), ()))
-        near = {(end_ns - LOG_AFTER_NS) // _PERIOD_NS, (end_ns + LOG_AFTER_NS) // _PERIOD_NS} - {period}
-        beside = [self._usage(given, output, other) for other in near for output in outputs]
-        if is_whole:
-            return Hashes(ids, usages, tuple(beside))
-        inputs = uncached_inputs(tokens, of_anthropic=True)
-        periods = (period, *near)
-        beside += [self._usage(less, output, one) for one in periods for less in inputs for output in outputs]
+        outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
+        usages = self._usages((given,), outputs, (period,))
+        is_inside = LOG_AFTER_NS <= within < _PERIOD_NS - LOG_AFTER_NS
+        near = () if is_inside else {(end_ns - LOG_AFTER_NS) // _PERIOD_NS, (end_ns + LOG_AFTER_NS) // _PERIOD_NS}
+        others = [other for other in near if other != period] if near else ()
+        beside = self._usages((given,), outputs, others) if others else ()
+        if not of_anthropic:
+            return _hashes((ids, usages, beside, ()))
+        less = uncached_inputs(tokens, of_anthropic=True)
+        uncached = self._usages(less, outputs, (period + _UNCACHED,)) if less else ()
+        periods = (period, *others)
+        if less:
+            beside += self._usages(less, outputs, periods)
         if may_lack_caches(tokens, of_anthropic=True):
-            beside += [self._usage(given, output, one + _UNCACHED) for one in periods for output in outputs]
-        uncached = [self._usage(less, output, period + _UNCACHED) for less in inputs for output in outputs]
-        return Hashes(ids, usages, tuple(beside), tuple(uncached))
+            beside += self._usages((given,), outputs, [one + _UNCACHED for one in periods])
+        return _hashes((ids, usages, beside, uncached))
 
     def _id(self, identifier: bytes) -> int:
         hashed = self._keyed.copy()
         hashed.update(identifier)
         return int.from_bytes(hashed.digest(), "big") & _MASK
 
-    def _usage(self, input_: int, output: int, period: int) -> int:
-        mixed = input_ * 0x9E3779B97F4A7C15 ^ output * 0xC2B2AE3D27D4EB4F ^ period * 0x165667B19E3779F9 ^ self._salt
-        return (mixed ^ mixed >> 31) & _MASK
+    def _usages(self, inputs: Iterable[int], outputs: Iterable[int], periods: Iterable[int]) -> tuple[int, ...]:
+        """Return the hashes of usages and times: every input with every output in every period."""
+        hashes: list[int] = []
+        for period in periods:
+            for output in outputs:
+                rest = output * 0xC2B2AE3D27D4EB4F ^ period * 0x165667B19E3779F9 ^ self._salt
+                for given in inputs:
+                    mixed = given * 0x9E3779B97F4A7C15 ^ rest
+                    hashes.append((mixed ^ mixed >> 31) & _MASK)
+        return tuple(hashes)
 
     def candidates(self, hashes: Hashes, span: Span) -> tuple[list[Entry], bool]:
         """Return counted calls that `span` may report too, those of a common id first, and whether these are all.

@@ -242,12 +242,16 @@ def uncached_inputs(tokens: Sequence[int | None], *, of_anthropic: bool) -> tupl
     tells only what was read adds that (Monocle): docs/formats/genai.md#21-inclusive-or-exclusive. There are none where
     nothing was cached.
     """
-    if not of_anthropic or not tokens or not (tokens[CACHE_READ] or tokens[CACHE_WRITE]):
-        return ()  # nearly always
-    without_writes = (tokens[INPUT] or 0) - (tokens[CACHE_WRITE] or 0)
-    without_caches = without_writes - (tokens[CACHE_READ] or 0)
-    inputs = {without_writes, without_caches} - {tokens[INPUT]}
-    return tuple(sorted(count for count in inputs if count > 0))
+    if not of_anthropic or not tokens:
+        return ()
+    read, write = tokens[CACHE_READ] or 0, tokens[CACHE_WRITE] or 0
+    without_writes = (tokens[INPUT] or 0) - write
+    without_caches = without_writes - read
+    if without_writes <= 0 or not (read or write):
+        return ()
+    if without_caches <= 0:
+        return (without_writes,) if write else ()
+    return (without_caches, without_writes) if read and write else (without_caches,)
 
 
 def may_lack_caches(tokens: Sequence[int | None], *, of_anthropic: bool) -> bool:
