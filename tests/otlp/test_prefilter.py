@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from otlp_bytes import message
 from spanledger_processor.otlp import prefilter
 from spanledger_processor.otlp.envelope import Items
-from spanledger_processor.otlp.prefilter import Prefilter, holding
+from spanledger_processor.otlp.prefilter import Prefilter, next_holding
 from spanledger_processor.otlp.request import parse_traces
+from spanledger_processor.otlp.wire import finished
 
 WORDS = st.text("abc.", min_size=1, max_size=4).map(str.encode)
 SPANS = st.text("abc.", max_size=20).map(str.encode)
@@ -49,6 +50,14 @@ def items_of(spans: list[bytes]) -> Items:
     return group.items
 
 
+def holding(items: Items, marks: tuple[bytes, ...]) -> list[int]:
+    """The places of all items that hold a mark, each found from behind the one before."""
+    places: list[int] = []
+    while (place := finished(next_holding(items, places[-1] + 1 if places else 0, marks))) < len(items):
+        places.append(place)
+    return places
+
+
 MANY_SPANS = st.lists(
     st.text("abc.", max_size=12).map(str.encode) | st.sampled_from([b".b" * 23, b"x" * 97]), min_size=1
 )
@@ -62,7 +71,7 @@ def test_the_spans_that_hold_a_marker_are_found(markers: list[bytes], parts: lis
     spans = [b"x", *(span for part in parts for span in (*part, *[b"x" * 46] * 9))]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(prefilter, "_FIRST_WINDOW", window)
-        found = [*holding(items_of(spans), tuple(markers))]
+        found = holding(items_of(spans), tuple(markers))
     assert found == [place for place, span in enumerate(spans) if any(marker in span for marker in markers)]
 
 
@@ -82,6 +91,6 @@ def test_between_two_spans_with_a_marker_others_are_not_looked_at(monkeypatch: p
     monkeypatch.setattr(prefilter, "holds", counted)
     monkeypatch.setattr(prefilter, "_search", searching)
     items = items_of([b"gen_ai.", *[b"x" * 120] * 20_000, b"gen_ai."])
-    assert [place for place in holding(items, (b"gen_ai.",)) if place is not None] == [0, 20_001]
+    assert holding(items, (b"gen_ai.",)) == [0, 20_001]
     assert looked_at == [5]
     assert searches[0] < 100

@@ -6,20 +6,19 @@ from collections.abc import Mapping
 
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.usual import UsualFact
-from spanledger_processor.enrichment.facts import NO_HEADERS
 from spanledger_processor.enrichment.stage import Stage
 from spanledger_processor.enrichment.usual import UsualSpans
-from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.envelope import Items, ScopeGroup
 from spanledger_processor.otlp.views import SpanView
 
 
 class _InFull(UsualSpans):
     """Reads every span by the full rules."""
 
-    def at_once(
-        self, span: bytes, group: ScopeGroup, now_ns: int, headers: Mapping[str, str] = NO_HEADERS
-    ) -> UsualFact | None:
-        return None
+    def side_by_side(
+        self, items: Items, first: int, end: int, group: ScopeGroup, now_ns: int, headers: Mapping[str, str]
+    ) -> list[UsualFact]:
+        return []
 
     def _read(self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int) -> tuple[Fact | None, bool]:
         return None, False

@@ -54,7 +54,7 @@ def usual_calls() -> list[Fact]:
     prototype = Prototype(_usual_call(0))
     for number in range(4):
         fact, usual = _usual_call(number), UsualFact.__new__(UsualFact)
-        for name in ("trace_id", "span_id", "parent_id", "start_ns", "end_ns", "session", "day", "digest"):
+        for name in ("trace_id", "span_id", "parent_id", "start_ns", "end_ns", "session", "day"):
             setattr(usual, name, getattr(fact, name))
         usual.prototype, usual.response_id, usual.first_token_ns = prototype, f"usual-{number}", 0
         usual.counts = (1000 + number, 100, 10, 0, None, None)

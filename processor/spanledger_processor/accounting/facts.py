@@ -11,7 +11,7 @@ from typing import NamedTuple
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import Changes
-from spanledger_processor.model import Call, Cost, Decision, Signature
+from spanledger_processor.model import Call, Cost, Decision, Signature, counts_of
 from spanledger_processor.units import Pico
 
 ORIGIN = (
@@ -23,6 +23,10 @@ ORIGIN = (
 The last one is no origin, but the service tier of the call: flex, priority, batch, and nothing for the standard, which
 a report that does not know the tier cannot be told from.
 """
+
+
+_CLASSES_OF_VERSION_1 = 6
+"""Usage classes of the first digests, which are stored; of later ones only those reported are in a digest."""
 
 
 class Evidence(NamedTuple):
@@ -93,6 +97,42 @@ class Fact:
     stuck: tuple[str, ...] = ()
     stuck_steps: tuple[tuple[str, ...], ...] = ()
     asked_signatures: tuple[str, ...] = ()
+
+
+def digest_of(call: Call, begun: blake2b | None = None) -> bytes:
+    """Return a hash of the usage and cost that a span reports, by which a repeat is distinguished from a conflict.
+
+    `begun` is the beginning of that of a call with its models and without a cost.
+    """
+    usage, reported = call.usage or call.fallback, call.reported
+    if begun is None or reported is not None:
+        begun = begun_digest(models_reported(call, reported.amount if reported else None))
+    if usage is None:
+        return _ended(begun, "None)")
+    counts = counts_of(usage)
+    later = counts[_CLASSES_OF_VERSION_1:]
+    return digest_with(begun, counts[:5], later if any(later) else ())
+
+
+def models_reported(call: Call, amount: Pico | None) -> str:
+    """Return the part of a digest that has a call's models and its reported amount."""
+    return f"({call.request_model!r}, {call.response_model!r}, {amount})"  # twice as fast as repr of tuples
+
+
+def begun_digest(models: str) -> blake2b:
+    """Return the beginning of the digests of calls that tell the same models."""
+    return blake2b(f"({models}, ".encode("utf-8", "surrogatepass"), digest_size=16)
+
+
+def digest_with(begun: blake2b, counts: tuple[int | None, ...], later: tuple[int | None, ...] = ()) -> bytes:
+    """Return the digest that was begun, of a call that tells these counts of the first five classes, and later ones."""
+    return _ended(begun, f"{counts!r}{later!r})" if later else f"{counts!r})")
+
+
+def _ended(begun: blake2b, tokens: str) -> bytes:
+    digest = begun.copy()
+    digest.update(tokens.encode())
+    return digest.digest()
 
 
 @dataclass(slots=True)

@@ -4,17 +4,18 @@ A span's row has a part that is packed once, when the span has been decided on (
 decision that its attributes are written from again), and behind it what later spans may still change. Closed segments
 are written again only if a span in them changes, so to add to a long trace costs as much as to add to a short one.
 
-What usual calls have in common is written once: such a record has what those of one pattern share, and a row of each
-with its own values alone. Read, it is the very row that the full rules write for such a call.
+What usual calls have in common is written once: such a record has what those of one pattern share, and beside it their
+own values alone, by what they are. Read, they are the very rows that the full rules write for such calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, TypeAlias
 
-from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
+from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence, begun_digest, digest_with
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace import COUNTED, NO_DETAIL, Claim, Detail, Fed, Posting, Span, tool_label
 from spanledger_processor.ledger.keys import LAST_SEGMENT, settled_key, trace_key
@@ -27,8 +28,8 @@ SEGMENT_SPANS = 32
 """Spans of a closed segment, and of the head at most."""
 
 _VERSION = 2
-_USUAL_VERSION = 3
-"""Of a record of usual calls (`accounting.usual`)."""
+_ONE_BY_ONE, _USUAL_VERSION = 3, 4
+"""Of a record of usual calls (`accounting.usual`); of earlier ones, with a row of own values for each."""
 _KNOWN_PLACE, _AGAIN, _CARRIES_BELOW, _FORGOTTEN, _TURN, _LOOPS, _ASKED_BEFORE = 1, 2, 4, 8, 16, 32, 64
 _LOOPS_FROM, _NO_LOOPS = 8, 128
 """Bit of the flags from which on the loops stand that are neither none nor one, and what stands there for none."""
@@ -76,7 +77,9 @@ def unpack_head(record: bytes) -> tuple[Head, list[SpanRow]]:
     """Read what `pack_head` wrote, or `pack_usual`."""
     version, _, *values = unpack(record)
     if version == _USUAL_VERSION:
-        return Head(), whole_rows(*values)
+        return Head(), _rows_of(*values)
+    if version == _ONE_BY_ONE:
+        return Head(), _rows_one_by_one(*values)
     closed, revision, forgotten, rows, *more = values
     return Head(closed, revision, forgotten, more[0] if more else [], more[1] if len(more) > 1 else None), rows
 
@@ -347,12 +350,16 @@ def _stored(span: Span, decision: Decision) -> StoredSpan:
     )
 
 
-# Rows of usual calls.
+# Usual calls.
 
-OwnValues: TypeAlias = tuple[Any, ...]
-"""Number of the pattern in the record, ids of the span and its parent, start, end, session, response id, digest, counts
-of the first six classes, amount, its parts, day, first token, id and source of the run, running totals of session and
-run."""
+OwnValues: TypeAlias = Sequence[Sequence[Any]]
+"""What usual calls of a trace have of their own, by what it is: numbers of their patterns in the record, ids of spans
+and parents, starts, ends, response ids, counts of the first six classes, amounts, their parts, days, first tokens,
+sessions, ids and sources of runs, running totals of sessions and runs."""
+_OWN_COUNTS, _OWN_PARTS = 6, 8
+"""Among them: what is made of several values each."""
+_COUNTS, _PARTS = slice(6, 12), slice(13, 18)
+"""Where those stand in what is stored."""
 
 _SESSION, _RUN, _RUN_SOURCE, _USAGE, _COST, _SESSION_COST, _RUN_COST = map(
     DECISION_VALUES.index, ("session_id", "run_id", "run_source", "usage", "cost", "session_cost", "run_cost")
@@ -367,7 +374,7 @@ _TOKENS, _AMOUNT, _DAY, _FIRST_TOKEN, _FRESH = 0, 1, 5, 13, 14
 _REST = (None,) * (len(CLASS_NAMES) - 6)
 
 
-def pattern_of_row(row: Sequence[Any], price: str, *, estimate: bool) -> bytes | None:
+def pattern_of_row(row: Sequence[Any], price: str, models: str, *, estimate: bool) -> bytes | None:
     """Return what a row has in common with those of calls like it; None if it is of another form."""
     fixed, (_, *state) = unpack(row[0]), row
     if len(fixed) <= _CLAIM + 1 or not isinstance(fixed[_CLAIM], list):
@@ -381,23 +388,53 @@ def pattern_of_row(row: Sequence[Any], price: str, *, estimate: bool) -> bytes |
             claim[index] = None
     fixed[:_NAMED] = [None] * _NAMED
     fixed[_RESPONSE] = fixed[-1] = None
-    return pack([fixed, values, state, price, estimate])
+    return pack([fixed, values, state, price, estimate, models])
 
 
-def pack_usual(patterns: Sequence[bytes], rows: Sequence[OwnValues], arrival_ms: int) -> bytes:
-    """Return the record of a trace of usual calls."""
-    return pack([_USUAL_VERSION, arrival_ms, patterns, rows])
+def pack_usual(patterns: Sequence[bytes], own: OwnValues, arrival_ms: int) -> bytes:
+    """Return the record of a trace of usual calls. What is the same of all of them stands there once."""
+    stored = [column[:1] if column.count(column[0]) == len(column) else column for column in _flat(own)]
+    return pack([_USUAL_VERSION, arrival_ms, patterns, len(own[0]), stored])
 
 
-def whole_rows(patterns: Sequence[bytes], rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """Return the rows of a record that `pack_usual` packed, each whole."""
-    return [_whole_row(unpack(patterns[number]), own) for number, *own in rows]
+def _flat(own: OwnValues) -> list[Sequence[Any]]:
+    """Return the values as they are stored: counts and parts of amounts by class."""
+    counts, parts = zip(*own[_OWN_COUNTS], strict=True), zip(*own[_OWN_PARTS], strict=True)
+    return [*own[:_OWN_COUNTS], *counts, *own[_OWN_COUNTS + 1 : _OWN_PARTS], *parts, *own[_OWN_PARTS + 1 :]]
 
 
-def _whole_row(pattern: list[Any], own: list[Any]) -> list[Any]:
-    row, values, state, price, estimate = pattern
-    span_id, parent_id, start_ns, end_ns, session, response, digest, counts, amount, parts, *more = own
-    day, first_token_ns, run_id, run_source, session_cost, run_cost = more
+def usual_rows(patterns: Sequence[bytes], own: OwnValues) -> list[SpanRow]:
+    """Return the rows of usual calls, each whole."""
+    return _rows_of(patterns, len(own[0]), _flat(own))
+
+
+def _rows_of(patterns: Sequence[bytes], number: int, stored: Sequence[Sequence[Any]]) -> list[SpanRow]:
+    """Return the rows of what `pack_usual` packed, each whole."""
+    columns = [column if len(column) > 1 else repeat(column[0], number) for column in stored]
+    return [_row_of(unpack(patterns[own[0]]), own) for own in zip(*columns, strict=True)]
+
+
+def _row_of(pattern: list[Any], own: tuple[Any, ...]) -> SpanRow:
+    counts, parts, models = own[_COUNTS], own[_PARTS], pattern[5]
+    digest = digest_with(begun_digest(models), counts[:5])
+    return _whole_row(pattern, (*own[1:6], digest, counts, own[12], parts, *own[18:]))
+
+
+def _rows_one_by_one(patterns: Sequence[bytes], rows: Sequence[Sequence[Any]]) -> list[SpanRow]:
+    """Return the rows of a record of an earlier version, in which the own values of each call stood together."""
+    whole: list[SpanRow] = []
+    for number, *own in rows:
+        span_id, parent_id, start_ns, end_ns, session, response, digest, counts, amount, parts, *more = own
+        day, first_token_ns, *run = more
+        values = (span_id, parent_id, start_ns, end_ns, response, digest, counts, amount, parts)
+        whole.append(_whole_row(unpack(patterns[number]), (*values, day, first_token_ns, session, *run)))
+    return whole
+
+
+def _whole_row(pattern: list[Any], own: Sequence[Any]) -> SpanRow:
+    row, values, state, price, estimate = pattern[:5]
+    span_id, parent_id, start_ns, end_ns, response, digest, counts, amount, parts, *more = own
+    day, first_token_ns, session, run_id, run_source, session_cost, run_cost = more
     tokens = (*counts, *_REST)
     values[_SESSION], values[_RUN], values[_RUN_SOURCE], values[_USAGE] = session, run_id, run_source, tokens
     values[_COST] = (amount, "computed", amount, *parts, None, price, estimate, None, "")

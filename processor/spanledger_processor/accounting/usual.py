@@ -16,12 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from operator import attrgetter, itemgetter
+from operator import attrgetter, itemgetter, sub
 from typing import Any, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex
 from spanledger_processor.accounting.decide import span_of
-from spanledger_processor.accounting.facts import Batch, Fact, Ruling
+from spanledger_processor.accounting.facts import (
+    Batch,
+    Fact,
+    Ruling,
+    begun_digest,
+    digest_with,
+    models_reported,
+)
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.accounting.one_call import source_of
 from spanledger_processor.accounting.totals import Totals
@@ -36,9 +43,9 @@ from spanledger_processor.accounting.trace_record import (
     pattern_of_row,
     span_in,
     unpack_head,
-    whole_rows,
+    usual_rows,
 )
-from spanledger_processor.ledger.facts import AHEAD_NS
+from spanledger_processor.ledger.facts import AHEAD_NS, ModelUse
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums, speeds_of
@@ -60,10 +67,13 @@ _MOST_PATTERNS = 64
 class Prototype:
     """A call that was read by the full rules, of which other calls have all but their own values."""
 
-    __slots__ = ("_aliases", "_patterns", "fact")
+    __slots__ = ("_aliases", "_patterns", "digest", "fact", "models")
 
     def __init__(self, fact: Fact) -> None:
         self.fact = fact
+        self.models = "" if fact.call is None else models_reported(fact.call, None)
+        self.digest = begun_digest(self.models)
+        """The beginning of the digests of such calls."""
         self._aliases: tuple[str, ...] = ()
         self._patterns: dict[tuple[Any, ...], Pattern | None] = {}
 
@@ -135,6 +145,10 @@ def _call_of(fact: UsualFact) -> Call:
         return fact._call
 
 
+def _digest_of(fact: UsualFact) -> bytes:
+    return digest_with(fact.prototype.digest, fact.counts[:5])
+
+
 def _cost_of(fact: UsualFact) -> Cost:
     try:
         return fact._cost
@@ -152,10 +166,10 @@ def _delegate(kind: type[Any], made: Mapping[str, Callable[[Any], Any]], names: 
         setattr(kind, name, property(made.get(name) or attrgetter(f"{prototype}.{name}")))
 
 
-_OWN_FIELDS = ("trace_id", "span_id", "parent_id", "start_ns", "end_ns", "day", "digest", "session", "first_token_ns")
+_OWN_FIELDS = ("trace_id", "span_id", "parent_id", "start_ns", "end_ns", "day", "session", "first_token_ns")
 _delegate(
     UsualFact,
-    {"call": _call_of, "cost": _cost_of},
+    {"call": _call_of, "cost": _cost_of, "digest": _digest_of},
     [name for name in _FACT_FIELDS if name not in _OWN_FIELDS],
     "prototype.fact",
 )
@@ -220,7 +234,8 @@ def _pattern_of(fact: UsualFact, batch: Batch, rules: Rules) -> Pattern | None:
         return None
     ruling = rules(replace(batch, facts=[_whole(fact)]), NOTHING_STORED)
     head, rows = unpack_head(ruling.changes.replace[trace_key(batch.tenant, fact.trace_id)])
-    stored, posting = pattern_of_row(rows[0], fact.price, estimate=fact.estimate), span_in(rows[0]).posting
+    stored = pattern_of_row(rows[0], fact.price, fact.prototype.models, estimate=fact.estimate)
+    posting = span_in(rows[0]).posting
     if head != Head() or stored is None or posting is None:
         return None
     span = span_of(_whole(fact))
@@ -244,7 +259,7 @@ def _another(fact: UsualFact) -> UsualFact:
         fact.is_unsure,
     )
     other.trace_id, other.span_id = fact.trace_id[::-1] + b"\1", fact.span_id[::-1] + b"\1"
-    other.parent_id, other.digest = fact.parent_id + b"\1", fact.digest[::-1]
+    other.parent_id = fact.parent_id + b"\1"
     other.start_ns, other.end_ns, other.day = fact.start_ns + 1, fact.end_ns + 10**9, fact.day + 1
     other.first_token_ns = fact.first_token_ns and fact.first_token_ns + 2
     other.session, other.response_id = Named(fact.session.id + "'", fact.session.source), fact.response_id + "'"
@@ -418,26 +433,33 @@ class _Usual:
         """Enter calls of one pattern and day, of any sessions."""
         assert pattern.span.claim is not None
         pattern.span.claim.day = day
-        sums = _sums(facts)
+        spent = _Spent(*zip(*map(_spent_by, facts), strict=True))
+        sums = spent.sums()
         if sums.cost:
             sums.models[pattern.label] = sums.cost
         self._totals.post_claims(pattern.span, pattern.posting, sums)
         if pattern.is_timed:
-            timed = [(fact.end_ns - fact.start_ns, fact.first_token_ns, fact.counts[1] or 0) for fact in facts]
+            outputs = [counts[1] or 0 for counts in spent.counts]
+            durations = map(sub, spent.ends, spent.starts)
+            timed = zip(durations, map(_first_token, facts), outputs, strict=True)
             self._totals.post_speeds(pattern.span, day, speeds_of(timed))
 
     def _post_group(self, session: str, group: _Group) -> None:
         """Enter calls of one session that are posted as that of `group.pattern` is."""
         span, posting, facts = group.pattern.span, group.pattern.posting, group.facts
         posting.session = session
-        times = [(fact.start_ns, fact.end_ns) for fact in facts]
-        contexts = [(fact.start_ns, fact.counts[0]) for fact in facts] if span.is_model_call else []
-        amounts = [(fact.start_ns, fact.amount) for fact in facts]
-        latest = max([(fact.end_ns, fact.trace_id, fact.span_id) for fact in facts])
-        of_models = {label: _sums(of_model) for label, of_model in group.by_model.items()}
-        sums = _sums(facts) if len(of_models) > 1 else next(iter(of_models.values()))
-        used = [(label, (one.calls, *one.usage)) for label, one in of_models.items()]
-        sums.models = {label: one.cost for label, one in of_models.items() if one.cost}
+        spent = _Spent(*zip(*map(_spent_by, facts), strict=True))
+        sums, starts = spent.sums(), spent.starts
+        times = [*zip(starts, spent.ends, strict=True)]
+        contexts = [*zip(starts, [counts[0] for counts in spent.counts], strict=True)] if span.is_model_call else []
+        amounts = [*zip(starts, spent.amounts, strict=True)]
+        latest = max(map(_latest, facts))
+        used: list[tuple[str, ModelUse]] = []
+        for label, of_model in group.by_model.items():
+            of_model_alone = _Spent(*zip(*map(_spent_by, of_model), strict=True))
+            used.append((label, (len(of_model), *of_model_alone.counted())))
+            if cost := sum(of_model_alone.amounts):
+                sums.models[label] = cost
         self._amounts[session] = self._amounts.get(session, 0) + sums.cost
         self._totals.post_group(span, posting, sums, times, contexts, amounts, latest, used)
 
@@ -457,7 +479,8 @@ class _Usual:
             of_runs[run.id] = None if before is None else before - amount
         for trace, patterns in self._taken:
             numbers: dict[bytes, int] = {}
-            rows: list[OwnValues] = []
+            of_pattern = [numbers.setdefault(pattern.stored, len(numbers)) for pattern in patterns]
+            totals_of: list[tuple[str, str, str, Pico, Pico | None]] = []
             for index, fact, pattern in zip(trace.indexes, trace.facts, patterns, strict=True):
                 session, amount = fact.session.id, fact.amount
                 run_id, run_source = run_of[session]
@@ -470,25 +493,20 @@ class _Usual:
                 decision.run_id, decision.run_source = run_id, run_source
                 decision.fact, decision.prototype = fact, pattern.decision
                 decisions[index] = decision
-                row = (
-                    numbers.setdefault(pattern.stored, len(numbers)),
-                    *(fact.span_id, fact.parent_id, fact.start_ns, fact.end_ns, session, fact.response_id),
-                    *(fact.digest, fact.counts, amount, fact.parts, fact.day, fact.first_token_ns),
-                    *(run_id, run_source, session_cost, run_cost),
-                )
-                rows.append(row)
+                totals_of.append((session, run_id, run_source, session_cost, run_cost))
+            own = of_pattern, *zip(*map(_own_values, trace.facts), strict=True), *zip(*totals_of, strict=True)
             ruling.fresh += trace.indexes
             where = trace_key(self._batch.tenant, trace.trace_id)
-            record = _mixed(trace, [*numbers], rows, now_ms) if trace.plain else pack_usual([*numbers], rows, now_ms)
+            record = _mixed(trace, [*numbers], own, now_ms) if trace.plain else pack_usual([*numbers], own, now_ms)
             ruling.changes.replace[where] = record
             ruling.changes.expire.append(where)
 
 
-def _mixed(trace: _Trace, patterns: list[bytes], rows: list[OwnValues], arrival_ms: int) -> bytes:
+def _mixed(trace: _Trace, patterns: list[bytes], own: OwnValues, arrival_ms: int) -> bytes:
     """Return the record of a trace in which plain spans stand beside usual calls, in the order in which they came."""
     of_plain = [[pack_plain(span_of(fact))] for fact in trace.plain]
     indexes = [*trace.indexes, *trace.of_plain]
-    in_order = sorted(zip(indexes, [*whole_rows(patterns, rows), *of_plain], strict=True), key=itemgetter(0))
+    in_order = sorted(zip(indexes, [*usual_rows(patterns, own), *of_plain], strict=True), key=itemgetter(0))
     return pack_head(Head(), [row for _, row in in_order], arrival_ms)
 
 
@@ -547,20 +565,32 @@ def _are_apart(trace: _Trace) -> bool:
 _span_id, _parent_id, _response_id = map(attrgetter, ("span_id", "parent_id", "response_id"))
 
 
-def _sums(facts: list[UsualFact]) -> Sums:
-    """Return the sums of counted calls, as `Span.enter` makes them one by one; without models."""
-    number = len(facts)
-    if number == 1:  # as in most small requests
-        (fact,) = facts
-        usage = (*[count or 0 for count in fact.counts], *_NO_REST)
-        return Sums(fact.amount, 1, 1, 0, usage, 0, 1, fact.start_ns, fact.end_ns)
-    counts = [sum(filter(None, of_class)) for of_class in zip(*[fact.counts for fact in facts], strict=True)]
-    return Sums(
-        cost=sum([fact.amount for fact in facts]),
-        calls=number,
-        priced=number,
-        usage=(*counts, *_NO_REST),
-        spans=number,
-        first_ns=min([fact.start_ns for fact in facts]),
-        last_ns=max([fact.end_ns for fact in facts]),
-    )
+class _Spent(NamedTuple):
+    """What several calls say, by what is said."""
+
+    starts: Sequence[int]
+    ends: Sequence[int]
+    counts: Sequence[SixCounts]
+    amounts: Sequence[Pico]
+
+    def counted(self) -> list[int]:
+        """Return the sums of the counts."""
+        if len(self.counts) == 1:  # as in most small requests
+            return [count or 0 for count in self.counts[0]]
+        return [sum(filter(None, of_class)) for of_class in zip(*self.counts, strict=True)]
+
+    def sums(self) -> Sums:
+        """Return the sums of the calls, as `Span.enter` makes them one by one; without models."""
+        number = len(self.starts)
+        usage = (*self.counted(), *_NO_REST)
+        return Sums(sum(self.amounts), number, number, 0, usage, 0, number, min(self.starts), max(self.ends))
+
+
+_spent_by = attrgetter("start_ns", "end_ns", "counts", "amount")
+_latest = attrgetter("end_ns", "trace_id", "span_id")
+_own_values = attrgetter(
+    *("span_id", "parent_id", "start_ns", "end_ns", "response_id", "counts", "amount", "parts", "day"),
+    "first_token_ns",
+)
+"""In the order of `OwnValues`."""
+_first_token = attrgetter("first_token_ns")

@@ -22,7 +22,7 @@ from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-from spanledger_processor.accounting.facts import Evidence, Fact
+from spanledger_processor.accounting.facts import Evidence, Fact, begun_digest, digest_of, models_reported
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.dialects import engine
 from spanledger_processor.dialects.keys import keys_in
@@ -32,14 +32,7 @@ from spanledger_processor.dialects.schema import Dialect
 from spanledger_processor.dialects.usage import read_usage_of
 from spanledger_processor.dialects.values import text
 from spanledger_processor.enrichment.evidence import evidence_keys, span_evidence
-from spanledger_processor.enrichment.facts import (
-    FactBuilder,
-    ScopedSpanView,
-    begun_digest,
-    digest_of,
-    models_reported,
-    price_time,
-)
+from spanledger_processor.enrichment.facts import FactBuilder, ScopedSpanView, price_time
 from spanledger_processor.enrichment.names import is_plain_id
 from spanledger_processor.model import CLASS_NAMES, Call, Kind, ToolCall, Usage, counts_of
 from spanledger_processor.otlp.envelope import ScopeGroup

@@ -8,15 +8,15 @@ from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence, Fact
+from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence, Fact, digest_of
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.enrichment.evidence import resource_evidence, span_evidence
 from spanledger_processor.enrichment.names import IdResolver, Names, pick
-from spanledger_processor.model import CALLS, Call, Cost, Signature, ToolCall, counts_of
+from spanledger_processor.model import CALLS, Call, Cost, Signature, ToolCall
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import Attributes, Event, SpanView
 from spanledger_processor.pricing.rate_card import Card
-from spanledger_processor.units import NS_PER_DAY, Pico
+from spanledger_processor.units import NS_PER_DAY
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _EARLIEST_NS = 1_577_836_800 * 10**9
@@ -65,8 +65,6 @@ class ScopedSpanView:
 _NO_NAMES = Names()
 _MOST_RESOURCES = 256
 _STATUS_ERROR = 2
-_CLASSES_OF_VERSION_1 = 6
-"""Usage classes of the first digests, which are stored; of later ones only those reported are in a digest."""
 
 
 class Pricing(Protocol):
@@ -210,39 +208,3 @@ _ON_THE_CALL = (
 
 def _valid(identifier: bytes, length: int) -> bool:
     return len(identifier) == length and identifier.count(0) != length
-
-
-def digest_of(call: Call, begun: blake2b | None = None) -> bytes:
-    """Return a hash of the usage and cost that a span reports, by which a repeat is distinguished from a conflict.
-
-    `begun` is the beginning of that of a call with its models and without a cost.
-    """
-    usage, reported = call.usage or call.fallback, call.reported
-    if begun is None or reported is not None:
-        begun = begun_digest(models_reported(call, reported.amount if reported else None))
-    if usage is None:
-        return _ended(begun, "None)")
-    counts = counts_of(usage)
-    later = counts[_CLASSES_OF_VERSION_1:]
-    return digest_with(begun, counts[:5], later if any(later) else ())
-
-
-def models_reported(call: Call, amount: Pico | None) -> str:
-    """Return the part of a digest that has a call's models and its reported amount."""
-    return f"({call.request_model!r}, {call.response_model!r}, {amount})"  # twice as fast as repr of tuples
-
-
-def begun_digest(models: str) -> blake2b:
-    """Return the beginning of the digests of calls that tell the same models."""
-    return blake2b(f"({models}, ".encode("utf-8", "surrogatepass"), digest_size=16)
-
-
-def digest_with(begun: blake2b, counts: tuple[int | None, ...], later: tuple[int | None, ...] = ()) -> bytes:
-    """Return the digest that was begun, of a call that tells these counts of the first five classes, and later ones."""
-    return _ended(begun, f"{counts!r}{later!r})" if later else f"{counts!r})")
-
-
-def _ended(begun: blake2b, tokens: str) -> bytes:
-    digest = begun.copy()
-    digest.update(tokens.encode())
-    return digest.digest()

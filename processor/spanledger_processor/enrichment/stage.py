@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, groupby, repeat
 from operator import attrgetter, sub
 from typing import TypeAlias
 
@@ -34,7 +35,7 @@ from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.model import Call, ToolCall
 from spanledger_processor.otlp.envelope import FoundScopes, Items, ScopeGroup
-from spanledger_processor.otlp.prefilter import Prefilter, holding, holds
+from spanledger_processor.otlp.prefilter import Prefilter, holds, next_holding
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
 from spanledger_processor.otlp.values import GIANT
 from spanledger_processor.otlp.views import SpanView
@@ -255,12 +256,24 @@ class Stage:
         trusted: bool,  # noqa: FBT001
     ) -> Steps[set[int]]:
         """Read the spans of a group that hold one of `hits`; return the places of all that are no plain spans."""
-        trace_id, now_ns = b"", reading.batches[batch].now_ns
-        facts, places = reading.batches[batch].facts, reading.places[batch]
-        items, taken, work = group.items, set[int](), 0
-        for index in holding(items, hits):
-            if index is None:
+        items, taken, tenant = group.items, set[int](), reading.batches[batch].tenant
+        facts, places, now_ns = reading.batches[batch].facts, reading.places[batch], reading.batches[batch].now_ns
+        index, trace_id, work = 0, b"", 0
+        while index < len(items):
+            usual = self._usual.side_by_side(items, index, _end_of_slice(items, index), group, now_ns, reading.headers)
+            if usual:
+                run = range(index, index + len(usual))
+                taken.update(run)
+                facts += usual
+                places += zip(repeat(number), run)
+                for trace_id, _ in groupby(usual, key=_trace_id):
+                    self._known.add(trace_id, tenant)
+                index = run.stop
                 yield None
+                continue
+            holding = yield from next_holding(items, index, hits)
+            if holding > index:
+                index = holding  # it may be a usual call
                 continue
             place, span = (number, index), items[index]
             if len(span) > GIANT:
@@ -273,15 +286,15 @@ class Stage:
                     work = 0
                     yield None
                 fact = self._read_span(reading, span, group, place, now_ns, trusted)
-            if fact is None:
-                continue
-            taken.add(index)
-            if fact is not _PASS:
-                facts.append(fact)
-                places.append(place)
-                if fact.trace_id != trace_id:
-                    trace_id = fact.trace_id
-                    self._known.add(trace_id, reading.batches[batch].tenant)
+            if fact is not None:
+                taken.add(index)
+                if fact is not _PASS:
+                    facts.append(fact)
+                    places.append(place)
+                    if fact.trace_id != trace_id:
+                        trace_id = fact.trace_id
+                        self._known.add(trace_id, tenant)
+            index += 1
         return taken
 
     def _read_span(
@@ -302,10 +315,6 @@ class Stage:
         if is_own:
             reading.own[place] = None
         try:
-            if builder is None and not is_own:
-                usual = self._usual.at_once(span, group, now_ns, reading.headers)
-                if usual is not None:
-                    return usual
             view = reading.request.view(*place)
             if is_own and KIND in view.attributes:
                 if trusted or is_summary(view, self._builder.signing):
@@ -392,7 +401,7 @@ class Stage:
             return
         known, read = self._known.ids, 0
         for number, (group, others) in enumerate(zip(reading.request.groups, taken, strict=True), 1):
-            for first in range(0, len(group.items), RELEASED):
+            for first in range(0, len(group.items) if len(others) < len(group.items) else 0, RELEASED):
                 if first or number % RELEASED == 0:
                     yield None
                 for index in _maybe_known(group.items, first, known):
@@ -435,6 +444,13 @@ def _result_of(step: Step) -> str:
 def _tells_results(view: SpanView) -> bool:
     """Return whether a model's span may hold the results of the tools that were called before."""
     return tells_results(view.attributes.shape()) or any(names_genai(event.name) for event in view.events)
+
+
+def _end_of_slice(items: Items, first: int) -> int:
+    """Return the end of a slice of spans from `first` on: `SLICE` at most, and not many bytes but of the first one."""
+    starts = items.starts
+    last = bisect_right(starts, starts[first] + SLICE * _SPAN_BYTES, first + 1, min(first + SLICE, len(starts)))
+    return max(last, first + 1)
 
 
 def _maybe_known(items: Items, first: int, known: Mapping[bytes, bytes]) -> Sequence[int]:
@@ -487,6 +503,7 @@ def _time_first_token(fact: Fact, view: SpanView) -> None:
 
 
 _values_of = attrgetter(*(one.name for one in fields(Fact)))
+_trace_id = attrgetter("trace_id")
 _PASS = Fact(b"", b"")
 """Stands for the fact of a span that goes on as it came."""
 _KIND = KIND.encode()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.facts import Fact
@@ -24,21 +23,13 @@ from spanledger_processor.dialects.registry import (
 )
 from spanledger_processor.dialects.usual import ReportedCounts, UsualCalls, UsualReading
 from spanledger_processor.enrichment.alike import AlikePlan, learned
-from spanledger_processor.enrichment.facts import (
-    NO_HEADERS,
-    FactBuilder,
-    ScopedSpanView,
-    begun_digest,
-    digest_with,
-    models_reported,
-    price_time,
-)
+from spanledger_processor.enrichment.facts import NO_HEADERS, FactBuilder, ScopedSpanView, price_time
 from spanledger_processor.enrichment.marks import OWN
 from spanledger_processor.enrichment.names import is_plain_id
 from spanledger_processor.model import CostParts, Usage
-from spanledger_processor.otlp.envelope import ScopeGroup
-from spanledger_processor.otlp.layout import Layouts, varints
-from spanledger_processor.otlp.values import RecordedAttributes
+from spanledger_processor.otlp.envelope import Items, ScopeGroup
+from spanledger_processor.otlp.layout import CutValues, Layouts, varints
+from spanledger_processor.otlp.values import GIANT, RecordedAttributes
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing.pricer import usual_money
 from spanledger_processor.pricing.rate_card import Card
@@ -69,8 +60,6 @@ class _Reader:
     calls: UsualCalls
     reading: UsualReading
     prototype: Prototype
-    digest: blake2b
-    """That of a call, begun with its models."""
     has_messages: bool = False
     """Messages stand in spans whose layout is known: tool calls may, too."""
     cards: dict[tuple[int, int], Card | None] = field(default_factory=dict)
@@ -145,19 +134,30 @@ class UsualSpans:
             if self._known is None:
                 self._known = self._groups[which] = _Group()
 
-    def at_once(
-        self, span: bytes, group: ScopeGroup, now_ns: int, headers: Mapping[str, str] = NO_HEADERS
-    ) -> UsualFact | None:
-        """Return the fact of a span of a group that is laid out like one before; None of any other.
-
-        The span must hold no attribute that only Spanledger writes.
+    def side_by_side(
+        self, items: Items, first: int, end: int, group: ScopeGroup, now_ns: int, headers: Mapping[str, str]
+    ) -> list[UsualFact]:
+        """Return the facts of spans of a group from `first` on, each laid out like one before, up to the first that is
+        not, or that may have attributes which only Spanledger writes.
         """
         if self._group is not group:
             self.enter(group, headers)
-        known = self._known
-        if known is None or (found := known.layouts.find(span)) is None:
-            return None
-        reader, (trace_id, span_id, parent_id, start_ns, end_ns, session, response_id, *counts) = found
+        facts: list[UsualFact] = []
+        if self._known is not None and self._known.layouts:
+            body, layouts = items.body, self._known.layouts
+            for start, stop in zip(items.starts[first:end], items.ends[first:end], strict=True):
+                span = body[start:stop] if stop - start <= GIANT else b""
+                found = layouts.find(span)
+                fact = None if found is None or OWN in span else self._cut(span, *found, now_ns)
+                if fact is None:
+                    break
+                facts.append(fact)
+            self._known.found += len(facts)
+        return facts
+
+    def _cut(self, span: bytes, reader: _Reader, values: CutValues, now_ns: int) -> UsualFact | None:
+        """Return the fact of a span of which these values were cut out; None of one that is no usual call."""
+        trace_id, span_id, parent_id, start_ns, end_ns, session, response_id, *counts = values
         if reader.has_messages and any(mark in span for mark in MARKS):
             return None  # they may ask for tools
         named = self._sessions.get(session) or self._session(session)
@@ -166,9 +166,7 @@ class UsualSpans:
         reported = reader.calls.counts_from(response_id.decode("utf-8", "replace"), numbers, reader.reading)
         if reported is None:
             return None
-        fact = self._fact(reader, trace_id, span_id, parent_id, start_ns, end_ns, named, reported, now_ns)
-        known.found += fact is not None
-        return fact
+        return self._fact(reader, trace_id, span_id, parent_id, start_ns, end_ns, named, reported, now_ns)
 
     def genai(
         self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int, headers: Mapping[str, str] = NO_HEADERS
@@ -222,14 +220,13 @@ class UsualSpans:
         plan.used += 1
         fact = self._fact_of(reader, plan, view, now_ns)
         if fact is not None and known.learns():
-            self._lay_out(span, view, group, known, plan, reader, fact, now_ns)
+            self._lay_out(span, view, known, plan, reader, fact, now_ns)
         return fact, False
 
     def _lay_out(
         self,
         span: bytes,
         view: SpanView,
-        group: ScopeGroup,
         known: _Group,
         plan: _Plan,
         reader: _Reader,
@@ -242,7 +239,8 @@ class UsualSpans:
         reader.has_messages = reader.has_messages or has_messages(view.attributes)
         known.learned += 1
         known.layouts.learn(span, (plan.session_key, *reader.calls.own_keys), plan.compared, reader)
-        again = self.at_once(span, group, now_ns)
+        found = known.layouts.find(span)
+        again = None if found is None else self._cut(span, *found, now_ns)
         if again is not None and any(getattr(again, name) != getattr(fact, name) for name in _FIELDS):
             known.layouts.forget()
 
@@ -303,7 +301,7 @@ class UsualSpans:
         values = attributes.fingerprint(plan.compared)
         if sum(len(value or b"") for value in values) > _LONGEST:
             return True
-        reader = _Reader(calls, reading, Prototype(fact), begun_digest(models_reported(fact.call, None)))
+        reader = _Reader(calls, reading, Prototype(fact))
         usual = self._fact_of(reader, plan, view, fact.start_ns)
         if usual is None or any(getattr(usual, name) != getattr(fact, name) for name in _FIELDS):
             return True
@@ -380,7 +378,6 @@ class UsualSpans:
         fact.prototype, fact.response_id, fact.counts = reader.prototype, response_id, counts
         fact.session, fact.is_unsure, fact.first_token_ns = session, is_unsure, 0
         fact.price, fact.amount, fact.parts, fact.estimate = priced
-        fact.digest = digest_with(reader.digest, counts[:5])
         return fact
 
     def _priced(

@@ -132,10 +132,14 @@ class Facts:
         models = self.models
         if model not in models and len(models) >= MODELS_KEPT:
             model = OTHER_MODELS
-        before = models.get(model)
-        total = use if before is None else tuple(map(sum, zip_longest(before, use, fillvalue=0)))
-        while total and not total[-1]:
-            total = total[:-1]
+        total, before = use, models.get(model)
+        if before is not None:
+            is_even = len(before) == len(use)
+            total = tuple(map(add, before, use) if is_even else map(sum, zip_longest(before, use, fillvalue=0)))
+        size = len(total)
+        while size and not total[size - 1]:
+            size -= 1
+        total = total[:size]
         if total:
             models[model] = total
         else:

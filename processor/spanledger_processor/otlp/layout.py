@@ -104,6 +104,9 @@ class Layouts(Generic[T]):
     def __init__(self) -> None:
         self._layouts: list[_Layout[T]] = []
 
+    def __len__(self) -> int:
+        return len(self._layouts)
+
     def find(self, span: bytes) -> tuple[T, CutValues] | None:
         """Return what is known of spans like this one, and its values; None where nothing is known."""
         for layout in self._layouts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from functools import lru_cache
 from typing import Any
 
@@ -65,28 +65,28 @@ def holds(body: bytes, start: int, end: int, marks: tuple[bytes, ...]) -> bool:
     return False
 
 
-def holding(items: Items, marks: tuple[bytes, ...]) -> Iterator[int | None]:
-    """Yield the places of the items that hold one of `marks`, in order, and None after each megabyte searched.
+def next_holding(items: Items, place: int, marks: tuple[bytes, ...]) -> Generator[None, None, int]:
+    """Return the place of the first item from `place` on that holds one of `marks`, behind the last where there is
+    none; yields after each megabyte searched.
 
     Items with marks are looked at one by one, since a mark stands near the beginning of most. After some without one
     the next mark is searched for, and the items before it are passed over.
     """
-    starts, ends, place, without = items.starts, items.ends, 0, 0
+    body, starts, ends, without = items.body, items.starts, items.ends, 0
     while marks and place < len(starts):
         start, end = starts[place], ends[place]
         if without < _FEW and end - start <= GIANT:
-            if holds(items.body, start, end, marks):
-                without = 0
-                yield place
-            else:
-                without += 1
+            if holds(body, start, end, marks):
+                return place
+            without += 1
         else:
-            first, last = yield from _next_match(items.body, start, ends[-1], marks)
+            first, last = yield from _next_match(body, start, ends[-1], marks)
             place, without = bisect_right(starts, first, place) - 1, 0
             end = ends[place]
-            if last <= end or (first < end and holds(items.body, first, end, marks)):
-                yield place
+            if last <= end or (first < end and holds(body, first, end, marks)):
+                return place
         place += 1
+    return len(starts)
 
 
 def _next_match(body: bytes, at: int, end: int, marks: tuple[bytes, ...]) -> Generator[None, None, tuple[int, int]]:

@@ -96,7 +96,7 @@ def decode_ruling(data: bytes, facts: Sequence[Fact]) -> Ruling:
 
 _own_of_fact = attrgetter(
     *("trace_id", "parent_id", "day", "session", "price", "estimate", "is_unsure"),
-    *("span_id", "start_ns", "end_ns", "digest", "first_token_ns", "response_id", "counts", "amount", "parts"),
+    *("span_id", "start_ns", "end_ns", "first_token_ns", "response_id", "counts", "amount", "parts"),
 )
 _SHARED_BY_FACTS = 7
 """The first of them are those that many calls of a batch share."""
@@ -108,8 +108,7 @@ def _usual_fact(prototype: Prototype, own: Sequence[Any], *, wide: bool) -> Usua
     fact = UsualFact.__new__(UsualFact)
     fact.prototype = prototype
     fact.trace_id, fact.parent_id, fact.day, session, fact.price, fact.estimate, fact.is_unsure, *rest = own
-    fact.span_id, fact.start_ns, fact.end_ns, fact.digest, fact.first_token_ns, fact.response_id, *rest = rest
-    counts, amount, parts = rest
+    fact.span_id, fact.start_ns, fact.end_ns, fact.first_token_ns, fact.response_id, counts, amount, parts = rest
     fact.session, fact.counts = Named(*session), tuple(counts)
     fact.amount = int(amount)
     fact.parts = tuple(map(int, parts)) if wide else tuple(parts)  # type: ignore[assignment]
