@@ -38,9 +38,9 @@ def encoded(
 
 
 def known(encoder: Encoder = ENCODERS[0]) -> Layouts[str]:
-    """Layouts of spans that differ in lengths and in what is compared."""
+    """Layouts of spans that differ in lengths and in what is compared: the second time it is known in which lengths."""
     layouts = Layouts[str]()
-    for model in ("m", "another"):
+    for model in ("m", "another") * 2:
         for session in ("s-1", "s-22"):
             for count in (5, 300, 70_000):
                 span = encoded(model=model, session=session, count=count, encoder=encoder)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from operator import attrgetter, itemgetter, sub
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex
@@ -433,35 +433,30 @@ class _Usual:
         """Enter calls of one pattern and day, of any sessions."""
         assert pattern.span.claim is not None
         pattern.span.claim.day = day
-        spent = _Spent(*zip(*map(_spent_by, facts), strict=True))
-        sums = spent.sums()
+        sums = _sums(facts)
         if sums.cost:
             sums.models[pattern.label] = sums.cost
         self._totals.post_claims(pattern.span, pattern.posting, sums)
         if pattern.is_timed:
-            outputs = [counts[1] or 0 for counts in spent.counts]
-            durations = map(sub, spent.ends, spent.starts)
-            timed = zip(durations, map(_first_token, facts), outputs, strict=True)
+            timed = [(fact.end_ns - fact.start_ns, fact.first_token_ns, fact.counts[1] or 0) for fact in facts]
             self._totals.post_speeds(pattern.span, day, speeds_of(timed))
 
     def _post_group(self, session: str, group: _Group) -> None:
         """Enter calls of one session that are posted as that of `group.pattern` is."""
         span, posting, facts = group.pattern.span, group.pattern.posting, group.facts
         posting.session = session
-        spent = _Spent(*zip(*map(_spent_by, facts), strict=True))
-        sums, starts = spent.sums(), spent.starts
-        times = [*zip(starts, spent.ends, strict=True)]
-        contexts = [*zip(starts, [counts[0] for counts in spent.counts], strict=True)] if span.is_model_call else []
-        amounts = [*zip(starts, spent.amounts, strict=True)]
-        latest = max(map(_latest, facts))
+        sums = _sums(facts)
         used: list[tuple[str, ModelUse]] = []
         for label, of_model in group.by_model.items():
-            of_model_alone = _Spent(*zip(*map(_spent_by, of_model), strict=True))
-            used.append((label, (len(of_model), *of_model_alone.counted())))
-            if cost := sum(of_model_alone.amounts):
+            used.append((label, (len(of_model), *_counted([fact.counts for fact in of_model]))))
+            if cost := sum([fact.amount for fact in of_model]):
                 sums.models[label] = cost
+        starts = [fact.start_ns for fact in facts]
+        times = [*zip(starts, [fact.end_ns for fact in facts], strict=True)]
+        amounts = [*zip(starts, [fact.amount for fact in facts], strict=True)]
+        contexts = [*zip(starts, [fact.counts[0] for fact in facts], strict=True)] if span.is_model_call else []
         self._amounts[session] = self._amounts.get(session, 0) + sums.cost
-        self._totals.post_group(span, posting, sums, times, contexts, amounts, latest, used)
+        self._totals.post_group(span, posting, sums, times, contexts, amounts, max(map(_latest, facts)), used)
 
     def _decide(self) -> None:
         """Write decisions with running totals, and the traces' records."""
@@ -565,32 +560,29 @@ def _are_apart(trace: _Trace) -> bool:
 _span_id, _parent_id, _response_id = map(attrgetter, ("span_id", "parent_id", "response_id"))
 
 
-class _Spent(NamedTuple):
-    """What several calls say, by what is said."""
-
-    starts: Sequence[int]
-    ends: Sequence[int]
-    counts: Sequence[SixCounts]
-    amounts: Sequence[Pico]
-
-    def counted(self) -> list[int]:
-        """Return the sums of the counts."""
-        if len(self.counts) == 1:  # as in most small requests
-            return [count or 0 for count in self.counts[0]]
-        return [sum(filter(None, of_class)) for of_class in zip(*self.counts, strict=True)]
-
-    def sums(self) -> Sums:
-        """Return the sums of the calls, as `Span.enter` makes them one by one; without models."""
-        number = len(self.starts)
-        usage = (*self.counted(), *_NO_REST)
-        return Sums(sum(self.amounts), number, number, 0, usage, 0, number, min(self.starts), max(self.ends))
+def _sums(facts: list[UsualFact]) -> Sums:
+    """Return the sums of counted calls, as `Span.enter` makes them one by one; without models."""
+    number = len(facts)
+    if number == 1:  # as in most small requests
+        (fact,) = facts
+        usage = (*_counted((fact.counts,)), *_NO_REST)
+        return Sums(fact.amount, 1, 1, 0, usage, 0, 1, fact.start_ns, fact.end_ns)
+    starts, ends, counts, amounts = zip(*map(_spent, facts), strict=True)
+    return Sums(sum(amounts), number, number, 0, (*_counted(counts), *_NO_REST), 0, number, min(starts), max(ends))
 
 
-_spent_by = attrgetter("start_ns", "end_ns", "counts", "amount")
+def _counted(counts: Sequence[SixCounts]) -> Sequence[int]:
+    """Return the sums of counts by class."""
+    if len(counts) == 1:
+        given, output, read, write, hour, reasoning = counts[0]
+        return given, output or 0, read or 0, write or 0, hour or 0, reasoning or 0
+    return [sum(filter(None, of_class)) for of_class in zip(*counts, strict=True)]
+
+
+_spent: Callable[[UsualFact], tuple[int, int, SixCounts, Pico]] = attrgetter("start_ns", "end_ns", "counts", "amount")
 _latest = attrgetter("end_ns", "trace_id", "span_id")
 _own_values = attrgetter(
     *("span_id", "parent_id", "start_ns", "end_ns", "response_id", "counts", "amount", "parts", "day"),
     "first_token_ns",
 )
 """In the order of `OwnValues`."""
-_first_token = attrgetter("first_token_ns")
