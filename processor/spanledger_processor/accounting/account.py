@@ -13,13 +13,22 @@ from typing import TypeAlias
 from spanledger_processor.accounting.budgets import Budgets
 from spanledger_processor.accounting.count_once import calls_again
 from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex
-from spanledger_processor.accounting.decide import LATE_ROUND, ToolMarks, decide, in_doubt, money_of, span_of, with_fee
+from spanledger_processor.accounting.decide import (
+    LATE_ROUND,
+    NO_MARKS,
+    ToolMarks,
+    decide,
+    in_doubt,
+    money_of,
+    span_of,
+    with_fee,
+)
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.tools import ToolCounts, ToolRepeats
 from spanledger_processor.accounting.totals import Totals
-from spanledger_processor.accounting.trace import REPEATS, Span, Trace, event_cost
+from spanledger_processor.accounting.trace import COUNTED, REPEATS, Span, Trace, event_cost
 from spanledger_processor.accounting.trace_set import TraceSet
 from spanledger_processor.accounting.trace_state import Memory, TraceState
 from spanledger_processor.accounting.usual import account_usual
@@ -131,20 +140,26 @@ class _Account:
         new: dict[bytes, list[int]] = {}
         seen: dict[tuple[bytes, bytes], int] = {}
         for index, fact in enumerate(self.batch.facts):
-            if fact.call is not None and self._known(index, fact, seen):
-                continue
+            if fact.call is not None:
+                first = seen.setdefault((fact.trace_id, fact.span_id), index)
+                if first != index:
+                    self._repeat(index, fact, first)
+                    continue
+                if self._traces.is_stored(fact.trace_id) and self._is_known(index, fact):
+                    continue
             new.setdefault(fact.trace_id, []).append(index)
         return new
 
-    def _known(self, index: int, fact: Fact, seen: dict[tuple[bytes, bytes], int]) -> bool:
-        first = seen.setdefault((fact.trace_id, fact.span_id), index)
-        if first != index:
-            self._replay(fact, self.batch.facts[first].digest)
-            if first in self.ruling.decisions:
-                self.ruling.decisions[index] = self.ruling.decisions[first]
-            else:
-                self._twice.append((index, first))
-            return True
+    def _repeat(self, index: int, fact: Fact, first: int) -> None:
+        """Answer a span as the same one before it in the request."""
+        self._replay(fact, self.batch.facts[first].digest)
+        if first in self.ruling.decisions:
+            self.ruling.decisions[index] = self.ruling.decisions[first]
+        else:
+            self._twice.append((index, first))
+
+    def _is_known(self, index: int, fact: Fact) -> bool:
+        """Answer a span from its trace's record; return whether it stands there."""
         record = self._traces.decision(fact.trace_id, fact.span_id)
         if not record:
             return False
@@ -180,7 +195,7 @@ class _Account:
         span.posting = posting = state.posting(span)
         self._totals.post(span, posting, trace_id=state.trace_id)
         self._posted.append((index, span))
-        if not span.counted or span.claim is None:
+        if posting.role != COUNTED or span.claim is None:
             return credit
         spend = span.claim.spend
         self._carried[index] = added = spend if credit is NO_SPEND else spend.uncovered(credit)
@@ -209,7 +224,7 @@ class _Account:
                 fact = replace(fact, cost=event_cost(state.trace, span, call))
             carried = self._carried.get(index, NO_SPEND)
             money = money_of(fact, call, span.posting.role, carried, below.get(span.span_id, 0), self.batch.aliases)
-            if span.fee:
+            if span.detail.fee and not span.again:
                 money = with_fee(money, fact, call, self.batch.aliases)
             reason = state.reason(span)
             if reason is not None and (starts.get(reason.other, -1), reason.other) < (
@@ -235,10 +250,8 @@ class _Account:
     def _count_tools(self, state: TraceState) -> None:
         if state.incremental is None:
             self._enter_named(state)
-        new = sorted(state.new, key=lambda item: (item[1].start_ns, item[1].span_id))
-        for index, span in new:
-            if not span.signature and not span.detail.asked and not span.detail.stuck:
-                continue
+        tells = [item for item in state.new if item[1].signature or item[1].detail.asked or item[1].detail.stuck]
+        for index, span in sorted(tells, key=lambda item: (item[1].start_ns, item[1].span_id)):
             session = _session_of(state, span)
             if not span.signature:
                 self._tools.ask(session, span, state.trace_id, self.batch.facts[index])
@@ -259,7 +272,7 @@ class _Account:
 
     def _tool_marks(self, session_id: str, fact: Fact, repeats: ToolRepeats | None, *, stuck: bool) -> ToolMarks:
         if repeats is None or fact.signature is None or fact.signature.scope == "name_only":
-            return ToolMarks(is_loop=stuck)
+            return ToolMarks(is_loop=True) if stuck else NO_MARKS
         is_loop = self._is_loop(fact, repeats) or repeats.shift > 0
         self._tools.note_repeat(session_id, fact.trace_id, fact, repeats, loop=is_loop)
         return ToolMarks(repeats.times, repeats.in_a_row, is_loop)
@@ -289,9 +302,10 @@ class _Account:
             self._budgets.store_passed()
 
     def _running(self, decision: Decision, span: Span, sessions: dict[str, Pico], runs: dict[str, Pico | None]) -> None:
-        if not span.fee and (not span.counted or span.claim is None):
+        fee, claim, posting = span.fee if span.detail.fee else 0, span.claim, span.posting
+        if not fee and (claim is None or posting is None or posting.role != COUNTED):
             return
-        amount = span.fee or (span.claim.amount if span.claim is not None else 0) or 0
+        amount = fee or (claim.amount if claim is not None else 0) or 0
         session, run = decision.session_id, decision.run_id
         if session:
             total = sessions[session] if session in sessions else self._totals.session_cost(session)

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeAlias
@@ -208,11 +208,10 @@ def _enter(calls: Iterable[CallReports], code: str, matched: Match) -> None:
                 matched.reasons[span.span_id] = Reason(code, twin or counted.hex())
 
 
-def _counts(claim: Claim | None) -> Iterator[tuple[int, int]]:
-    """Yield input and output tokens under which equal usage is looked for."""
-    given = claim.tokens[INPUT] if claim is not None and claim.spends and claim.tokens else None
-    if claim is not None and given:
-        yield from ((given, output) for output in _outputs(claim))
+def _counts(claim: Claim | None) -> Sequence[tuple[int, int]]:
+    """Return input and output tokens under which equal usage is looked for."""
+    given = claim.tokens[INPUT] if claim is not None and claim.tokens else None
+    return [(given, output) for output in _outputs(claim)] if claim is not None and given else ()
 
 
 def _outputs(claim: Claim) -> tuple[int, ...]:

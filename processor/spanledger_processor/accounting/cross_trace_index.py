@@ -300,8 +300,7 @@ class CrossTraceIndex:
     def remember(self, hashes: Hashes, trace_id: bytes, span: Span) -> None:
         """Keep a call that is counted, for spans of other traces to find."""
         if hashes.ids or hashes.usages:
-            usages = [*hashes.usages, *hashes.uncached]
-            self._remember([hashes], list(hashes.ids), usages, source_of(span), trace_id, (span.span_id,))
+            self._remember([hashes], source_of(span), trace_id, (span.span_id,))
 
     def remember_unknown(
         self, calls: Sequence[Hashes], source: str, trace_id: bytes, span_ids: Sequence[bytes]
@@ -310,25 +309,39 @@ class CrossTraceIndex:
 
         Returns whether that is so; a source reports all of them.
         """
-        ids = [hash_ for call in calls for hash_ in call[0]]
-        usages = [usage for call in calls for usage in call[1]]
-        beside = [usage for call in calls if call[2] for usage in call[2]]
-        if self._calls.may_know(ids, usages + beside if beside else usages, source):
+        if self._may_know(calls, source):
             return False
-        usages += [usage for call in calls if call[3] for usage in call[3]]
-        self._remember(calls, ids, usages, source, trace_id, span_ids)
+        self._remember(calls, source, trace_id, span_ids)
         return True
 
-    def _remember(
-        self,
-        calls: Sequence[Hashes],
-        ids: Sequence[int],
-        usages: Sequence[int],
-        source: str,
-        trace_id: bytes,
-        span_ids: Sequence[bytes],
-    ) -> None:
+    def remember_unknown_spans(self, trace_id: bytes, spans: Iterable[Span]) -> bool:
+        """Keep counted calls of a trace, of any sources, if spans of no other trace may report any of them.
+
+        Returns whether that is so. Those of one trace may share an id or a usage: which of them count is known.
+        """
+        by_source: dict[str, tuple[list[Hashes], list[bytes]]] = {}
+        for span in spans:
+            hashes = self.hashes(span)
+            if hashes.ids or hashes.usages:
+                calls, span_ids = by_source.setdefault(source_of(span), ([], []))
+                calls.append(hashes)
+                span_ids.append(span.span_id)
+        if any(self._may_know(calls, source) for source, (calls, _) in by_source.items()):
+            return False
+        for source, (calls, span_ids) in by_source.items():
+            self._remember(calls, source, trace_id, span_ids)
+        return True
+
+    def _may_know(self, calls: Sequence[Hashes], source: str) -> bool:
+        """Return whether `candidates` may find anything for one of these calls of a source."""
+        ids = [hash_ for call in calls for hash_ in call[0]]
+        usages = [usage for call in calls for usage in call[1] + call[2]]
+        return self._calls.may_know(ids, usages, source)
+
+    def _remember(self, calls: Sequence[Hashes], source: str, trace_id: bytes, span_ids: Sequence[bytes]) -> None:
         self._traces.add(trace_id)
+        ids = [hash_ for call in calls for hash_ in call[0]]
+        usages = [usage for call in calls for usage in call[1] + call[3]]
         self._calls.add(self._row, source, ids, usages)
         added = self._added.get(source)
         if added is None:

@@ -12,7 +12,7 @@ from spanledger_processor.accounting.facts import ORIGIN, Batch, Evidence, Fact
 from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.one_call import DOUBTS, Reason
 from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, NO_DETAIL, REPEATS, Claim, Detail, Span, Trace
-from spanledger_processor.ledger.keys import bounded_id
+from spanledger_processor.ledger.keys import bounded_ids
 from spanledger_processor.ledger.runs import run_of_session
 from spanledger_processor.model import CLASS_NAMES, Call, Cost, Decision, Usage, UsageVector, counts_of
 from spanledger_processor.units import Pico
@@ -28,12 +28,11 @@ def span_of(fact: Fact) -> Span:
     if call is None:
         return span
     span.kind = call.kind
-    span.scope = bounded_id(fact.scope)
+    call_id = (call.tool.call_id or "") if call.tool else ""
+    span.scope, span.response, span.call_id = bounded_ids(fact.scope, call.response_id, call_id)
     span.parent_session = fact.session_parent_id
     span.session_labels = call.session_name, call.session_project
     span.instance = fact.instance
-    span.response = bounded_id(call.response_id)
-    span.call_id = bounded_id(call.tool.call_id or "") if call.tool else ""
     span.signature = fact.signature.value if fact.signature and not (call.tool and call.tool.denied) else ""
     span.tool_result = fact.result
     span.logged = call.source.startswith("log:")
@@ -44,13 +43,13 @@ def span_of(fact: Fact) -> Span:
 
 
 def _detail_of(fact: Fact, call: Call) -> Detail:
-    tool = bounded_id(call.tool.name or "") if call.tool is not None and call.kind == "tool" else ""
-    agent = bounded_id(fact.agent or call.agent_id)
-    parent = "" if fact.agent else bounded_id(call.agent_parent_id)  # an id among names is nobody's
+    name = (call.tool.name or "") if call.tool is not None and call.kind == "tool" else ""
+    above = "" if fact.agent else call.agent_parent_id  # an id among names is nobody's
+    tool, agent, parent = bounded_ids(name, fact.agent or call.agent_id, above)
     denied = call.tool is not None and call.tool.denied
     fee = fact.fee.amount or 0 if fact.fee is not None else 0
     day = fact.day if fee or tool else 0
-    asked, stuck = tuple(map(bounded_id, fact.asked)), tuple(map(bounded_id, fact.stuck))
+    asked, stuck = bounded_ids(*fact.asked), bounded_ids(*fact.stuck)
     detail = Detail(agent, parent, tool, fact.failed, fact.dimensions, denied, fee, day, asked, stuck)
     return NO_DETAIL if detail == NO_DETAIL else detail
 
@@ -64,13 +63,12 @@ def _claim_of(fact: Fact) -> Claim | None:
     claim.fallback = call.usage is None and call.fallback is not None
     claim.granularity = "" if call.granularity == "per-message" else call.granularity
     claim.cached = cost.source == "response_cache"
-    claim.provider, claim.model = bounded_id(call.provider), bounded_id(call.model)
+    claim.provider, claim.model, asked = bounded_ids(call.provider, call.model, call.request_model)
     claim.task_id, claim.task_kind = call.task_id, call.task_kind
     claim.card, claim.first_token_ns = fact.card, fact.first_token_ns
     claim.fresh = _fresh(cost) if call.kind == "llm" else None
     claim.terms = len(call.price_context) if claim.fresh is not None else 0
-    asked = bounded_id(call.request_model)
-    claim.evidence = fact.evidence if asked == claim.model else fact.evidence._replace(asked=asked)
+    claim.evidence = fact.evidence if asked == claim.model else Evidence(asked, *fact.evidence[1:])
     if call.price_context:
         claim.evidence = _with_tier(claim.evidence, dict(call.price_context).get("service_tier", ""))
     return claim
@@ -123,6 +121,9 @@ class ToolMarks(NamedTuple):
     times: int = 0
     in_a_row: int = 0
     is_loop: bool = False
+
+
+NO_MARKS = ToolMarks()
 
 
 def decide(
@@ -189,7 +190,7 @@ def in_doubt(money: Money, reason: Reason) -> Money:
 
 def _free(aliases: tuple[str, ...], call: Call) -> tuple[str, ...]:
     """Return the aliases that did not come in with the span."""
-    return tuple(alias for alias in aliases if alias not in call.present)
+    return tuple([alias for alias in aliases if alias not in call.present]) if call.present else aliases
 
 
 def _carried_usage(usage: Usage | None, carried: UsageVector) -> Usage | None:

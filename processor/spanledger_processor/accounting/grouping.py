@@ -104,9 +104,8 @@ class Groups:
 
     def agent(self, link: NamedLink) -> str:
         """Return the agent of a span; empty where neither it nor an ancestor names one."""
-        if link.agent or not self._names_agents:
-            return link.agent
-        return self._above(link, self._agents, _agent_of)
+        agent = link.agent
+        return agent if agent or not self._names_agents else self._above(link, self._agents, _agent_of)
 
     def agent_parent(self, link: NamedLink) -> str:
         """Return the agent above the one that an agent's span names; empty for other spans, and where none is known."""

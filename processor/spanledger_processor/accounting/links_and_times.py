@@ -47,7 +47,8 @@ class Forest:
             self._at[span_id] = at = len(self._order)
             self._order.append(span_id)
             self._up.append(up)
-            stack.extend((child, at) for child in children.get(span_id, ()))
+            for child in children.get(span_id, ()):
+                stack.append((child, at))  # noqa: PERF401 - a call less a span
 
     def _ends(self) -> list[int]:
         """Return for each position the one behind its last descendant."""

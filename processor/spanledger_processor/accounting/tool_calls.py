@@ -34,6 +34,8 @@ from spanledger_processor.model import CACHE_READ, INPUT
 
 _Line: TypeAlias = tuple[str, str, str]
 """Session, agent, and the tool above: what a tool asks of a model has a context of its own."""
+_KINDS = ("llm", "tool")
+"""Kinds of the spans that are looked at."""
 _NEAR = 8
 """Executions of one tool without an id that another report is compared with."""
 
@@ -62,9 +64,10 @@ class ToolResults:
     def of(cls, spans: Mapping[bytes, Span], groups: Groups, roles: Mapping[bytes, str]) -> ToolResults:
         """Return the calls and executions of a trace; nothing where it has no tools."""
         results = cls(spans)
-        if any(span.kind == "tool" for span in spans.values()):
+        if "tool" in {span.kind for span in spans.values()}:
             for span in spans.values():
-                results.add(span, groups, roles)
+                if span.kind in _KINDS:
+                    results.add(span, groups, roles)
         return results
 
     def add(self, span: Span, groups: Groups, roles: Mapping[bytes, str]) -> Iterable[Span]:

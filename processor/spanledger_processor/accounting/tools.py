@@ -293,7 +293,7 @@ class ToolCounts:
         call = _short(span.call_id) if span.call_id else b""
         ended_ns = span.end_ns if span.end_ns <= self._latest_end_ns else span.start_ns
         step = [_short(span.signature), span.tool_result, span.start_ns, *rule, call, ended_ns, agent]
-        known = next((at for at, one in enumerate(latest) if call and one[_CALL:_ENDED] == [call]), None)
+        known = next((at for at, one in enumerate(latest) if one[_CALL:_ENDED] == [call]), None) if call else None
         if known is not None:
             if rule == _NEVER or tuple(latest[known][_RULE:_CALL]) != _NEVER:
                 step = latest[known]
@@ -339,17 +339,23 @@ class ToolCounts:
         consecutive, cycles = step[_RULE:_CALL] or (self._rule.consecutive, self._rule.cycles)
         if consecutive <= 0 and cycles <= 0:
             return False
+        if consecutive != 1 and cycles != 1 and step[0] not in [one[0] for one in steps[:place]]:
+            return False  # as almost always: the call was not made before
         earliest_ns = step[_STARTED] - self._window_ns
         within = [one for one in steps[: place + 1] if one[_STARTED] >= earliest_ns][-self._calls :]
-        within = [one for one in within if _agent_in(one) == _agent_in(step)]
-        if 0 < consecutive <= len(within):
+        agent = _agent_in(step)
+        within = [one for one in within if (one[_AGENT] if len(one) > _AGENT else b"") == agent]
+        calls = [one[0] for one in within]
+        if 0 < consecutive <= len(within) and calls[-consecutive:].count(step[0]) == consecutive:
             row = within[-consecutive:]
             if all(_is_same(step, one) for one in row) and not self._has_gap(row):
                 return True
-        return cycles > 0 and any(
-            _in_turn(within, length, cycles) >= cycles and not self._has_gap(within[-length * cycles :])
-            for length in _LENGTHS
-        )
+        for length in _LENGTHS if cycles > 0 else ():
+            if cycles > 1 and calls[-1 - length : -length] != calls[-1:]:
+                continue
+            if _in_turn(within, length, cycles) >= cycles and not self._has_gap(within[-length * cycles :]):
+                return True
+        return False
 
     def _has_gap(self, loop: list[list[Any]]) -> bool:
         """Return whether a pause between two steps of a loop is too large: a time in which none of them was under way.
@@ -377,8 +383,9 @@ class ToolCounts:
     def _stuck(self, span: Span, rows: list[list[Any]], progress: int, number: int) -> int:
         """Return how many of the latest executions had no new result; `number` counts the session's calls."""
         stuck = 0
+        own, earliest_ns = span.tool_result, span.start_ns - self._window_ns
         for _, start_ns, _, _, result, since, *more in reversed(rows):
-            if since != progress or start_ns < span.start_ns - self._window_ns or _differ(result, span.tool_result):
+            if since != progress or start_ns < earliest_ns or (result and own and result != own):
                 break
             if more and more[0] <= number - self._calls:
                 break

@@ -75,31 +75,33 @@ class Totals:
 
     def post(self, span: Span, posting: Posting, sign: int = 1, *, trace_id: bytes) -> None:
         """Post `span` of a trace (sign 1), or take it out again (sign -1)."""
-        span.enter(self._of_group(span, posting), posting.role, sign, self._now_ns)
-        self._describe(span, posting)
+        added = span.added(posting.role, sign, self._now_ns)
+        self._of_group(span, posting).add(added)
+        if span.session_labels != _NO_LABELS:
+            self._describe(span, posting)
         if posting.role == COUNTED and span.claim is not None:
             for totals, key in self._of_claim(span, posting):
-                span.enter(_of(totals, key), posting.role, sign, self._now_ns)
+                _of(totals, key).add(added)
             self.post_speeds(span, span.claim.day, span.speeds, sign)
         elif span.fee:
             detail = span.detail
             day = (detail.day, "", tool_label(detail.tool), posting.agent, detail.dimensions)
-            span.enter(_of(self._days, day), posting.role, sign, self._now_ns)
-        self._post_tool(span, posting, sign)
+            _of(self._days, day).add(added)
+        self._post_tool(span, posting, added, sign)
         if posting.session:
-            self._notes_of(posting.session).take(span, posting, sign, trace_id, self._now_ns)
+            self._notes_of(posting.session).take(span, posting, added, sign, trace_id)
             for sums in self._of_parts(span, posting):
-                span.enter(sums, posting.role, sign, self._now_ns)
+                sums.add(added)
                 _enter_outcome(sums, span, sign)
             if span.detail.tool and span.again and (span.loops or span.detail.failed):
                 _enter_outcome(_of(self._parts, (posting.session, TOOL, span.detail.tool)), span, sign)
 
-    def _post_tool(self, span: Span, posting: Posting, sign: int) -> None:
+    def _post_tool(self, span: Span, posting: Posting, added: Sums, sign: int) -> None:
         """Enter a span's data on tools: an execution by its day, and what results of tools brought into a call."""
         tool, claim = span.detail.tool, span.claim
         if tool and not span.again:
             of_day = _of(self._tools, (span.detail.day, tool))
-            span.enter(of_day, posting.role, sign, self._now_ns)
+            of_day.add(added)
             _enter_outcome(of_day, span, sign)
         elif tool and (span.loops or span.detail.failed):
             _enter_outcome(_of(self._tools, (span.detail.day, tool)), span, sign)
@@ -129,7 +131,7 @@ class Totals:
 
     def _describe(self, span: Span, posting: Posting) -> None:
         """Note the name and the project of a span's session."""
-        if posting.session and span.session_labels != _NO_LABELS:
+        if posting.session:
             labels = self._described.setdefault(posting.session, {})
             for name, label in zip(("name", "project"), span.session_labels, strict=True):
                 if label:
@@ -164,7 +166,8 @@ class Totals:
         last, and what they used by model.
         """
         if posting.session:
-            self._describe(span, posting)
+            if span.session_labels != _NO_LABELS:
+                self._describe(span, posting)
             notes = self._notes_of(posting.session)
             notes.take_group(span, posting, times, contexts)
             notes.costs += [(start_ns, cost) for start_ns, cost in costs if cost]
@@ -386,30 +389,33 @@ class _Notes:
     instances: set[str] = field(default_factory=set)
     used: list[tuple[str, ModelUse]] = field(default_factory=list)
 
-    def take(self, span: Span, posting: Posting, sign: int, trace_id: bytes, now_ns: int) -> None:
-        """Gather the facts of one span."""
+    def take(self, span: Span, posting: Posting, added: Sums, sign: int, trace_id: bytes) -> None:
+        """Gather the facts of one span, of which `added` goes to its totals."""
         detail = span.detail
         self.turns += sign * posting.turn
         self.failed += sign * detail.failed
         if not span.again:
             self.denied += sign * detail.denied
         self.loops += sign * span.loops
-        if posting.role == COUNTED and span.claim is not None and not span.claim.cached:
-            counts = span.claim.spend.counts
-            self.used.append((span.claim.label, (sign, *(counts if sign > 0 else [-count for count in counts]))))
-        if posting.role == COUNTED and span.claim is not None and span.claim.amount:
-            self.costs.append((span.spent_ns, sign * span.claim.amount))
-        elif span.fee:
-            self.costs.append((span.spent_ns, sign * span.fee))
+        claim = span.claim if posting.role == COUNTED else None
+        if claim is not None and not claim.cached:
+            counts = claim.spend.counts
+            self.used.append((claim.label, (sign, *(counts if sign > 0 else [-count for count in counts]))))
+        if claim is not None and claim.amount:
+            self.costs.append((span.spent_ns, sign * claim.amount))
+        elif detail.fee and not span.again:
+            self.costs.append((span.spent_ns, sign * detail.fee))
         if sign < 0:
             return
-        start_ns, end_ns = span.activity(now_ns)
-        self.end((end_ns, trace_id, span.span_id))
+        start_ns, end_ns = added.first_ns, added.last_ns
+        latest = end_ns, trace_id, span.span_id
+        if self.latest is None or latest > self.latest:
+            self.latest = latest
         if span.kind in CONTAINERS:
             self.times += [(start_ns, start_ns), (end_ns, end_ns)]
         else:
             self.times.append((start_ns, end_ns))
-        if size := span.context:
+        if span.kind == "llm" and (size := span.context):
             self.sizes.append((start_ns, size))
         self._say(span)
 

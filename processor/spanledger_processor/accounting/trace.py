@@ -71,6 +71,7 @@ class Claim:
     fresh: Pico | None = None
     terms: int = 0
     _spend: UsageVector | None = field(default=None, init=False, compare=False, repr=False)
+    _listed: str = field(default="", init=False, compare=False, repr=False)
 
     @property
     def spends(self) -> bool:
@@ -98,8 +99,10 @@ class Claim:
 
     @property
     def listed(self) -> str:
-        """Return the model's one name, under which the ledger has its sums (docs/pricing.md)."""
-        return canonical_model(self.model)
+        """Return the model's one name, under which the ledger has its sums (docs/pricing.md); kept, as `spend` is."""
+        if not self._listed:
+            self._listed = canonical_model(self.model)
+        return self._listed
 
     @property
     def spend(self) -> UsageVector:
@@ -231,7 +234,8 @@ class Span:
     @property
     def spends(self) -> bool:
         """Return whether it claims that anything was spent."""
-        return self.claim is not None and self.claim.spends
+        claim = self.claim
+        return claim is not None and (any(claim.tokens) or bool(claim.amount))
 
     @property
     def library(self) -> Library:
@@ -266,7 +270,8 @@ class Span:
     @property
     def context(self) -> int:
         """Return the input tokens of a single call of a model, 0 of anything else."""
-        return (self.claim.tokens[INPUT] or 0) if self.claim is not None and self.is_model_call else 0
+        claim = self.claim
+        return claim.tokens[INPUT] or 0 if claim is not None and self.is_model_call else 0
 
     @property
     def speeds(self) -> list[int]:
@@ -284,6 +289,8 @@ class Span:
     @property
     def is_reported_elsewhere(self) -> bool:
         """Return whether a span of another trace reports the same call, other than those in whose place it counts."""
+        if not self.reported_by:
+            return bool(self.twin)
         return bool(self.twin) or any(not source.startswith(INSTEAD_OF) for source in self.reported_by)
 
     @property
@@ -295,12 +302,15 @@ class Span:
         """Let it claim an amount for a call of a provider's model."""
         self.lent_price = price
         if self.claim is not None:
-            self.claim.unpriced = ""
+            self.claim.unpriced = self.claim._listed = ""
             self.claim.amount, self.claim.provider, self.claim.model = price
 
     def activity(self, now_ns: int) -> tuple[int, int]:
         """Return when something was done, from its start to its end; neither is far ahead of the clock."""
-        return activity_ns(self.start_ns, now_ns), activity_ns(self.end_ns, now_ns)
+        start_ns, end_ns = self.start_ns, self.end_ns
+        if start_ns <= now_ns and end_ns <= now_ns:
+            return start_ns, end_ns
+        return activity_ns(start_ns, now_ns), activity_ns(end_ns, now_ns)
 
     @property
     def spent_ns(self) -> int:
@@ -311,32 +321,34 @@ class Span:
         day = self.claim.day if self.claim is not None else self.detail.day
         return day * NS_PER_DAY if 0 < day < self.start_ns // NS_PER_DAY - 1 else self.start_ns
 
-    def enter(self, sums: Sums, role: str, sign: int, now_ns: int) -> None:
-        """Add to `sums` what this span adds if it plays `role`, or with `sign` -1 take it out again."""
-        sums.spans += sign
+    def added(self, role: str, sign: int, now_ns: int) -> Sums:
+        """Return what this span adds to each of its totals if it plays `role`; with `sign` -1, what takes it out again.
+
+        They only read it.
+        """
+        sums, claim = Sums(spans=sign), self.claim
         if self.kind == "tool" and not self.again:
-            sums.tool_calls += 0 if self.asked_before else sign
-            if self.detail.fee:
-                sums.cost += sign * self.detail.fee
-                sums.add_model(tool_label(self.detail.tool), sign * self.detail.fee)
+            sums.tool_calls = 0 if self.asked_before else sign
+            if fee := self.detail.fee:
+                sums.cost = sign * fee
+                sums.models[tool_label(self.detail.tool)] = sign * fee
         if sign > 0:
-            first_ns, last_ns = self.activity(now_ns)
-            sums.widen(first_ns, last_ns)
+            sums.first_ns, sums.last_ns = self.activity(now_ns)
             if self.closes:
-                sums.closed_ns = max(sums.closed_ns, first_ns, last_ns)
-        claim = self.claim
+                sums.closed_ns = max(sums.first_ns, sums.last_ns)
         if role != COUNTED or claim is None or claim.cached:
-            return
-        sums.calls += sign
+            return sums
+        sums.calls = sign
         if claim.granularity:
-            sums.add_granularity(claim.granularity, sign)
+            sums.granularities[claim.granularity] = sign
         sums.spend(claim.spend, sign)
         if claim.amount is None:
-            sums.unpriced += sign
-            sums.add_reason(claim.unpriced, sign)
+            sums.unpriced = sign
+            sums.reasons[claim.unpriced] = sign
         else:
-            sums.priced += sign
+            sums.priced = sign
             sums.add_model(claim.label, sign * claim.amount)
+        return sums
 
 
 @dataclass(slots=True)

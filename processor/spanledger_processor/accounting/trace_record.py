@@ -159,7 +159,8 @@ def state_of(span: Span) -> list[Any]:
         asked, stuck = list(posting.asked) or None, list(posting.stuck) or None
     of_sent: Any = None
     if sent is not NO_SPEND and sent:
-        of_sent = True if claim is not None and sent == claim.spend else [sent.cost, *sent.counts]
+        spend = None if claim is None else claim.spend
+        of_sent = True if sent is spend or sent == spend else [sent.cost, *sent.counts]
     lent, price = span.lent_session or None, list(span.lent_price) if span.lent_price else None
     state = [flags, role, session, run, of_sent, span.twin or None, lent]
     state += (sorted(span.reported_by) if span.reported_by else None, agent, agent_parent, price, fed, asked, stuck)

@@ -11,7 +11,7 @@ from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex, E
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.incremental import Incremental
 from spanledger_processor.accounting.one_call import NEAR_ONE_CALL, ONE_CALL, Reason, together
-from spanledger_processor.accounting.trace import DUPLICATE, Span, Trace, price_events
+from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, Span, Trace, price_events
 from spanledger_processor.accounting.trace_record import (
     SEGMENT_SPANS,
     SpanRow,
@@ -58,6 +58,10 @@ class TraceSet:
 
     def __iter__(self) -> Iterator[TraceState]:
         return iter(self._states.values())
+
+    def is_stored(self, trace_id: bytes) -> bool:
+        """Return whether anything of a trace is stored."""
+        return bool(self._load(trace_id).record)
 
     def decision(self, trace_id: bytes, span_id: bytes) -> bytes:
         """Return the packed decision of a span that is known; empty for one that is not."""
@@ -110,6 +114,8 @@ class TraceSet:
     def find_twins(self) -> None:
         """Let each new span that would be counted look for a span of another trace that reports the same call."""
         for trace_id, state in list(self._states.items()):
+            if self._remember_unknown(trace_id, state):
+                continue
             for _, span in state.new:
                 if not (state.is_counted(span) or state.gives_way(span)):
                     continue
@@ -123,6 +129,14 @@ class TraceSet:
                 self._index.remember(hashes, trace_id, span)
         for state in self._states.values():
             state.refresh()
+
+    def _remember_unknown(self, trace_id: bytes, state: TraceState) -> bool:
+        """Remember the calls that a trace would count, if none of them may be told by another: all at once."""
+        new, match = [span for _, span in state.new], state.match
+        if len(new) > SEGMENT_SPANS or (match.reasons and any(map(state.gives_way, new))):
+            return False
+        counted = [span for span in new if match.roles.get(span.span_id) == COUNTED and not span.twin]
+        return self._index.remember_unknown_spans(trace_id, counted)
 
     def _find_twin(
         self, hashes: Hashes, trace_id: bytes, state: TraceState, span: Span

@@ -223,8 +223,9 @@ def excess(trace: Trace) -> UsageVector:
     """Return by how much what was sent of a trace exceeds what its spans add to the ledger."""
     total = trace.surplus
     for span in trace.spans.values():
-        if span.sent:
-            total = total + span.sent
-        if span.counted and span.claim is not None:
-            total = total - span.claim.spend
+        sent, posting, claim = span.sent, span.posting, span.claim
+        if sent is not NO_SPEND and sent:
+            total = total + sent
+        if posting is not None and posting.role == COUNTED and claim is not None:
+            total = total - claim.spend
     return total

@@ -186,5 +186,10 @@ def bounded_id(text: str) -> str:
     return encoded[: ID_BOUND - len(digest) - 1].decode("utf-8", "ignore") + "~" + digest
 
 
+def bounded_ids(*texts: str) -> tuple[str, ...]:
+    """Return ids, names or labels as the ledger keeps them: all of them at once, for nearly all are short."""
+    return texts if max(map(len, texts), default=0) * 4 <= ID_BOUND else tuple(map(bounded_id, texts))
+
+
 def id_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")

@@ -80,17 +80,15 @@ class Sums:
             self.usage = other.usage if self.usage is _NO_COUNTS else tuple(map(add, self.usage, other.usage))
         if other.models:
             self.add_models(other.models)
-        if other.unpriced or other.tool_calls or other.sessions:
-            self.unpriced += other.unpriced
-            self.tool_calls += other.tool_calls
-            self.sessions += other.sessions
-        if other.speeds or other.granularities or other.reasons:
-            _merge_counts(self.speeds, other.speeds)
-            _merge_counts(self.granularities, other.granularities)
-            _merge_counts(self.reasons, other.reasons)
-        if other.elsewhere is not None or other.facts is not None:
-            self._add_of_session(other)
-        self.widen(other.first_ns, other.last_ns)
+        self.unpriced += other.unpriced
+        self.tool_calls += other.tool_calls
+        self.sessions += other.sessions
+        if other.speeds or other.granularities or other.reasons or other.elsewhere is not None or other.facts:
+            self._add_rest(other)
+        if other.first_ns and (not self.first_ns or other.first_ns < self.first_ns):
+            self.first_ns = other.first_ns
+        if other.last_ns > self.last_ns:
+            self.last_ns = other.last_ns
         if other.closed_ns > self.closed_ns:
             self.closed_ns = other.closed_ns
         if other.summarized_ns > self.summarized_ns:
@@ -102,7 +100,11 @@ class Sums:
         if other.named and len(self.named) < 3:
             self.named = set(sorted(self.named | other.named)[:3])
 
-    def _add_of_session(self, other: Sums) -> None:
+    def _add_rest(self, other: Sums) -> None:
+        """Add what only some records have."""
+        _merge_counts(self.speeds, other.speeds)
+        _merge_counts(self.granularities, other.granularities)
+        _merge_counts(self.reasons, other.reasons)
         if other.elsewhere is not None:
             self.elsewhere = self.elsewhere or Sums()
             self.elsewhere.add(other.elsewhere)
