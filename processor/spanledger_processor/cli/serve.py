@@ -31,6 +31,7 @@ from spanledger_processor.config import Config, ConfigError, load
 from spanledger_processor.config.summary import LISTENERS, summary
 from spanledger_processor.server.app import StartError, running, running_ledger, running_worker
 from spanledger_processor.server.reloading import ReloadError
+from spanledger_processor.server.slices import keep_freed_memory
 from spanledger_processor.server.supervisor import beat, for_worker, supervised
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ def serve(
     SIGHUP reads the configuration again and puts prices, keys, tokens, headers and certificates into use; where it is
     wrong, everything stays as it was, and the log says so.
     """
+    keep_freed_memory()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection is a file
