@@ -154,8 +154,9 @@ class GrpcListener:
                 response = await respond(body, headers)
                 return ACCEPTED
 
-            receive = self._receive(signal, context, None if respond is None else handle)
-            result = await self._driver.run(signal, self._protocol, receive, self._host(context.peer()))
+            sender = self._host(context.peer())
+            receive = self._receive(signal, context, sender, None if respond is None else handle)
+            result = await self._driver.run(signal, self._protocol, receive, sender)
             if result.verdict is not Verdict.ACCEPTED:
                 status = rpc_status.to_status(to_status(result, self._protocol))
                 await context.abort(status.code, status.details, status.trailing_metadata)
@@ -226,14 +227,13 @@ class GrpcListener:
     def _host(self, peer: str) -> str:
         return host_of(peer) if self._relay is None else self._relay.host_of(peer)
 
-    async def _receive(self, signal: Signal, context: Context, handle: Handle | None) -> Result:
+    async def _receive(self, signal: Signal, context: Context, sender: str, handle: Handle | None) -> Result:
         metadata = context.invocation_metadata() or ()
         headers = readable(metadata)
         if self._driver.draining:
             return STOPPING
         if not self._authenticator.accepts(headers):
             return UNAUTHENTICATED_SENDER
-        sender = self._host(context.peer())
         reservation = Reservation(self._driver.limiter, sender)
         if self._protocol == "enricher":
             headers |= carried_headers(metadata)

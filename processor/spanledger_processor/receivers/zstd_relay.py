@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """Bytes with which every HTTP/2 connection of a client begins (RFC 9113, section 3.4)."""
 _FRAME_HEAD = 9
-_HEADERS, _CONTINUATION = 0x1, 0x9
+_WITH_HEADERS = (0x1, 0x9)
+"""Types of frames: HEADERS and CONTINUATION."""
 _LARGEST_BLOCK = 64 * 2**10
 """Bytes of a header frame that are looked at; gRPC's own limit for all headers of a call is below."""
 
@@ -73,15 +74,15 @@ class HeaderRewriter:
         if self._begun:
             data, self._begun = self._begun + data, b""
         out: list[bytes] = []
-        passed = 0
+        passed, size = 0, len(data)
         at = self._to_pass
-        while at < len(data):
+        while at < size:
             block = at + _FRAME_HEAD
-            end = block + int.from_bytes(data[at : at + 3], "big")
-            if block <= len(data) and not _has_headers(data[at + 3], end - block):
-                at = end
+            end = block if block > size else block + (data[at] << 16 | data[at + 1] << 8 | data[at + 2])
+            if block <= size and (data[at + 3] not in _WITH_HEADERS or end - block > _LARGEST_BLOCK):
+                at = end  # from head to head: a request of half a MiB has thirty of them
                 continue
-            if block > len(data) or end > len(data):
+            if block > size or end > size:
                 self._begun = data[at:]
                 data = data[:at]
                 break
@@ -94,10 +95,6 @@ class HeaderRewriter:
         if passed < len(data):
             out.append(data[passed:])  # `data` itself, uncopied, where it is the whole
         return out
-
-
-def _has_headers(kind: int, length: int) -> bool:
-    return kind in (_HEADERS, _CONTINUATION) and length <= _LARGEST_BLOCK
 
 
 def _renamed(block: bytes) -> bytes:

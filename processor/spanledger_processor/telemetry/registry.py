@@ -38,6 +38,8 @@ class BoundedLabels:
         self._known: set[tuple[str, ...]] = set()
 
     def __call__(self, *values: str) -> tuple[str, ...]:
+        if values in self._known:
+            return values
         clean = tuple(_clean(value) for value in values)
         if clean in self._known:
             return clean
@@ -141,6 +143,8 @@ class Registry:
         """By name and labels: what was added to counters since they were read last."""
         self._examples: dict[tuple[str, tuple[str, ...]], tuple[bytes, bytes, float, float]] = {}
         """The latest exemplar of each: the ids of trace and span, what was added for it, and when."""
+        self._set_to: dict[tuple[str, tuple[str, ...]], float] = {}
+        """By name and labels: what gauges were set to last."""
         self._counting = Lock()
         for row in self._rows:
             for values in row.beginnings:
@@ -162,12 +166,14 @@ class Registry:
         if of is not None:
             self._examples[series] = of[0], of[1], by, time()
 
-    def _enter_counted(self) -> None:
-        """Add what was counted to the collectors, which take several times as long for it."""
+    def _enter(self) -> None:
+        """Enter what was counted and set into the collectors, which take several times as long for it."""
         with self._counting:
             counted, self._counted = self._counted, {}
         for series, amount in counted.items():
             self._child(Counter, *series).inc(amount)
+        for series, value in [*self._set_to.items()]:
+            self._child(Gauge, *series).set(value)
 
     def _exemplars(self) -> Samples:
         """Return the exemplars of this process's counters, as samples that add nothing."""
@@ -183,7 +189,10 @@ class Registry:
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
-        self._child(Gauge, name, labels).set(value)
+        series = name, labels
+        if series not in self._children:
+            self._child(Gauge, name, labels)
+        self._set_to[series] = value
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Add one observation to a histogram."""
@@ -210,12 +219,12 @@ class Registry:
     def _merged(self, others: Iterable[Samples]) -> _Merged:
         for question in self._questions:
             question()
-        self._enter_counted()
+        self._enter()
         return _Merged(self._registry, [*others, self._gone, self._exemplars()])
 
     def samples(self) -> Samples:
         """Return the metrics of the table, for another process to add to its own."""
-        self._enter_counted()
+        self._enter()
         values: Samples = [
             (sample.name, sorted(sample.labels.items()), sample.value, None)
             for collector in self._collectors.values()
