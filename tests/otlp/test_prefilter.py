@@ -13,6 +13,7 @@ from spanledger_processor.otlp import prefilter
 from spanledger_processor.otlp.envelope import Items
 from spanledger_processor.otlp.prefilter import Prefilter, next_holding
 from spanledger_processor.otlp.request import parse_traces
+from spanledger_processor.otlp.values import SEARCHED, holds
 from spanledger_processor.otlp.wire import finished
 
 WORDS = st.text("abc.", min_size=1, max_size=4).map(str.encode)
@@ -78,7 +79,7 @@ def test_the_spans_that_hold_a_marker_are_found(markers: list[bytes], parts: lis
 def test_between_two_spans_with_a_marker_others_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted: 4 of 20,000, and searches, each of windows that grow."""
     looked_at, searches = [0], [0]
-    search, holds = prefilter._search, prefilter.holds
+    search = prefilter._search
 
     def counted(body: bytes, start: int, end: int, marks: tuple[bytes, ...]) -> bool:
         looked_at[0] += 1
@@ -94,3 +95,25 @@ def test_between_two_spans_with_a_marker_others_are_not_looked_at(monkeypatch: p
     assert holding(items, (b"gen_ai.",)) == [0, 20_001]
     assert looked_at == [5]
     assert searches[0] < 100
+
+
+class Searched(bytes):
+    """Bytes that note how many of them are searched in one go."""
+
+    most = 0
+
+    def find(self, sub: Any, start: Any = None, end: Any = None) -> int:
+        self.most = max(self.most, end - start)
+        return super().find(sub, start, end)
+
+
+@pytest.mark.parametrize("at", [0, SEARCHED - 4, SEARCHED, SEARCHED + 3, 3 * SEARCHED - 8])
+def test_a_long_text_is_searched_a_piece_at_a_time(at: int) -> None:
+    """Counted: bytes. Nobody else runs while Python searches 60 MiB, which takes 30 ms for each mark."""
+    text = bytearray(b"x" * 3 * SEARCHED)
+    assert not holds(bytes(text), 0, len(text), (b"spanledger.", b"y"))
+    text[at : at + 8] = b"a mark: "
+    body = Searched(text)
+    assert holds(body, 0, len(body), (b"spanledger.", b"a mark: "))
+    assert not holds(body, at + 1, len(body), (b"a mark: ",))
+    assert body.most <= SEARCHED

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import random
+import zlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from backports import zstd
@@ -11,6 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from compressions import COMPRESS, FRAMED
+from spanledger_processor.receivers import encodings
 from spanledger_processor.receivers import http as http_receiver
 from spanledger_processor.receivers.encodings import ENCODINGS
 from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
@@ -114,3 +118,19 @@ async def test_a_zstd_frame_that_asks_for_a_giant_window_is_refused() -> None:
     with pytest.raises(RefusedError) as refused:
         await read(packed, [], "zstd")
     assert refusal(refused) == "unreadable"
+
+
+async def test_a_compressed_message_is_fed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted: bytes that a decoder copies. It keeps what it has not used of a piece, and copies that each time."""
+    content = random.Random(1).randbytes(8 * 2**20)
+    compressed, copied = zlib.compress(content, 1), [0]
+    decompress = encodings._Zlib.decompress
+
+    def counted(self: Any, data: bytes, max_length: int) -> bytes:
+        copied[0] += len(self._inner.unconsumed_tail) + len(data)
+        return decompress(self, data, max_length)
+
+    monkeypatch.setattr(encodings._Zlib, "decompress", counted)
+    reservation = Reservation(MemoryLimiter(2**30, lambda _: None))
+    assert await encodings.message_of(compressed, "deflate", 2**26, reservation) == content
+    assert copied[0] < 2 * len(compressed)

@@ -35,9 +35,9 @@ from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.model import Call, ToolCall
 from spanledger_processor.otlp.envelope import FoundScopes, Items, ScopeGroup
-from spanledger_processor.otlp.prefilter import Prefilter, holds, next_holding
+from spanledger_processor.otlp.prefilter import Prefilter, next_holding
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
-from spanledger_processor.otlp.values import GIANT
+from spanledger_processor.otlp.values import GIANT, holds
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import MalformedError, Steps, finished
 from spanledger_processor.signing.signer import PLACEHOLDERS
@@ -275,12 +275,11 @@ class Stage:
             if holding > index:
                 index = holding  # it may be a usual call
                 continue
-            place, span = (number, index), items[index]
-            if len(span) > GIANT:
-                fact = yield partial(
-                    self._read_span, reading, span, group, place, now_ns, trusted, replace(self._builder)
-                )
+            place = number, index
+            if items.ends[index] - items.starts[index] > GIANT:
+                fact = yield partial(self._read_giant, reading, group, place, now_ns, trusted)
             else:
+                span = items[index]
                 work += 1 + len(span) // _SPAN_BYTES
                 if work >= SLICE:
                     work = 0
@@ -297,6 +296,17 @@ class Stage:
             index += 1
         return taken
 
+    def _read_giant(
+        self,
+        reading: Reading,
+        group: ScopeGroup,
+        place: Place,
+        now_ns: int,
+        trusted: bool,  # noqa: FBT001
+    ) -> Fact | None:
+        """Do as `_read_span`, on a thread: to cut it out alone takes as long as many others."""
+        return self._read_span(reading, group.items[place[1]], group, place, now_ns, trusted, replace(self._builder))
+
     def _read_span(
         self,
         reading: Reading,
@@ -311,11 +321,11 @@ class Stage:
         that goes on as it came. With a `builder` it is read by the full rules.
         """
         view: SpanView | None = None
-        is_own = span.find(OWN) >= 0
+        is_own = span.find(OWN) >= 0 if builder is None else holds(span, 0, len(span), (OWN,))
         if is_own:
             reading.own[place] = None
         try:
-            view = reading.request.view(*place)
+            view = reading.request.view(*place) if builder is None else SpanView.parse(span)
             if is_own and KIND in view.attributes:
                 if trusted or is_summary(view, self._builder.signing):
                     reading.marked += 1
@@ -326,7 +336,7 @@ class Stage:
             if fact is not None:
                 _time_first_token(fact, view)
                 if holds(span, 0, len(span), MARKS):
-                    fact = self._with_asked_tools(reading, fact, view, flat=FLAT_MARK in span)
+                    fact = self._with_asked_tools(reading, fact, view, flat=holds(span, 0, len(span), (FLAT_MARK,)))
             return fact
         except MalformedError:
             reason = "malformed_span"
@@ -468,16 +478,17 @@ def _maybe_known(items: Items, first: int, known: Mapping[bytes, bytes]) -> Sequ
     return [
         index
         for index, (one, start, end) in at
-        if (one in some or end - start < _BOTH_IDS) and _may_be_known(body[start:end], known)
+        if (one in some or end - start < _BOTH_IDS) and _may_be_known(body, start, end, known)
     ]
 
 
-def _may_be_known(span: bytes, known: Mapping[bytes, bytes]) -> bool:
-    """Return whether a span is of one of these traces, also where its ends do not show it."""
-    if span.startswith(_TRACE_ID):
-        return span[2:18] in known
-    if span[-18:-16] == _TRACE_ID and span[-28:-26] == _SPAN_ID:
-        return span[-16:] in known
+def _may_be_known(body: bytes, start: int, end: int, known: Mapping[bytes, bytes]) -> bool:
+    """Return whether the span at [start, end) is of one of these traces, also where its ends do not show it."""
+    if body.startswith(_TRACE_ID, start, end):
+        return body[start + 2 : min(start + 18, end)] in known
+    last = body[max(start, end - _BOTH_IDS) : end]
+    if last[-18:-16] == _TRACE_ID and last[-28:-26] == _SPAN_ID:
+        return last[-16:] in known
     return True
 
 

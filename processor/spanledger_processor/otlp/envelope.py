@@ -316,11 +316,13 @@ def _refuse_foreign(groups: list[ResourceItems], envelope: Envelope) -> Generato
         if looked_at % SLICE_PARTS == 0:
             yield
         for scoped in group.scopes:
-            for item in scoped.items:
+            items = scoped.items
+            for start, end in zip(items.starts, items.ends, strict=True):
                 looked_at += 1
                 if looked_at % SLICE_PARTS == 0:
                     yield
-                foreign = None if _fits(item, envelope) else _contradiction(item, envelope)
+                is_one = end - start <= GIANT and _fits(items.body[start:end], envelope)
+                foreign = None if is_one else _contradiction(items.body, start, end, envelope)
                 if foreign is None:
                     return
     if foreign is not None:
@@ -332,8 +334,6 @@ def _fits(item: bytes, envelope: Envelope) -> bool:
 
     A field of another wire type than the schema's is unknown to it, and so are attributes that are no plain KeyValues.
     """
-    if len(item) > GIANT:
-        return False
     try:
         message = envelope.schema.FromString(item)
     except DecodeError:
@@ -346,14 +346,16 @@ def _fits(item: bytes, envelope: Envelope) -> bool:
     )
 
 
-def _contradiction(item: bytes, envelope: Envelope) -> str | None:
-    """Return why `item` is another signal's, None if it may be of this one, or cannot be read to its end."""
+def _contradiction(body: bytes, start: int, end: int, envelope: Envelope) -> str | None:
+    """Return why the item at [start, end) is another signal's, None if it may be of this one, or cannot be read to its
+    end.
+    """
     result = None
     try:
-        for field in islice(fields(item, 0, len(item)), _MOST_LOOKED_AT if len(item) > GIANT else None):
+        for field in islice(fields(body, start, end), _MOST_LOOKED_AT if end - start > GIANT else None):
             result = result or _mismatch(field, envelope.item)
             if result is None and field.number == envelope.attributes:
-                parts = list(islice(fields(item, field.start, field.end), _MOST_LOOKED_AT))
+                parts = list(islice(fields(body, field.start, field.end), _MOST_LOOKED_AT))
                 result = next(filter(None, (_mismatch(part, _KEY_VALUE) for part in parts)), None)
     except MalformedError:
         return None

@@ -10,7 +10,7 @@ from typing import Any
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
 from spanledger_processor.otlp.envelope import Items
-from spanledger_processor.otlp.values import GIANT
+from spanledger_processor.otlp.values import GIANT, holds
 from spanledger_processor.otlp.wire import finished
 
 _FIRST_WINDOW, _LARGEST_WINDOW = 2**12, 2**20
@@ -55,14 +55,6 @@ class Prefilter:
             if size == _LARGEST_WINDOW:
                 yield
         return tuple(marker for marker in self._markers if marker not in left)
-
-
-def holds(body: bytes, start: int, end: int, marks: tuple[bytes, ...]) -> bool:
-    """Return whether the bytes at [start, end) hold one of `marks`."""
-    for mark in marks:  # noqa: SIM110 - a loop, for it runs for every GenAI span
-        if body.find(mark, start, end) >= 0:
-            return True
-    return False
 
 
 def next_holding(items: Items, place: int, marks: tuple[bytes, ...]) -> Generator[None, None, int]:

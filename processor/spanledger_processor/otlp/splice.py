@@ -206,7 +206,12 @@ def _edit(
         else:
             size = to - content + len(extra)
             length = SHORT_VARINTS[size] if size < 0x4000 else write_varint(size)
-            chunk += (source[copied:tag_end], length, source[content:to], extra)
+            if to - content <= SLICE_BYTES:
+                chunk += (source[copied:tag_end], length, source[content:to], extra)
+            else:  # to copy all of it at once takes as long as many slices
+                chunks.append([*chunk, source[copied:tag_end], length])
+                chunks += ([source[at : min(at + SLICE_BYTES, to)]] for at in range(content, to, SLICE_BYTES))
+                chunk = [extra]
         edited_size += len(length) + size - (to - tag_end)
         copied = to
     chunk.append(source[copied:end])

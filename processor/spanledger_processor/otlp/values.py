@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.wire import LENGTH, MalformedError, fields
+from spanledger_processor.otlp.wire import LENGTH, MalformedError, fields, write_varint
 
 Value: TypeAlias = str | bool | int | float | bytes | list["Value"] | dict[str, "Value"] | None
 
@@ -18,6 +18,8 @@ Derivation: TypeAlias = tuple[str, tuple[bytes, ...], Callable[[Any], Hashable]]
 """What `Attributes.derived` takes."""
 
 _STRING_TAG, _INT_TAG = 0x0A, 0x18
+_VALUE = 2
+"""Field number: the value of an attribute."""
 _LEAST_PAIR = 2
 """Bytes of a key and an encoded value."""
 _CLEARED = 4096
@@ -28,6 +30,8 @@ GIANT = 2**18
 """Bytes of a resource, span, event or log record from which on it is read on a thread, its attributes one by one: a
 schema reads a million of them in one go, and blocks everything for a second meanwhile.
 """
+SEARCHED = 2**20
+"""Bytes searched at once: less than a millisecond."""
 
 
 class Attributes:
@@ -128,10 +132,7 @@ class Attributes:
         encoded = self._encoded.get(key)
         if encoded is None or not _is_text(encoded):
             return False
-        for mark in marks:  # noqa: SIM110 - a loop, for texts are long and many
-            if mark in encoded:
-                return False
-        return True
+        return not holds(encoded, 0, len(encoded), marks)
 
     def is_filled(self, key: str) -> bool:
         """Return whether `key` has a value other than the empty text.
@@ -240,8 +241,23 @@ def plain(value: Any) -> Any:
     return content
 
 
+def holds(body: bytes, start: int, end: int, marks: tuple[bytes, ...]) -> bool:
+    """Return whether the bytes at [start, end) hold one of `marks`. Many bytes are searched a piece at a time: nobody
+    else runs while Python searches.
+    """
+    if end - start > SEARCHED:
+        overlap = max(map(len, marks), default=1) - 1
+        return any(
+            holds(body, at, min(at + SEARCHED, end), marks) for at in range(start, end, max(SEARCHED - overlap, 1))
+        )
+    for mark in marks:  # noqa: SIM110 - a loop, for it runs for every GenAI span
+        if body.find(mark, start, end) >= 0:
+            return True
+    return False
+
+
 def _is_text(encoded: bytes) -> bool:
-    """Return whether an AnyValue is one string of less than 2 MiB and nothing else."""
+    """Return whether an AnyValue is one string and nothing else."""
     size = len(encoded)
     if size < 2 or encoded[0] != _STRING_TAG:
         return False
@@ -251,7 +267,10 @@ def _is_text(encoded: bytes) -> bool:
         return False
     if encoded[2] < 0x80:
         return encoded[1] & 0x7F | encoded[2] << 7 == size - 3
-    return encoded[3] < 0x80 and encoded[1] & 0x7F | (encoded[2] & 0x7F) << 7 | encoded[3] << 14 == size - 4
+    if encoded[3] < 0x80:
+        return encoded[1] & 0x7F | (encoded[2] & 0x7F) << 7 | encoded[3] << 14 == size - 4
+    length = write_varint(size - 5)  # of 2 MiB and more
+    return len(length) == 4 and encoded[1:5] == length
 
 
 def _number(encoded: bytes, size: int) -> int | None:
@@ -271,6 +290,20 @@ def _number(encoded: bytes, size: int) -> int | None:
     return number if shift == 7 * (size - 2) else None
 
 
+def _giant_entry(encoded: bytes, start: int, end: int) -> tuple[str, bytes]:
+    """Return key and value of an attribute of which the value is copied once."""
+    rest: list[bytes] = []
+    value, at = b"", start
+    for field in fields(encoded, start, end):
+        if field.number == _VALUE and field.wire_type == LENGTH:
+            value = encoded[field.start : field.end]
+        else:
+            rest.append(encoded[at : field.end])
+        at = field.end
+    entry = schema.Entry.FromString(b"".join(rest))
+    return schema.text(entry.key), value
+
+
 def walked(encoded: bytes, number: int, rest: list[bytes] | None = None) -> dict[str, bytes]:
     """Return the attributes, field `number`, read one by one; `rest` gains the bytes of all other fields.
 
@@ -284,8 +317,12 @@ def walked(encoded: bytes, number: int, rest: list[bytes] | None = None) -> dict
     try:
         for field in fields(encoded, 0, len(encoded)):
             if field.number == number and field.wire_type == LENGTH:
-                entry = schema.Entry.FromString(encoded[field.start : field.end])
-                result[schema.text(entry.key)] = entry.value
+                if field.end - field.start <= GIANT:
+                    entry = schema.Entry.FromString(encoded[field.start : field.end])
+                    result[schema.text(entry.key)] = entry.value
+                else:
+                    key, value = _giant_entry(encoded, field.start, field.end)
+                    result[key] = value
                 if rest is not None and copied < at:
                     rest.append(encoded[copied:at])
                 copied = field.end

@@ -205,6 +205,10 @@ _BEGINNINGS: Mapping[bytes, str] = {
 """How compressed messages begin. No export request begins so: it has one field, whose tag is 0x0a."""
 
 
+_FED = 2**16
+"""Bytes of a compressed message that a decoder is given at once."""
+
+
 def encoding_of(content: bytes) -> str | None:
     """Return how a message is compressed; None where it is not."""
     for begins, encoding in _BEGINNINGS.items():
@@ -220,4 +224,6 @@ async def message_of(content: bytes, encoding: str, limit: int, reservation: Res
 
 
 async def _one(content: bytes) -> Pieces:
-    yield content
+    """Yield a message in pieces: a decoder copies what it has not used yet with each that it puts out."""
+    for at in range(0, len(content), _FED):
+        yield content[at : at + _FED]
