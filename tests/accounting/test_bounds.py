@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 from counted_work import lines_run
 from ledger_in_memory import NOW, TENANT, make_fact
 from spanledger_processor.accounting import totals as totals_module
+from spanledger_processor.accounting import trace, trace_set
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.grouping import Named
@@ -106,6 +108,44 @@ def test_steps_a_span_do_not_grow_with_the_trace(shape: str) -> None:
 
     steps_a_span(SMALL)  # fills what is cached
     assert steps_a_span(SMALL * FACTOR) < GROWTH * steps_a_span(SMALL)
+
+
+def _tools_that_carry_usage(number: int) -> Iterator[Fact]:
+    for place in range(number):
+        yield make_fact(f"t{place}", "root", "tool", place + 1, start=place * MS)
+
+
+NOT_PLAIN: dict[str, Callable[[int], Iterator[Fact]]] = {
+    "equal counts at once, two libraries": lambda number: _two_libraries(number, 0),
+    "equal counts, two libraries, no twins": _one_after_the_other,
+    "each id twice": _pairs_with_ids,
+    "a chain of agents": _chain,
+    "agents whose links are not known": _agents_of_unknown_calls,
+    "tools that carry usage": _tools_that_carry_usage,
+}
+"""Traces of which every part is decided on by the whole rules, not by what is new (`accounting/incremental`)."""
+
+
+@pytest.mark.parametrize("shape", NOT_PLAIN)
+def test_steps_a_span_do_not_grow_while_a_trace_that_is_not_plain_comes_in_parts(
+    shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part matches the spans that the rules still look at, and no others: 4,096, here 48. So all of a trace takes
+    steps in proportion to its spans, from its 4,097th span on, however long it gets.
+    """
+    most, part, parts = 48, 8, 96
+    monkeypatch.setattr(trace, "MAX_SPANS", most)
+    monkeypatch.setattr(trace, "_SLACK", most // 8)
+    monkeypatch.setattr(trace, "_MOST_AWAITED", most // 8)
+    monkeypatch.setattr(trace_set, "SEGMENT_SPANS", most // 12)
+    facts, store, steps = list(NOT_PLAIN[shape](part * parts)), MemoryStore(), list[int]()
+    for number in range(parts):
+        with store.unit() as unit:
+            batch = Batch(TENANT, facts[number * part : (number + 1) * part], NOW + number * MS)
+            steps.append(lines_run(partial(enter, batch, unit)))
+    quarter = parts // 4
+    assert sum(steps[-quarter:]) < 1.1 * sum(steps[-2 * quarter : -quarter])
+    assert max(steps[-quarter:]) < 1.5 * max(steps[quarter : 2 * quarter])
 
 
 def test_steps_do_not_grow_with_the_traces_that_hold_equal_calls() -> None:
