@@ -291,7 +291,11 @@ class Handler:
     async def _deliver_synthesized(self, request: _Request, synthesized: list[SynthesizedSpan], kept: int) -> Result:
         """Deliver the spans made from a log request, of which `kept` bytes are held meanwhile; empties the list."""
         large = is_large_synthesized(synthesized)
-        chunks = [[synthesized[place] for place in places] for places in split(synthesized, _SYNTHESIZED_AT_ONCE)]
+        chunks: list[list[SynthesizedSpan]] = []
+        for places in await work(splitting(synthesized, _SYNTHESIZED_AT_ONCE, lambda _: 1), large=large):
+            chunks.append([synthesized[place] for place in places])
+            if large:
+                await asyncio.sleep(0)
         chunks.reverse()
         synthesized.clear()
         delivering, goes_on = self._delivery.in_parts("traces", request.identifier), True

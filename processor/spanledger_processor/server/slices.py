@@ -211,7 +211,9 @@ def splitting(
     parts: list[Sequence[int]] = []
     part: list[int] = []
     filled = 0
-    for trace_id, places in traces.items():
+    for number, (trace_id, places) in enumerate(traces.items(), 1):
+        if number % _GROUPED == 0:
+            yield None
         if filled + weights[trace_id] > most and part:
             parts.append(part)
             part, filled = [], 0
