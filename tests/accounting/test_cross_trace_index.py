@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from counted_work import CountedReads
 from ledger_in_memory import NOW, TENANT, make_fact
@@ -10,6 +12,7 @@ from spanledger_processor.accounting import cross_trace_index
 from spanledger_processor.accounting.account import account, enter
 from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact
+from spanledger_processor.accounting.trace_set import TraceSet
 from spanledger_processor.accounting.trace_state import Memory
 from spanledger_processor.ledger.keys import EVERY_TENANT, total_key
 from spanledger_processor.ledger.memory_store import MemoryStore
@@ -152,3 +155,41 @@ def test_a_call_for_which_no_more_may_be_read_is_counted_as_an_estimate(monkeypa
     assert _counted(store) == 3
     assert [bool(decision.duplicate_of) for decision in decisions.values()] == [True, False]
     assert decisions[1].note == "span of another trace may report the same call, as many with equal counts may"
+
+
+@st.composite
+def _requests(draw: st.DrawFn) -> list[list[Fact]]:
+    """Requests of calls that share ids, counts, times and traces, told by two libraries, some again."""
+    facts = [
+        make_fact(
+            f"s{number}",
+            draw(st.sampled_from(["", "s0", "s1"])),
+            draw(st.sampled_from(["llm", "llm", "llm", "embedding", "agent"])),
+            draw(st.sampled_from([1000, 1000, 2000, 3000 + number])),
+            trace=f"t{draw(st.integers(0, 2))}",
+            scope=draw(st.sampled_from(["one", "two"])),
+            session=draw(st.sampled_from(["", "", "s"])),
+            response_id=draw(st.sampled_from(["", "", "resp-0123456789abcdef", f"resp-0123456789-{number:04}"])),
+            model=draw(st.sampled_from(["gpt", "claude-sonnet-4-5"])),
+            start=draw(st.sampled_from([0, 1, 10**9, 700 * 10**9])),
+            length=draw(st.sampled_from([10, 10**9])),
+        )
+        for number in range(draw(st.integers(1, 10)))
+    ]
+    sizes = draw(st.lists(st.integers(1, 4), min_size=1, max_size=5))
+    requests = [facts[sum(sizes[:place]) : sum(sizes[: place + 1])] for place in range(len(sizes))]
+    return [*requests, facts[sum(sizes) :], facts[: draw(st.integers(0, 3))]]
+
+
+@given(_requests())
+def test_the_calls_of_a_trace_looked_up_at_once_come_to_what_each_by_itself_does(requests: list[list[Fact]]) -> None:
+    ledgers = MemoryStore(), MemoryStore()
+    for facts in requests:
+        rulings = []
+        for store, looks_up in zip(ledgers, (TraceSet._remember_unknown, lambda *_: False), strict=True):
+            with store.unit() as unit, pytest.MonkeyPatch.context() as patched:
+                patched.setattr(TraceSet, "_remember_unknown", looks_up)
+                rulings.append(account(Batch(TENANT, facts, NOW), unit, Memory.of(unit)))
+                unit.apply(rulings[-1].changes, NOW)
+        assert rulings[0].decisions == rulings[1].decisions
+    assert ledgers[0]._below.records == ledgers[1]._below.records

@@ -49,7 +49,8 @@ def _detail_of(fact: Fact, call: Call) -> Detail:
     denied = call.tool is not None and call.tool.denied
     fee = fact.fee.amount or 0 if fact.fee is not None else 0
     day = fact.day if fee or tool else 0
-    asked, stuck = bounded_ids(*fact.asked), bounded_ids(*fact.stuck)
+    asked = bounded_ids(*fact.asked) if fact.asked else ()
+    stuck = bounded_ids(*fact.stuck) if fact.stuck else ()
     detail = Detail(agent, parent, tool, fact.failed, fact.dimensions, denied, fee, day, asked, stuck)
     return NO_DETAIL if detail == NO_DETAIL else detail
 

@@ -300,7 +300,7 @@ class TraceSet:
             self._store_settled(trace_id, stored, gone)
         key = trace_key(self._tenant, trace_id)
         stored.head.state = stored.trace.state()
-        stored.record = pack_head(stored.head, [row_of(span) for span in stored.open], self._now_ms)
+        stored.record = pack_head(stored.head, list(map(row_of, stored.open)), self._now_ms)
         stored.excess, stored.incremental = state.excess, None
         if self._cache.wants(stored):
             known = state.incremental

@@ -30,6 +30,7 @@ _OUTPUTS = ("gen_ai.output.messages", "ai.response.toolCalls")
 INPUTS = ("gen_ai.input.messages", "ai.prompt.messages")
 """Keys of lists of messages that a model was sent."""
 _TOOL_KEY, _ID_KEY, _ARGUMENTS_KEY = "gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.tool.call.arguments"
+_ASKED_KEYS = frozenset((*_OUTPUTS, _ID_KEY))
 _BETWEEN = ", "
 _MOST_KEYS, _LONGEST_NUMBER = 256, 6
 """Keys of spans of which the flat ones are kept by shape, and digits of a message's number and one more."""
@@ -97,17 +98,21 @@ def asked_in(attributes: Attributes, *, flat: bool = True) -> list[AskedTool]:
     Several keys may hold the same output: of calls without an id the first key's count. They get one here.
     """
     by_id: dict[str, AskedTool] = {}
-    sources = [_listed(attributes.marked(key, _TEXT_MARKS)) for key in _OUTPUTS if key in attributes]
+    present = attributes.among(_ASKED_KEYS)
+    sources = [_listed(attributes.marked(key, _TEXT_MARKS)) for key in _OUTPUTS if key in present]
     if flat:
         sources += [_flat(attributes, form) for form in _flat_forms(attributes, _FLAT_OUTPUTS)]
-    if _ID_KEY in attributes:
+    if _ID_KEY in present:
         sources.append(_named(attributes))
     for source in sources:
         is_first = not by_id
         for index, call in enumerate([call for message in source for call in message.asked]):
-            if (call.id or is_first) and len(by_id) < _MOST_ASKED:
-                identifier = call.id or made_id(index)
-                by_id.setdefault(identifier, call._replace(id=identifier))
+            if len(by_id) >= _MOST_ASKED:
+                break
+            if call.id:
+                by_id.setdefault(call.id, call)
+            elif is_first:
+                by_id.setdefault(made := made_id(index), call._replace(id=made))
     return [*by_id.values()]
 
 
@@ -201,7 +206,7 @@ def _may_hold(attributes: Attributes, key: str, results: int) -> bool:
 
 
 def _with_results(messages: Sequence[Messages], fewest: int) -> Sequence[Messages]:
-    return messages if sum(len(message.results) for message in messages) >= fewest else ()
+    return messages if sum([len(message.results) for message in messages]) >= fewest else ()
 
 
 def _listed(value: Any) -> Iterator[Messages]:
@@ -217,7 +222,7 @@ def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _list_of(value: Any) -> list[Mapping[str, Any]]:
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _message(parts: Iterable[Mapping[str, Any]]) -> Messages:
@@ -233,9 +238,9 @@ def _message(parts: Iterable[Mapping[str, Any]]) -> Messages:
             _answer(message, part.get("toolCallId"), part.get("toolName"), part.get("output", part.get("result")))
         elif what == "tool-call" or ("toolCallId" in part and what in ("function", None)):
             _ask(message, part.get("toolCallId"), part.get("toolName"), part.get("input", part.get("args")))
-        elif isinstance(called, Mapping):
+        elif isinstance(called, dict):
             _ask(message, called.get("id"), called.get("name"), called.get("args"))
-        elif isinstance(answered, Mapping):
+        elif isinstance(answered, dict):
             _answer(message, answered.get("id"), answered.get("name"), answered.get("response"))
     return message
 
@@ -260,7 +265,7 @@ def _is_id(identifier: Any) -> bool:
 def _text(value: Any) -> str:
     """Return arguments or a result as a text in which equal objects are equal; empty where there is none."""
     value = parse(value) if isinstance(value, str) and value[:1] in ("{", "[") else value
-    if isinstance(value, Mapping | list):
+    if isinstance(value, dict | list):
         try:
             return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str).decode()
         except (TypeError, ValueError):

@@ -208,7 +208,7 @@ def _turns(messages: Any) -> int:
     parsed = texts.parse(messages)
     turns, open_turn = 0, False
     for message in parsed if isinstance(parsed, list) else []:
-        role = message.get("role") if isinstance(message, Mapping) else None
+        role = message.get("role") if isinstance(message, dict) else None
         answered = role in ("assistant", "model")
         turns += answered and not open_turn
         open_turn = answered or (open_turn and role not in ("tool", "user"))
@@ -239,7 +239,7 @@ def _inner(value: Any, path: tuple[str, ...]) -> Any:
     """Return what a path leads to in an object, or in its JSON; None where there is nothing."""
     value = texts.parse(value)
     for step in path:
-        value = value.get(step) if isinstance(value, Mapping) else None
+        value = value.get(step) if isinstance(value, dict) else None
     return value
 
 
@@ -337,10 +337,10 @@ def _terms_of_request(value: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _terms_in(parsed: Any) -> tuple[tuple[str, str], ...]:
-    if not isinstance(parsed, Mapping):
+    if not isinstance(parsed, dict):
         return ()
     further = parsed.get("extra_body")
-    terms = (read_context(further) if isinstance(further, Mapping) else {}) | read_context(parsed)
+    terms = (read_context(further) if isinstance(further, dict) else {}) | read_context(parsed)
     return tuple(terms.items())
 
 
@@ -373,7 +373,7 @@ _MOST_PARTS = 64
 def _sum_of_parts(value: Any, unit: Pico) -> Pico | None:
     """Return the sum of the amounts in an object, None where there is none, or one that is no amount."""
     parsed = texts.parse(value)
-    if not isinstance(parsed, Mapping) or not 0 < len(parsed) <= _MOST_PARTS:
+    if not isinstance(parsed, dict) or not 0 < len(parsed) <= _MOST_PARTS:
         return None
     amounts = [money(part, unit) for part in parsed.values()]
     return None if None in amounts else sum(amount or 0 for amount in amounts)

@@ -146,10 +146,12 @@ def contradicted(counts: Counts, usage: Usage) -> bool:
     if not total or usage.input is None:
         return False
     output, cached = usage.output or 0, (usage.cache_read or 0) + (usage.cache_write or 0)
+    slack = max(_SLACK_TOKENS, total // _SLACK_SHARE)
+    if abs(total - usage.input - output) <= slack:
+        return False  # nearly always
     inputs = usage.input, usage.input - cached, counts.input or 0
     outputs = output, counts.output or 0, output - (usage.reasoning or 0)
-    nearest = min(abs(total - prompt - completion) for prompt in inputs for completion in outputs)
-    return nearest > max(_SLACK_TOKENS, total // _SLACK_SHARE)
+    return min(abs(total - prompt - completion) for prompt in inputs for completion in outputs) > slack
 
 
 def _split(counts: Counts, normalized: NormalizedUsage) -> None:

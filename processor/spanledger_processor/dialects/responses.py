@@ -142,15 +142,15 @@ def answer_id(value: Any) -> str:
 
 def is_response(value: Any) -> bool:
     """Return whether an object is a provider's whole response, by keys that it has at its top."""
-    return isinstance(value, Mapping) and not _RESPONSE.isdisjoint(value)
+    return isinstance(value, dict) and not _RESPONSE.isdisjoint(value)
 
 
 def _read_answer(value: Any, response: Response) -> None:
     """Read a whole response, or the list of the items of one's output, also as a message's content; nothing else."""
-    if isinstance(value, Mapping) and value.get("role") == "assistant" and isinstance(value.get("content"), list):
+    if isinstance(value, dict) and value.get("role") == "assistant" and isinstance(value.get("content"), list):
         value = value["content"]
     kinds = (
-        [item.get("type") if isinstance(item, Mapping) else None for item in value[:_MAX_NODES]]
+        [item.get("type") if isinstance(item, dict) else None for item in value[:_MAX_NODES]]
         if isinstance(value, list)
         else []
     )
@@ -185,7 +185,7 @@ def inside(view: ScopedSpan, location: UsageText) -> Any:
     )
     value = texts.parse(value)
     for step in location.path:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             return None
         value = texts.parse(value.get(step))
     return value
@@ -213,7 +213,7 @@ def _usages(value: Any, location: UsageText) -> list[ParsedUsage]:
             return [itself]
         found: Iterable[Mapping[str, Any]] = texts.usages(value)
     else:
-        found = (value, *usages_in(value)) if isinstance(value, Mapping) else usages_in(value)
+        found = (value, *usages_in(value)) if isinstance(value, dict) else usages_in(value)
     return [parsed for item in found if (parsed := read_usage(item)) is not None]
 
 
@@ -221,7 +221,7 @@ def _usage_itself(value: str) -> ParsedUsage | None:
     if len(value) > _SHORT or not texts.holds(value[:_EARLY], _COUNTS):
         return None
     parsed = texts.parse(value)
-    return read_usage(parsed) if isinstance(parsed, Mapping) else None
+    return read_usage(parsed) if isinstance(parsed, dict) else None
 
 
 def _read_text(value: str, response: Response) -> None:
@@ -283,7 +283,7 @@ def _items(root: Any) -> Iterator[str]:
         kind, action, item = node.get("type"), node.get("action"), node.get("id")
         if isinstance(kind, str) and kind in _SOLD_BY_THE_CALL and not (isinstance(item, str) and item in seen):
             seen.add(item if isinstance(item, str) else f"{nodes}")
-            if not (isinstance(action, Mapping) and str(action.get("type")) in _NO_SEARCH):
+            if not (isinstance(action, dict) and str(action.get("type")) in _NO_SEARCH):
                 yield kind
         elif kind == "server_tool_use" and not (isinstance(item, str) and item in seen):
             seen.add(item if isinstance(item, str) else f"{nodes}")
@@ -300,14 +300,14 @@ def _grounding(node: Mapping[str, Any]) -> Iterator[str]:
         yield _RETRIEVALS
     chunks = next((listed for key in _LISTS_OF_CHUNKS if (listed := node.get(key))), None)
     for chunk in chunks if isinstance(chunks, list) else ():
-        yield from (what for key, what in _CHUNKS.items() if isinstance(chunk, Mapping) and chunk.get(key))
+        yield from (what for key, what in _CHUNKS.items() if isinstance(chunk, dict) and chunk.get(key))
 
 
 def _used(name: Any, arguments: Any) -> Iterator[str]:
     """Yield what one use of a tool that the provider ran is sold as: a class, or the tool's name."""
     named = name if isinstance(name, str) else ""
     arguments = texts.parse(arguments)
-    about: Mapping[str, Any] = arguments if isinstance(arguments, Mapping) else {}
+    about: Mapping[str, Any] = arguments if isinstance(arguments, dict) else {}
     if "web_search" in named or "google_search" in named:
         queries = about.get("queries")
         if str(about.get("type")) not in _NO_SEARCH:
@@ -324,10 +324,10 @@ def modalities_in(messages: Any) -> tuple[str, ...]:
         return ()
     parsed, modalities = texts.parse(messages), dict[str, None]()
     for message in parsed if isinstance(parsed, list) else []:
-        answers = isinstance(message, Mapping) and message.get("role") in ("assistant", "model")
+        answers = isinstance(message, dict) and message.get("role") in ("assistant", "model")
         parts = message.get("parts") if answers else None
         for part in parts if isinstance(parts, list) else []:
-            values = [part.get(key) for key in _TELLS_MODALITY] if isinstance(part, Mapping) else []
+            values = [part.get(key) for key in _TELLS_MODALITY] if isinstance(part, dict) else []
             kinds = (value.partition("/")[0] for value in values if isinstance(value, str))
             modalities.update((kind, None) for kind in kinds if kind in MODALITIES)
     return tuple(modalities)
@@ -344,8 +344,8 @@ def bought_in(messages: Any, *, results_tell: bool = False) -> Response:
         return response
     parsed, seen = texts.parse(messages), set[str]()
     for message in parsed if isinstance(parsed, list) else []:
-        parts = message.get("parts") if isinstance(message, Mapping) else None
-        parts = [part for part in parts if isinstance(part, Mapping)] if isinstance(parts, list) else []
+        parts = message.get("parts") if isinstance(message, dict) else None
+        parts = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
         answered = (part.get("id") for part in parts if results_tell and part.get("type") == "tool_call_response")
         results = {item for item in answered if isinstance(item, str)}
         for part in parts:
@@ -358,7 +358,7 @@ def bought_in(messages: Any, *, results_tell: bool = False) -> Response:
             elif (called or kind in _SERVER_TOOLS) and not (isinstance(item, str) and item in seen):
                 seen.add(item if isinstance(item, str) else f"{len(seen)}")
                 server_call = part.get("server_tool_call")
-                about = server_call if isinstance(server_call, Mapping) else {}
+                about = server_call if isinstance(server_call, dict) else {}
                 _add_items(_used(part.get("name") or about.get("type"), part.get("arguments") or about), response)
     return response
 

@@ -48,7 +48,7 @@ def parse(value: Any) -> Any:
 
 def written(value: Any) -> str:
     """Return an object or a list as JSON, "" for anything else and for what has none."""
-    if not isinstance(value, Mapping | list):
+    if not isinstance(value, dict | list):
         return ""
     try:
         return orjson.dumps(value, default=str).decode()
@@ -82,17 +82,21 @@ def usages(text: str) -> Iterator[Mapping[str, Any]]:
 
 
 def matches(pattern: re.Pattern[str], text: str, beginnings: tuple[str, ...]) -> Iterator[re.Match[str]]:
-    """Yield what `finditer` does, for a pattern whose matches begin with one of `beginnings`: many times as fast."""
-    next_at = [text.find(beginning) for beginning in beginnings]
-    while (at := min((index for index in next_at if index >= 0), default=-1)) >= 0:
+    """Yield what `finditer` does, for a pattern whose matches begin with one of `beginnings`: many times as fast.
+
+    None of these begins another one.
+    """
+    next_at = {at: beginning for beginning in beginnings if (at := text.find(beginning)) >= 0}
+    while next_at:
+        at = min(next_at)
         match = pattern.match(text, at)
         after = at + 1 if match is None else match.end()
         if match is not None:
             yield match
-        next_at = [
-            index if index < 0 or index >= after else text.find(beginning, after)
-            for index, beginning in zip(next_at, beginnings, strict=True)
-        ]
+        for passed in [place for place in next_at if place < after]:
+            beginning = next_at.pop(passed)
+            if (place := text.find(beginning, after)) >= 0:
+                next_at[place] = beginning
 
 
 def _object(text: str, start: int) -> Any:

@@ -32,7 +32,7 @@ from spanledger_processor.dialects.schema import (
     Tokens,
 )
 from spanledger_processor.dialects.usage_objects import ParsedUsage, read_usage
-from spanledger_processor.dialects.values import NoCountError, count
+from spanledger_processor.dialects.values import MAX_COUNT, NoCountError, count
 from spanledger_processor.model import CLASS_NAMES, CONTAINERS, NO_OUTPUT, Call, Usage
 
 NO_COUNT = "a token count that is none"
@@ -239,15 +239,17 @@ def _numbers(get: Callable[[str], Any], table: Mapping[str, Keys]) -> dict[str, 
 
 def _count(get: Callable[[str], Any], keys: Keys) -> int | None:
     for key in keys:
-        number = count(get(key))
-        if number is not None:
+        value = get(key)
+        if type(value) is int and 0 <= value <= MAX_COUNT:
+            return value
+        if value is not None and (number := count(value)) is not None:
             return number
     return None
 
 
 def _largest(get: Callable[[str], Any], keys: Keys) -> int | None:
     if len(keys) == 1:
-        return count(get(keys[0]))
+        return _count(get, keys)
     numbers = [number for key in keys if (number := count(get(key))) is not None]
     return max(numbers) if numbers else None
 
@@ -272,7 +274,7 @@ def _whole(dialect: Dialect, view: ScopedSpan) -> tuple[Counts | None, Input | N
     """
     for location in dialect.usage_texts:
         value = inside(view, location) if location.whole else None
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             if location.read is not None:
                 return location.read(value)
             parsed = read_usage(value)

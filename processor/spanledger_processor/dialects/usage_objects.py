@@ -20,7 +20,7 @@ from spanledger_processor.dialects.usage_shapes import (
     Paths,
     UsageShape,
 )
-from spanledger_processor.dialects.values import NoCountError, count, money, text
+from spanledger_processor.dialects.values import MAX_COUNT, NoCountError, count, money, text
 from spanledger_processor.model import ReportedCost
 from spanledger_processor.units import USD
 
@@ -252,7 +252,7 @@ def _langchain_terms(value: Mapping[str, Any], terms: Terms) -> None:
     """Read the tier, which LangChain puts into names of classes, and its own cache, which it writes as a cost of 0."""
     for details in (value.get("input_token_details"), value.get("output_token_details")):
         for tier in ("priority", "flex"):
-            if isinstance(details, dict) and any(str(key).startswith(tier) for key in details):
+            if isinstance(details, dict) and [key for key in details if str(key).startswith(tier)]:
                 terms.context.setdefault("service_tier", tier)
     cost = value.get("total_cost")
     terms.own_cache = "total_tokens" in value and type(cost) in (int, float) and cost == 0
@@ -286,7 +286,9 @@ def _some(value: Mapping[str, Any], paths: Paths) -> bool:
 
 def _first(value: Mapping[str, Any], paths: Paths) -> int | None:
     for path in paths:
-        inner = _at(value, path)
+        inner = value.get(path) if path in _KNOWN_TOPS else _at(value, path)
+        if type(inner) is int and 0 <= inner <= MAX_COUNT:
+            return inner
         if inner is not None and (number := count(inner)) is not None:
             return number
     return None

@@ -194,10 +194,10 @@ class AlikePlan:
         for key, marks in self.texts:
             if not attributes.is_unmarked(key, marks):
                 return None, False
-        stem = self.stems.get(self.which(view))
+        scoped = ScopedSpanView(view, group)
+        stem = self.stems.get(self.which(view, scoped.name))
         if stem is None or stem.revision != builder.pricing.revision:
             return None, True
-        scoped = ScopedSpanView(view, group)
         usage_call, key_ = stem.usage(scoped)
         template = None if key_ is None else stem.templates.get(key_)
         if template is None:
@@ -205,15 +205,15 @@ class AlikePlan:
         self.used += 1
         return self.fact(stem, template, usage_call, view, scoped, now_ns, builder), False
 
-    def which(self, view: SpanView) -> _Key:
-        """Return what spans must have in common that are read by one stem."""
+    def which(self, view: SpanView, name: str) -> _Key:
+        """Return what spans of one name must have in common that are read by one stem."""
         attributes = view.attributes
         values = attributes.fingerprint(self.values)
         names = view.event_names() if view.has_events else ()
         if self.filled or self.derived:
             derived = [attributes.derived(*one) for one in self.derived]
-            return (view.name, view.status_code, names, *values, *map(attributes.is_filled, self.filled), *derived)
-        return (view.name, view.status_code, names, *values)
+            return (name, view.status_code, names, *values, *map(attributes.is_filled, self.filled), *derived)
+        return (name, view.status_code, names, *values)
 
     def fact(
         self,
@@ -347,9 +347,10 @@ def learned(
         plan = AlikePlan(own, plan.asked.joined(asked_here), used=plan.used, learned=plan.learned)
     if sum(len(value or b"") for value in view.attributes.fingerprint(plan.values)) > _LONGEST:
         return None
-    known = plan.stems.get(plan.which(view))
+    which = plan.which(view, view.name)
+    known = plan.stems.get(which)
     if known is None or known.revision != stem.revision:
-        plan.stems[plan.which(view)] = known = stem
+        plan.stems[which] = known = stem
     known.templates[key] = template
     plan.learned += 1
     for other in _others(view, own, stem.dialect):

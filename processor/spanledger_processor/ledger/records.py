@@ -80,7 +80,7 @@ DECISION_VALUES: tuple[str, ...] = _DECISION._names
 
 def pack_decision(decision: Decision, digest: bytes) -> bytes:
     """Return the record of a decision, with the digest of the usage that it was made on."""
-    return pack_values(_DECISION.row(decision), digest)
+    return pack([_VERSION, digest, _DECISION.row(decision)])
 
 
 def pack_values(values: list[Any], digest: bytes) -> bytes:

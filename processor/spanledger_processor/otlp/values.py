@@ -221,8 +221,9 @@ class RecordedAttributes(Attributes):
 def attributes_of(message: Any, encoded: bytes, number: int) -> Attributes:
     """Return the attributes of `message`, whose bytes are `encoded` and whose attributes are field `number`."""
     unknown: Any = UnknownFieldSet(message)
-    if unknown and any(left.field_number == number for left in unknown):
-        return Attributes(walked(encoded, number))
+    for left in unknown:
+        if left.field_number == number:
+            return Attributes(walked(encoded, number))
     return Attributes(message.attributes)
 
 
