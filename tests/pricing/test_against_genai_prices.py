@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spanledger_processor.model import USAGE_CLASSES, Call, Granularity, Usage
-from spanledger_processor.pricing import Pricer
+from spanledger_processor.pricing import Pricer, price_list
 from spanledger_processor.pricing.model_names import PROVIDERS, Candidate
-from spanledger_processor.pricing.price_list import Listing, cards
-from spanledger_processor.pricing.rate_card import charge
+from spanledger_processor.pricing.price_list import Listing, cards, holds_since
+from spanledger_processor.pricing.rate_card import Card, charge
 from spanledger_processor.units import USD
 
 PARTS = len(USAGE_CLASSES) + 1
@@ -194,3 +194,30 @@ def check(provider: Provider, model: ModelInfo, moment: datetime) -> None:
         warnings.simplefilter("error")
         reference = model.calc_price(reference_usage(USAGE), provider, genai_request_timestamp=moment)
     assert is_close(sum(charged[1]), reference.total_price), model.id
+
+
+def test_prices_of_a_day_are_those_of_the_day_since_which_they_hold() -> None:
+    dated = 0
+    for provider in PROVIDERS:
+        for model in provider.models:
+            listing = Listing(Candidate(provider.id, model.id, ""), provider, model)
+            for day in (date(1970, 1, 1), date(2025, 6, 9), date(2026, 10, 13), date(2026, 10, 14), date(2027, 1, 31)):
+                since = holds_since(listing, day)
+                dated += since > date(1970, 1, 1)
+                for context in CONTEXTS[:3] if since != day else ():
+                    assert cards(listing, since, context) == cards(listing, day, context)
+    assert dated > 100
+
+
+def test_a_card_is_compiled_once_for_all_days_on_which_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[date] = []
+
+    def counting(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> list[tuple[int, Card | None]]:
+        compiled.append(day)
+        return cards(listing, day, context)
+
+    monkeypatch.setattr(price_list, "cards", counting)
+    pricer, call = Pricer(), Call("otel", "llm", provider="openai", request_model="gpt-4o", usage=Usage(10, 10))
+    costs = [pricer.cost(call, day * 86_400 * 10**9) for day in range(20_000, 20_020)]
+    assert len(compiled) == 1
+    assert costs == costs[:1] * 20

@@ -31,10 +31,10 @@ def test_memory_does_not_grow_with_the_names_that_are_asked_for() -> None:
     gc.collect()
     tracemalloc.start()
     try:
-        ask(pricer, 1_000, 2_000)
+        ask(pricer, 1_000, 2_500)
         gc.collect()
         before = tracemalloc.get_traced_memory()[0]
-        ask(pricer, 2_000, 6_000)
+        ask(pricer, 2_500, 6_500)
         gc.collect()
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:

@@ -119,9 +119,9 @@ _BY_ID = {provider.id: provider for provider in PROVIDERS}
 _BATCH = {("service_tier", "batch"): ("processing", "batch")}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Listing:
-    """A model as a seller lists it, and the candidate of its name that led there."""
+    """A model as a seller lists it, and the candidate of its name that led there; equal to no other."""
 
     candidate: Candidate
     seller: Provider
@@ -141,6 +141,12 @@ def find(candidates: Iterable[Candidate]) -> Listing | None:
         if model is not None:
             return Listing(candidate, seller, model)
     return None
+
+
+def holds_since(listing: Listing, day: date) -> date:
+    """Return the day (UTC) since which a model has had the prices that it has on `day`."""
+    starts = [one.start_date for one in _constraints(listing.model) if isinstance(one, StartDateConstraint)]
+    return max((start for start in starts if start <= day), default=date(1970, 1, 1))
 
 
 def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> list[tuple[int, Card | None]]:
@@ -193,14 +199,17 @@ def _untold(model: str) -> tuple[str, ...]:
     return ("input_audio",) if _FROM_SPEECH in model else ("input_audio", "output_audio")
 
 
+def _constraints(model: ModelInfo) -> list[StartDateConstraint | TimeOfDateConstraint | None]:
+    """Return when each of a model's prices holds; None: always."""
+    prices = model.prices if isinstance(model.prices, list) else []
+    of_prices = [conditional.constraint for conditional in prices]
+    return of_prices + [variant.constraint for variant in model.price_variants or []]
+
+
 def _changes(model: ModelInfo) -> set[timedelta]:
     """Return the times of the day at which a model's price may change."""
-    constraints: list[StartDateConstraint | TimeOfDateConstraint | None] = []
-    if isinstance(model.prices, list):
-        constraints += [conditional.constraint for conditional in model.prices]
-    constraints += [variant.constraint for variant in model.price_variants or []]
     moments = {timedelta(0)}
-    for constraint in constraints:
+    for constraint in _constraints(model):
         if isinstance(constraint, TimeOfDateConstraint):
             moments |= {_since_midnight(constraint.start_time), _since_midnight(constraint.end_time)}
     return moments

@@ -21,7 +21,7 @@ The rules, in order; the first that holds decides:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
@@ -133,6 +133,8 @@ class Pricer:
         self._tools = tools
         self._resolve = lru_cache(maxsize=cards)(self._kept)
         self._read_name = lru_cache(maxsize=cards)(_read_name)
+        self._cards = lru_cache(maxsize=cards)(price_list.cards)
+        """Of the days since which they hold."""
         self.revision = 0
         """Another one whenever cards that were given out may no longer hold."""
 
@@ -242,14 +244,20 @@ class Pricer:
     def _kept(self, provider: str, model: str, day: int, context: tuple[tuple[str, str], ...]) -> Resolved:
         if len(provider) + len(model) + sum(len(key) + len(value) for key, value in context) > MAX_NAME:
             raise _TooLongError
-        return self._resolved(self._read_name(provider, model), provider, model, day, context)
+        return self._resolved(self._read_name(provider, model), provider, model, day, context, self._cards)
 
     def resolve(self, provider: str, model: str, day: int, context: tuple[tuple[str, str], ...] = ()) -> Resolved:
         """Look up a name on a day (days since 1970): overrides first, then genai-prices."""
-        return self._resolved(_read_name(provider, model), provider, model, day, context)
+        return self._resolved(_read_name(provider, model), provider, model, day, context, price_list.cards)
 
     def _resolved(
-        self, name: _Name, provider: str, model: str, day: int, context: tuple[tuple[str, str], ...]
+        self,
+        name: _Name,
+        provider: str,
+        model: str,
+        day: int,
+        context: tuple[tuple[str, str], ...],
+        cards_of: Callable[[price_list.Listing, date, tuple[tuple[str, str], ...]], list[tuple[int, Card | None]]],
     ) -> Resolved:
         on = _EPOCH + timedelta(days=min(max(day, 0), _MAX_DAY))
         candidates, problem, listing = name
@@ -262,7 +270,7 @@ class Pricer:
             return Resolved((), problem)
         if listing is None:
             return Resolved(candidates, "unknown_model")
-        cards = tuple(price_list.cards(listing, on, context))
+        cards = tuple(cards_of(listing, price_list.holds_since(listing, on), context))
         return Resolved(
             (listing.candidate,), None, cards, listing.candidate.why, cards[0][1] if len(cards) == 1 else None
         )
