@@ -233,3 +233,28 @@ async def test_two_exporters_cannot_share_a_folder(tmp_path: Path, monkeypatch: 
     delivery = Delivery([build(name, each) for name, each in given.items()], Counts(), given)
     with pytest.raises(DestinationError, match=r"exporters\.otlp_grpc/b: sending_queue\.storage: .* is in use"):
         await delivery.start()
+
+
+async def test_a_request_in_parts_goes_on_where_the_queue_had_no_room(tmp_path: Path) -> None:
+    """Parts that are on disk are not put there again, and each reaches the destination once, in order."""
+    counts, hold, parts = Counts(), asyncio.Event(), [spans(str(number)) for number in range(5)]
+    queue = {"queue_size": 3, "num_consumers": 1}
+
+    async def deliver_all(delivery: Delivery) -> Result:
+        delivering = delivery.in_parts("traces", b"long")
+        for part in parts:
+            if not await delivering.deliver(part, soon(), 1):
+                break
+        return delivering.end()
+
+    async with (
+        GrpcBackend([GrpcAnswer(hold=hold), OK]).serving() as backend,
+        delivering_to(counts, otlp_grpc=queued(tmp_path, backend.port, queue)) as delivery,
+    ):
+        assert await deliver_all(delivery) == FULL
+        assert counts.queues["otlp_grpc"] == 3
+        hold.set()
+        await until(lambda: counts.queues["otlp_grpc"] == 0)
+        assert await deliver_all(delivery) == ACCEPTED
+        await until(lambda: counts.queues["otlp_grpc"] == 0)
+    assert [request.body for request in backend.received] == parts
