@@ -19,9 +19,7 @@ from spanledger_processor.config.processing import Alias
 from spanledger_processor.enrichment import Reading, Stage, write
 from spanledger_processor.enrichment.attributes import ALIASES, alias_keys
 from spanledger_processor.enrichment.facts import FactBuilder
-from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.model import COST_ALIASES
 from spanledger_processor.otlp.encoding import delimited
 from spanledger_processor.otlp.envelope import ScopeGroup
@@ -145,27 +143,9 @@ def test_plain_spans_of_a_trace_whose_genai_spans_were_read_elsewhere_are_links(
     """By another worker, which shares the port."""
     plain = request(span(5, trace=9)).SerializeToString()
     assert stage.read(plain, {}, NOW).batches == []
-    stage.know([span(5, trace=9).trace_id])
+    stage.entered(stage.know([span(5, trace=9).trace_id], NOW))
     (batch,) = stage.read(plain, {}, NOW).batches
     assert [(fact.span_id, fact.call) for fact in batch.facts] == [((5).to_bytes(8, "big"), None)]
-
-
-@pytest.mark.parametrize("early", [False, True])
-def test_a_plain_span_names_the_session_of_its_trace_unless_it_comes_before_the_first_call(
-    stage: Stage, *, early: bool
-) -> None:
-    """A limit that docs/counting.md names: web frameworks' spans name sessions in traces without any call."""
-    plain, call = request(span(5, {"session.id": "s"})), request(span(1, CHAT))
-    store = MemoryStore()
-    for made in (plain, call) if early else (call, plain):
-        reading = stage.read(made.SerializeToString(), {}, NOW)
-        for batch in reading.batches:
-            with store.unit() as unit:
-                unit.apply(account(batch, unit).changes, NOW)
-    with store.snapshot() as reader:
-        sessions = [row["id"] for row in queries.sessions(reader, tenant_hash("")) if row["calls"]]
-        assert queries.total(reader, tenant_hash(""))["calls"] == 1
-    assert sessions == ([""] if early else ["s"])
 
 
 def test_a_flood_of_traces_by_one_tenant_makes_no_other_tenants_trace_unknown() -> None:

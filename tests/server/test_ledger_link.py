@@ -166,6 +166,21 @@ async def test_workers_know_the_traces_of_each_other(path: str) -> None:
         await other.close()
 
 
+async def test_a_worker_that_connects_is_told_the_traces_that_had_genai_spans_before(path: str) -> None:
+    """Those that were stored before the ledger process began, and those that other workers saw: the latest."""
+    known: asyncio.Queue[Sequence[bytes]] = asyncio.Queue()
+    server = LedgerServer(path, Accounts(), lambda _: None, traces=[b"stored"])
+    await server.start()
+    async with worker(path) as ledger:
+        await ledger.account(batch("a"))
+        late = RemoteLedger(path, lambda: {"listening": {}, "metrics": []}, known.put_nowait)
+        await late.start()
+        async with asyncio.timeout(30):
+            assert await known.get() == [b"stored", b"trace-a"]
+        await late.close()
+    await server.close()
+
+
 async def test_a_worker_that_goes_leaves_what_it_last_said(path: str) -> None:
     gone: list[Status] = []
     async with serving(path, Accounts(), gone) as server:

@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from backend import Backend
-from chats import COST, chat, request
+from chats import CHAT, COST, USAGE, chat, request, set_attributes, without
 from served import TRACES, RefusedError, Served, refused
 from tools.programs import eventually
 
@@ -125,6 +125,24 @@ def _process(served: Served) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_after_a_restart_a_plain_span_names_the_session_of_a_call_that_came_before(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    with Backend() as backend:
+        served = Served(tmp_path, backend.port)
+        call = chat()
+        with _process(served) as process:
+            served.export(request(call))
+            process.send_signal(how)
+            process.wait(timeout=60)
+        plain = without(chat(trace_id=call.trace_id), *CHAT, *USAGE)
+        set_attributes(plain, {"session.id": "s"})
+        with _process(served):
+            served.export(request(plain))
+            assert [row["id"] for row in served.query("sessions") if row["calls"]] == ["s"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from backend import Backend
-from chats import COST, chat, request
+from chats import CHAT, COST, USAGE, chat, request, set_attributes, without
 from served import Served
 from spanledger_processor.config import load
 from spanledger_processor.server import supervisor
@@ -60,6 +61,24 @@ def test_whichever_process_ends_nothing_is_lost_and_nothing_counts_twice(tmp_pat
         eventually(all_are_back)
         assert served.answer("/readyz")["listeners"] == {"workers": "up", "grpc": "up", "http": "up"}
     assert served.program.ended_with == 0
+
+
+def test_plain_spans_name_the_session_of_calls_whichever_worker_gets_either(tmp_path: Path) -> None:
+    """Each request comes by a connection of its own, which the system gives to one of the workers."""
+    with Backend() as backend, Served(tmp_path, backend.port, arguments=("--workers", "2")) as served:
+        traces = [secrets.token_bytes(16) for _ in range(16)]
+        for number, trace_id in enumerate(traces):
+            plain = without(chat(trace_id=trace_id), *CHAT, *USAGE)
+            set_attributes(plain, {"session.id": f"session {number}"})
+            served.export(request(plain))
+        for trace_id in traces:
+            served.export(request(chat(trace_id=trace_id)))
+
+        def all_are_named() -> None:
+            calls = {row["id"]: row["calls"] for row in served.query("sessions") if row["calls"]}
+            assert calls == {f"session {number}": 1 for number in range(16)}
+
+        eventually(all_are_named)
 
 
 HANGS_AT_FIRST = """

@@ -406,6 +406,16 @@ def _append(entries: dict[int, list[Entry]], hash_: int, entry: Entry) -> None:
     of_hash.append(entry)
 
 
+def recent_traces(reader: Reader, most: int) -> list[bytes]:
+    """Return the traces of the calls that were counted last, of all tenants: `most` of them, the last one last."""
+    traces: dict[bytes, None] = {}
+    for _, record in reader.scan(Table.INDEX, EVERY_TENANT, newest_first=True):
+        traces.update(dict.fromkeys(traces_in(record)))
+        if len(traces) >= most:
+            break
+    return [*traces][:most][::-1]
+
+
 def traces_in(record: bytes) -> list[bytes]:
     """Return the traces of the calls of a stored row, each once, the last one first."""
     return list(dict.fromkeys(entry[0] for *_, entry in reversed(list(_calls_in(record)))))

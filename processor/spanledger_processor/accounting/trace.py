@@ -435,8 +435,9 @@ class Trace:
                 upper.carries_below = True
                 changed.append(upper)
             elif upper is None and span.parent_id:
-                times = sorted([*times, *self.awaited.pop(span.parent_id, []), (span.start_ns, span.end_ns)])
-                self.awaited[span.parent_id] = [times[0], times[-1]]
+                own = [(span.start_ns, span.end_ns)] if span.end_ns else []  # else only its links were kept
+                times = sorted([*times, *self.awaited.pop(span.parent_id, []), *own])
+                self.awaited[span.parent_id] = [times[0], times[-1]] if times else []
                 if len(self.awaited) > _MOST_AWAITED:
                     self.cut = True
                     del self.awaited[next(iter(self.awaited))]

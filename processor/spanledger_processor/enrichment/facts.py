@@ -62,7 +62,7 @@ class ScopedSpanView:
         return self._group.resource_attributes
 
 
-_NO_NAMES = Names()
+NO_NAMES = Names()
 _MOST_RESOURCES = 256
 _STATUS_ERROR = 2
 
@@ -132,18 +132,20 @@ class FactBuilder:
 
     def plain(self, view: SpanView, group: ScopeGroup) -> Fact:
         """Return the links and names of a span that is no GenAI span."""
-        return self._named(view, group, None, NO_HEADERS)
-
-    def _named(self, view: SpanView, group: ScopeGroup, call: Call | None, headers: Mapping[str, str]) -> Fact:
-        dialect = call.dialect if call is not None else ""
-        span, resource = self.resolver.names(view.attributes, dialect), self._names_of(group)
         fact = Fact(*view.head(), group.scope_name)
+        return self.link(fact, self.resolver.names(view.attributes), self.names_of(group))
+
+    def link(self, fact: Fact, span: Names, resource: Names) -> Fact:
+        """Return a fact of ids, of a span that is no GenAI span, with what it and its resource name."""
         fact.session, fact.run = pick("session", span, resource), pick("run", span, resource)
-        if call is None:
-            return fact
+        return fact
+
+    def _named(self, view: SpanView, group: ScopeGroup, call: Call, headers: Mapping[str, str]) -> Fact:
+        span, resource = self.resolver.names(view.attributes, call.dialect), self.names_of(group)
+        fact = self.link(Fact(*view.head(), group.scope_name), span, resource)
         fact.call = call
         fact.dimensions = self.resolver.dimensions(span, resource, headers)
-        fact.instance = pick("instance", _NO_NAMES, resource).id
+        fact.instance = pick("instance", NO_NAMES, resource).id
         fact.agent = pick("agent_name", span, resource).id
         fact.session_parent_id = call.session_parent_id or pick("session_parent", span, resource).id
         if call.source.startswith("file:") and fact.session.id:
@@ -151,14 +153,15 @@ class FactBuilder:
         for role, name in _ON_THE_CALL:
             if (role in span.ranked or role in resource.ranked) and not getattr(call, name):
                 setattr(call, name, pick(role, span, resource).id)
-        service = pick("service", _NO_NAMES, resource).id
+        service = pick("service", NO_NAMES, resource).id
         project, label, fact.dimensions = self.resolver.labelled(
             fact.dimensions, fact.agent or call.agent_id, service, fact.instance
         )
         call.session_project, call.session_name = project or call.session_project, label or call.session_name
         return fact
 
-    def _names_of(self, group: ScopeGroup) -> Names:
+    def names_of(self, group: ScopeGroup) -> Names:
+        """Return what the resource of a group names."""
         known, names, _ = self._resource
         if known is not group:
             names, evidence = self._known_resource(group.resource_attributes)

@@ -105,6 +105,10 @@ class IdResolver:
         """Return whether a dimension may be named in the headers of a request."""
         return self._dimensions.asks_request
 
+    def keys_of(self, roles: Sequence[str]) -> tuple[str, ...]:
+        """Return the keys that name one of these things."""
+        return tuple(key for key, named in self._roles.items() if any(role in roles for role, _ in named))
+
     def names(self, attributes: Attributes, dialect: str = "") -> Names:
         """Return what `attributes` name, of a span of `dialect` if there is one."""
         names = Names()

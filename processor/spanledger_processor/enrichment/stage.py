@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import accumulate, groupby, repeat
 from operator import attrgetter, sub
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from spanledger_processor import synthesized
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
@@ -28,6 +28,7 @@ from spanledger_processor.dialects.asked_tools import (
 from spanledger_processor.dialects.content import names_genai, tells_results
 from spanledger_processor.dialects.registry import first_token_ns
 from spanledger_processor.enrichment.attributes import ALIASES
+from spanledger_processor.enrichment.earlier_spans import MOST, EarlierSpans, naming_marks
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.marks import KIND, OWN, as_sent, is_summary
 from spanledger_processor.enrichment.usual import UsualSpans
@@ -42,11 +43,12 @@ from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import MalformedError, Steps, finished
 from spanledger_processor.signing.signer import PLACEHOLDERS
 
-_KNOWN_TRACES = 8192
+KNOWN_TRACES = 8192
+"""Traces that a process remembers to have GenAI spans."""
 
 SLICE = 32
 """Spans read or written between two pauses; a large span counts as several."""
-RELEASED = 8 * SLICE
+RELEASED = MOST
 """Spans let go of, or looked for among known traces, between two pauses: a few milliseconds at most."""
 _SPAN_BYTES = 4096
 """Bytes of a span that count as one more."""
@@ -58,6 +60,8 @@ _BOTH_IDS = 28
 
 Place: TypeAlias = tuple[int, int]
 """The index of a group in the request, and of a span in the group."""
+_NO_PLACE = -1, -1
+"""That of a span that came in an earlier request."""
 
 
 @dataclass(slots=True)
@@ -82,6 +86,10 @@ class Reading:
     failures: Counter[str] = field(default_factory=Counter)
     failed: list[tuple[int, int, str]] = field(default_factory=list)
     """Indexes of the group and the span of each of them, and the reason."""
+    traces: set[bytes] = field(default_factory=set)
+    """Those of its GenAI spans."""
+    earlier: set[bytes] = field(default_factory=set)
+    """Traces of which plain spans that came before are among the facts."""
 
     def failed_spans(self) -> dict[int, str]:
         """Return the reasons by the spans' places in the request, counted over all groups."""
@@ -93,8 +101,16 @@ class Reading:
         return list(accumulate((len(group.items) for group in self.request.groups), initial=0))
 
 
+class _Taken(NamedTuple):
+    """The batch of a group, the places of its spans that are no plain ones, and of plain ones that hold a marker."""
+
+    batch: int
+    places: set[int]
+    marked: set[int]
+
+
 class _KnownTraces:
-    """Traces that had GenAI spans lately, at most `_KNOWN_TRACES`.
+    """Traces that had GenAI spans lately, at most `KNOWN_TRACES`.
 
     One more takes the place of the oldest of a tenant that has an even share of them or more: what one tenant sends
     takes nothing from another that has less.
@@ -121,7 +137,7 @@ class _KnownTraces:
             self._counts[tenant] += 1
         self._tenants[trace_id] = tenant
         self._tenants.move_to_end(trace_id)
-        if len(self._tenants) > _KNOWN_TRACES:
+        if len(self._tenants) > KNOWN_TRACES:
             share = len(self._tenants) // len(self._counts)
             while True:
                 oldest, of = self._tenants.popitem(last=False)
@@ -137,7 +153,8 @@ class _KnownTraces:
 
 
 class Stage:
-    """Reads requests. Holds nothing that grows: which traces had GenAI spans lately is bounded.
+    """Reads requests. Holds nothing that grows: which traces had GenAI spans lately is bounded, and so is what is kept
+    of plain spans until their trace has one.
 
     `tenant_of` gives the tenant's name from resource attributes and request headers.
     """
@@ -155,7 +172,10 @@ class Stage:
     ) -> None:
         self._builder = builder
         self._usual = UsualSpans(builder)
-        self._marks = Prefilter(markers)
+        self._of_genai = frozenset(markers)
+        self._naming = naming_marks(builder.resolver, markers)
+        """Every plain span that names a session or run holds one of these, or a marker."""
+        self._marks = Prefilter((*markers, *sorted(self._naming)))
         self._tenant_of = tenant_of
         self.loop, self._fewest_calls = loop, loop.fewest_calls
         self._aliases = aliases
@@ -163,6 +183,7 @@ class Stage:
         self.watched = watched
         """As `Batch` has them; they may change while it runs."""
         self._known = _KnownTraces()
+        self._earlier = EarlierSpans(builder)
 
     def read(self, body: bytes, headers: Mapping[str, str], now_ns: int, *, trusted: bool = False) -> Reading:
         """Read one export request (protobuf); of a `trusted` hop, spans that are marked pass as they are.
@@ -188,32 +209,36 @@ class Stage:
             MalformedError: these bytes are no ExportTraceServiceRequest.
         """
         hits = yield from self._marks.searching(body)
-        if not hits and not self._known:
+        marks = tuple(mark for mark in hits if mark in self._of_genai)
+        if not marks and not self._known and self._earlier.keep_unread(body, headers):
             return Reading((yield from counting_traces(body, scopes)))
         request = yield from parsing_traces(body, scopes)
-        return (yield from self._reading(Reading(request), headers, now_ns, hits, trusted))
+        naming = tuple(mark for mark in hits if mark in self._naming)
+        return (yield from self._reading(Reading(request), headers, now_ns, marks, naming, trusted))
 
     def reading_synthesized(self, request: TraceRequest, headers: Mapping[str, str], now_ns: int) -> Steps[Reading]:
         """Read spans that were synthesized here, as `reading` does their bytes: each of them reports a call."""
-        return (yield from self._reading(Reading(request), headers, now_ns, _SYNTHESIZED, trusted=False))
+        return (yield from self._reading(Reading(request), headers, now_ns, _SYNTHESIZED, (), trusted=False))
 
     def _reading(
         self,
         reading: Reading,
         headers: Mapping[str, str],
         now_ns: int,
-        hits: tuple[bytes, ...],
+        marks: tuple[bytes, ...],
+        naming: tuple[bytes, ...],
         trusted: bool,  # noqa: FBT001
     ) -> Steps[Reading]:
         reading.headers, reading.names = headers, self._builder.resolver.keys
         tenants: dict[str, int] = {}
-        taken: list[set[int]] = []
+        taken: list[_Taken] = []
         for number, group in enumerate(reading.request.groups):
             batch = self._batch(reading, tenants, self._tenant_of(group, headers), now_ns)
-            taken.append((yield from self._read_group(reading, batch, number, group, hits, trusted)))
+            taken.append((yield from self._read_group(reading, batch, number, group, marks, trusted)))
             if number % SLICE == SLICE - 1:
                 yield None
-        yield from self._add_plain(reading, tenants, taken, headers)
+        yield from self._add_plain(reading, taken, naming)
+        yield from self._add_earlier(reading, reading.traces, tenants, now_ns)
         reading.batches, reading.places = _without_empty(reading)
         return reading
 
@@ -254,9 +279,9 @@ class Stage:
         group: ScopeGroup,
         hits: tuple[bytes, ...],
         trusted: bool,  # noqa: FBT001
-    ) -> Steps[set[int]]:
-        """Read the spans of a group that hold one of `hits`; return the places of all that are no plain spans."""
-        items, taken, tenant = group.items, set[int](), reading.batches[batch].tenant
+    ) -> Steps[_Taken]:
+        """Read the spans of a group that hold one of `hits`."""
+        items, taken, marked, tenant = group.items, set[int](), set[int](), reading.batches[batch].tenant
         facts, places, now_ns = reading.batches[batch].facts, reading.places[batch], reading.batches[batch].now_ns
         index, trace_id, work = 0, b"", 0
         while index < len(items):
@@ -267,6 +292,7 @@ class Stage:
                 facts += usual
                 places += zip(repeat(number), run)
                 for trace_id, _ in groupby(usual, key=_trace_id):
+                    reading.traces.add(trace_id)
                     self._known.add(trace_id, tenant)
                 index = run.stop
                 yield None
@@ -285,16 +311,19 @@ class Stage:
                     work = 0
                     yield None
                 fact = self._read_span(reading, span, group, place, now_ns, trusted)
-            if fact is not None:
+            if fact is None:
+                marked.add(index)
+            else:
                 taken.add(index)
                 if fact is not _PASS:
                     facts.append(fact)
                     places.append(place)
                     if fact.trace_id != trace_id:
                         trace_id = fact.trace_id
+                        reading.traces.add(trace_id)
                         self._known.add(trace_id, tenant)
             index += 1
-        return taken
+        return _Taken(batch, taken, marked)
 
     def _read_giant(
         self,
@@ -396,25 +425,25 @@ class Stage:
                 identifier = made_id(step.id, signature.value) if is_made_id(step.id) else step.id
                 yield steps[number - length : number], step, identifier
 
-    def _add_plain(
-        self,
-        reading: Reading,
-        tenants: dict[str, int],
-        taken: Sequence[set[int]],
-        headers: Mapping[str, str],
-    ) -> Steps[None]:
-        """Add plain spans of traces that have GenAI spans, as links and names; others do not matter.
+    def _add_plain(self, reading: Reading, taken: Sequence[_Taken], marks: tuple[bytes, ...]) -> Steps[None]:
+        """Add plain spans of traces that have GenAI spans, as links and names; keep others until their trace has one.
 
-        `taken` are the places of the spans of each group that are no plain ones.
+        Spans without a marker that name a session or run hold one of `marks`.
         """
-        if not self._known:
-            return
         known, read = self._known.ids, 0
-        for number, (group, others) in enumerate(zip(reading.request.groups, taken, strict=True), 1):
-            for first in range(0, len(group.items) if len(others) < len(group.items) else 0, RELEASED):
+        for number, (group, (batch, others, named)) in enumerate(zip(reading.request.groups, taken, strict=True), 1):
+            if len(others) == len(group.items):
+                continue
+            tenant = reading.batches[batch].tenant_name
+            if marks:
+                yield from _finding(group.items, marks, named)
+            names = self._builder.names_of(group)
+            for first in range(0, len(group.items), RELEASED):
                 if first or number % RELEASED == 0:
                     yield None
-                for index in _maybe_known(group.items, first, known):
+                ours = _maybe_known(group.items, first, known) if known else ()
+                self._earlier.add(tenant, group.items, _but(group.items, first, others, ours), named, names)
+                for index in ours:
                     if index in others:
                         continue
                     read += 1
@@ -428,14 +457,57 @@ class Stage:
                     if fact is None:
                         reading.failures["malformed_span"] += 1
                     elif fact.trace_id in known:
-                        batch = tenants[self._tenant_of(group, headers)]
                         reading.batches[batch].facts.append(fact)
                         reading.places[batch].append((number - 1, index))
+                    else:
+                        self._earlier.add(tenant, group.items, (index,), named, names)
 
-    def know(self, trace_ids: Iterable[bytes]) -> None:
-        """Treat plain spans of these traces as links: their GenAI spans were read by another process."""
+    def _add_earlier(
+        self, reading: Reading, traces: Collection[bytes], tenants: dict[str, int], now_ns: int
+    ) -> Steps[None]:
+        """Add what was kept of plain spans of these traces."""
+        if traces:
+            yield from self._reading_unread()
+        for number, trace_id in enumerate(traces if self._earlier else (), 1):
+            if number % RELEASED == 0:
+                yield None
+            for tenant, fact in self._earlier.facts(trace_id):
+                batch = self._batch(reading, tenants, tenant, now_ns)
+                reading.batches[batch].facts.append(fact)
+                reading.places[batch].append(_NO_PLACE)
+                reading.earlier.add(trace_id)
+
+    def _reading_unread(self) -> Steps[None]:
+        """Read what was let pass unread, each request in one go: another reading may be at it between two."""
+        while unread := self._earlier.next_unread():
+            body, headers = unread
+            marks = self._marks.hits(body)
+            try:
+                for group in parse_traces(body).groups:
+                    tenant, names = self._tenant_of(group, headers), self._builder.names_of(group)
+                    named = set[int]()
+                    finished(_finding(group.items, marks, named))
+                    for first in range(0, len(group.items), RELEASED):
+                        self._earlier.add(tenant, group.items, _but(group.items, first), named, names)
+            except MalformedError:
+                pass  # it was let pass as it was
+            yield None
+
+    def know(self, trace_ids: Collection[bytes], now_ns: int) -> Reading:
+        """Treat plain spans of these traces as links: their GenAI spans were read by another process, or before.
+
+        Return those that came earlier, to be accounted for.
+        """
         for trace_id in trace_ids:
             self._known.add(trace_id, b"")
+        reading = Reading(TraceRequest(b"", [], 0))
+        finished(self._add_earlier(reading, trace_ids, {}, now_ns))
+        return reading
+
+    def entered(self, reading: Reading) -> None:
+        """Keep no longer what a reading added of earlier spans: it is accounted for."""
+        for trace_id in reading.earlier:
+            self._earlier.forget(trace_id)
 
 
 _LEFT_OUT = "-"
@@ -461,6 +533,22 @@ def _end_of_slice(items: Items, first: int) -> int:
     starts = items.starts
     last = bisect_right(starts, starts[first] + SLICE * _SPAN_BYTES, first + 1, min(first + SLICE, len(starts)))
     return max(last, first + 1)
+
+
+def _finding(items: Items, marks: tuple[bytes, ...], found: set[int]) -> Steps[None]:
+    """Add the places of the items that hold one of `marks`, in slices."""
+    place = yield from next_holding(items, 0, marks)
+    while place < len(items):
+        found.add(place)
+        if len(found) % RELEASED == 0:
+            yield None
+        place = yield from next_holding(items, place + 1, marks)
+
+
+def _but(items: Items, first: int, *without: Collection[int]) -> Sequence[int]:
+    """Return the places of `RELEASED` spans from `first` on, without some."""
+    places = range(first, min(first + RELEASED, len(items)))
+    return [*set(places).difference(*without)] if any(without) else places
 
 
 def _maybe_known(items: Items, first: int, known: Mapping[bytes, bytes]) -> Sequence[int]:

@@ -37,6 +37,7 @@ from spanledger_processor.server.ledger_link import (
     LocalLedger,
     RemoteLedger,
     Status,
+    traces_before,
 )
 from spanledger_processor.server.notices import OF_WARNINGS, Notices
 from spanledger_processor.server.own_telemetry import OwnTelemetrySender
@@ -123,6 +124,7 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     await api.start()
     closing.push_async_callback(api.stop)
     await _start_own_telemetry(config, telemetry.registry.families, telemetry.tracer, closing)
+    await stage.handler.know(traces_before(ledger))
     await stage.receive(config, signer, closing, ledger.snapshot)
     health.phase = "serving"
     closing.callback(setattr, health, "phase", "stopping")
@@ -189,8 +191,8 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
         LocalLedger(ledger),
         gone=lambda status: telemetry.registry.keep_counters(status["metrics"]),
         count=Minutes(config.processor.rate_limits).take_packed,
+        traces=traces_before(ledger),
     )
-
     together = _Workers(server, telemetry, workers)
     signer = make_signer(config)
     adopt_notices = _start_notices(config, telemetry, ledger, server.deliver, signer, closing)
@@ -234,19 +236,19 @@ async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> R
         listening = {} if stage is None else dict(stage.listening())
         return {"listening": listening, "metrics": telemetry.registry.samples()}
 
-    def know(traces: Sequence[bytes]) -> None:
-        if stage is not None:
-            stage.stage.know(traces)
+    known = asyncio.Queue[Sequence[bytes]]()
 
     async def deliver(signal: Signal, request_id: bytes, body: bytes) -> Verdict:
         return Verdict.RETRYABLE if stage is None else await stage.deliver(signal, request_id, body)
 
-    ledger = RemoteLedger(link, status, know, deliver)
+    ledger = RemoteLedger(link, status, known.put_nowait, deliver)
     await ledger.start()
     closing.push_async_callback(ledger.close)
     pricer = make_pricer(config)
     stage = await _start_stage(config, signer, pricer, telemetry, ledger, closing, count=ledger.count)
     await _start_own_telemetry(config, lambda: None, telemetry.tracer, closing)
+    knowing = asyncio.create_task(stage.handler.keep_knowing(known))
+    closing.callback(knowing.cancel)
     await stage.receive(config, signer, closing, partial(_ledger_beside, config))
     return Reloadable(config, pricer, signer, stage.receivers, delivery=stage.delivery, adopt=(stage.adopt,))
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -406,6 +406,8 @@ class Handler:
                     decisions = [await self._account_large(reading, number) for number in range(len(reading.batches))]
                 else:
                     decisions = [await self.account(batch) for batch in reading.batches]
+                if self._ledger.problem is None:
+                    self._stage.entered(reading)
                 await work(applying(reading, decisions), large=large)
                 self._observer.enriched(reading)
                 if large:
@@ -431,6 +433,23 @@ class Handler:
             log.exception("forged attributes could not be moved aside; they lose their names")
             return await in_slices(counting_traces(without_marks(body)))
         return reading.request
+
+    async def know(self, trace_ids: Collection[bytes]) -> None:
+        """Account for the plain spans of traces whose GenAI spans were read by another process, or before."""
+        reading = self._stage.know(trace_ids, self._now_ns())
+        for batch in reading.batches:
+            await self.account(batch)
+        if self._ledger.problem is None:
+            self._stage.entered(reading)
+
+    async def keep_knowing(self, traces: asyncio.Queue[Sequence[bytes]]) -> None:
+        """Do so for all that come."""
+        while True:
+            trace_ids = await traces.get()
+            try:
+                await self.know(trace_ids)
+            except Exception:
+                log.exception("plain spans that came before the GenAI spans of their trace could not be accounted for")
 
     async def account(self, batch: Batch, most: int = _ACCOUNTED_AT_ONCE) -> dict[int, Decision]:
         """Return the decisions on a batch once they are committed; without a ledger, those that need none.

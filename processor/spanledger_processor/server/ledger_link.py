@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import logging
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -19,7 +20,9 @@ import orjson
 
 from spanledger_exporters import Signal, Verdict
 from spanledger_processor.accounting.account import are_alike, enter, enter_together
+from spanledger_processor.accounting.cross_trace_index import recent_traces
 from spanledger_processor.accounting.facts import Batch, Ruling
+from spanledger_processor.enrichment.stage import KNOWN_TRACES
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import StateError, Unit, UnitTooLargeError
 from spanledger_processor.ledger.writer import LedgerWriter
@@ -271,6 +274,7 @@ class LedgerServer:
     """The ledger process's end of the link: accounts for the batches of connected workers.
 
     `gone` is called with a worker's last status when it disconnects, `count` with what workers take of rate limits.
+    `traces` are those of which GenAI spans came before.
     """
 
     def __init__(
@@ -279,8 +283,11 @@ class LedgerServer:
         ledger: BatchLedger,
         gone: Callable[[Status], None],
         count: Callable[[bytes], bytes] = lambda _: b"",
+        traces: Iterable[bytes] = (),
     ) -> None:
         self._count = count
+        self._traces = OrderedDict.fromkeys(traces)
+        """Those that had GenAI spans lately, the last one last."""
         self._path = path
         self._ledger = ledger
         self._gone = gone
@@ -325,6 +332,8 @@ class LedgerServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         worker = _Worker(writer)
         self._workers[worker] = None
+        if self._traces:
+            writer.write(_framed(0, _TRACES, pack(list(self._traces))))
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await self._read(worker, reader)
@@ -372,10 +381,24 @@ class LedgerServer:
         """Send the other workers the traces that have GenAI spans: plain spans of those are links."""
         others = [other for other in self._workers if other is not worker and not other.writer.is_closing()]
         traces = {fact.trace_id for fact in batch.facts if fact.call is not None}
+        for trace_id in traces:
+            self._traces[trace_id] = None
+            self._traces.move_to_end(trace_id)
+        while len(self._traces) > KNOWN_TRACES:
+            self._traces.popitem(last=False)
         if others and traces:
             frame = _framed(0, _TRACES, pack(list(traces)))
             for other in others:
                 other.writer.write(frame)
+
+
+def traces_before(ledger: LedgerWriter) -> list[bytes]:
+    """Return traces that had GenAI spans before this process was started; none while the ledger cannot be read."""
+    try:
+        with ledger.snapshot() as reader:
+            return recent_traces(reader, KNOWN_TRACES)
+    except StateError:
+        return []
 
 
 def _framed(number: int, kind: bytes, payload: bytes) -> bytes:

@@ -1,0 +1,259 @@
+"""Plain spans that came before the first GenAI span of their trace: what they link and name, bounded by bytes.
+
+Which plain spans matter is known once their trace has a GenAI span. So until then of each is kept what the rules of
+sessions, runs and agents look at: its three ids, and of one that names a session or run all of it. The oldest of the
+tenant that holds most go first, so that a flood of one takes nothing from another.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from operator import add, sub
+from typing import TypeAlias
+
+from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.enrichment.facts import NO_NAMES, FactBuilder
+from spanledger_processor.enrichment.names import IdResolver, Names
+from spanledger_processor.otlp.envelope import Items
+from spanledger_processor.otlp.values import GIANT
+from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.otlp.wire import MalformedError
+
+NAMING_BYTES, LINKING_BYTES, UNREAD_BYTES = 8 << 20, 4 << 20, 8 << 20
+"""Kept at most of spans that name a session or run, of those that only link others, and of requests not yet read."""
+UNREAD_REQUEST = 1 << 20
+"""Bytes of the largest request that is kept without being read: it is read in one go."""
+_ROLES = ("session", "run")
+_TRACE_ID, _SPAN_ID, _PARENT_ID = b"\x0a\x10", b"\x12\x08", b"\x22\x08"
+"""Tag and length of each id: libraries write them in this order, the Collector in the reverse one."""
+_TRACE_STATE = 0x1A
+_HEAD = 38
+"""Bytes of the three ids with their tags."""
+MOST = 256
+"""Spans that are added at a time."""
+_TRACE_IDS = [slice(at + 2, at + 18) for at in range(0, MOST * _HEAD, _HEAD)]
+"""Where the trace ids of heads stand."""
+_BLOCK_BYTES, _TRACE_BYTES = 512, 128
+"""About what a block takes beside its spans, and each of its traces."""
+
+UnreadRequest: TypeAlias = tuple[bytes, Mapping[str, str]]
+"""The bytes and headers of a request."""
+
+
+@dataclass(slots=True, eq=False)
+class _Block:
+    """Spans of one resource. `heads` are the first `_HEAD` bytes of those that only link others, one after the other:
+    in that of a root something else stands in the place of the parent.
+    """
+
+    tenant: str
+    resource: Names
+    heads: bytes
+    whole: list[bytes]
+    traces: set[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.heads) // _HEAD
+        self.traces = set(map(self.heads.__getitem__, _TRACE_IDS[:count]))
+        if self.whole:
+            self.traces.update(map(_trace_id, self.whole))
+            self.traces.discard(b"")
+
+    @property
+    def size(self) -> int:
+        """Return about how many bytes it takes beside its traces."""
+        names = sum(len(text) for _, text in self.resource.ranked.values())
+        return _BLOCK_BYTES + names + len(self.heads) + sum(map(len, self.whole))
+
+    def facts(self, trace_id: bytes, builder: FactBuilder) -> Iterator[Fact]:
+        """Yield what the spans of a trace link and name."""
+        key, heads = _TRACE_ID + trace_id, self.heads
+        at = heads.find(key)
+        while at >= 0:
+            if at % _HEAD == 0:
+                parent = heads[at + 30 : at + _HEAD] if heads.startswith(_PARENT_ID, at + 28) else b""
+                yield builder.link(Fact(trace_id, heads[at + 20 : at + 28], parent), NO_NAMES, self.resource)
+            at = heads.find(key, at + 1)
+        for span in self.whole:
+            if trace_id in span:
+                view = SpanView.parse(span)
+                fact = Fact(*view.head())
+                if fact.trace_id == trace_id:
+                    yield builder.link(fact, builder.resolver.names(view.attributes), self.resource)
+
+
+class _Blocks:
+    """Blocks by trace, `most` bytes of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = 0
+        self._of_trace: dict[bytes, _Block | list[_Block]] = {}
+        """Most traces have one."""
+        self._of_tenant: dict[str, deque[tuple[int, _Block]]] = {}
+        self._sizes: Counter[str] = Counter()
+
+    def __bool__(self) -> bool:
+        return bool(self._of_trace)
+
+    def of(self, trace_id: bytes) -> Sequence[_Block]:
+        found = self._of_trace.get(trace_id, ())
+        return (found,) if isinstance(found, _Block) else found
+
+    def add(self, block: _Block) -> None:
+        of_trace, traces = self._of_trace, block.traces
+        if of_trace.keys().isdisjoint(traces):
+            of_trace.update(dict.fromkeys(traces, block))
+        else:
+            for trace_id in traces:
+                known = self.of(trace_id)
+                of_trace[trace_id] = [*known, block] if known else block
+        size = block.size + _TRACE_BYTES * len(traces)
+        self._of_tenant.setdefault(block.tenant, deque()).append((size, block))
+        self._sizes[block.tenant] += size
+        self._size += size
+        while self._size > self._most:
+            self._drop(max(self._sizes, key=self._sizes.__getitem__) if len(self._sizes) > 1 else block.tenant)
+
+    def forget(self, trace_id: bytes) -> None:
+        for block in self.of(trace_id):
+            block.traces.discard(trace_id)
+        self._of_trace.pop(trace_id, None)
+
+    def _drop(self, tenant: str) -> None:
+        """Let go of the oldest block of a tenant."""
+        blocks = self._of_tenant[tenant]
+        size, block = blocks.popleft()
+        self._size -= size
+        self._sizes[tenant] -= size
+        if not blocks:
+            del self._of_tenant[tenant], self._sizes[tenant]
+        of_trace = self._of_trace
+        for trace_id in block.traces:
+            if of_trace[trace_id] is block:
+                del of_trace[trace_id]
+            elif left := [one for one in self.of(trace_id) if one is not block]:
+                of_trace[trace_id] = left
+
+
+class EarlierSpans:
+    """Plain spans whose trace has no GenAI span yet, as far as they were kept. `builder` makes facts of them."""
+
+    def __init__(self, builder: FactBuilder) -> None:
+        self._builder = builder
+        self._naming, self._linking = _Blocks(NAMING_BYTES), _Blocks(LINKING_BYTES)
+        self._unread: deque[UnreadRequest] = deque()
+        self._unread_bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._naming or self._linking)
+
+    def keep_unread(self, body: bytes, headers: Mapping[str, str]) -> bool:
+        """Keep a request of plain spans as it came, for as long as no trace is known to have GenAI spans: to read it
+        would cost more than to let it pass. Return whether it is small enough.
+        """
+        if len(body) > UNREAD_REQUEST:
+            return False
+        self._unread.append((body, headers))
+        self._unread_bytes += len(body)
+        while self._unread_bytes > UNREAD_BYTES:
+            self.next_unread()
+        return True
+
+    def next_unread(self) -> UnreadRequest | None:
+        """Return the oldest request that was kept as it came, which is kept no more; None: there is none."""
+        if not self._unread:
+            return None
+        body, headers = self._unread.popleft()
+        self._unread_bytes -= len(body)
+        return body, headers
+
+    def add(
+        self, tenant: str, items: Items, places: Sequence[int], named: Collection[int] = (), resource: Names = NO_NAMES
+    ) -> None:
+        """Keep the spans at `places` of one resource, `MOST` at most; those that name a session or run are `named`."""
+        starts, ends = items.starts, items.ends
+        naming: list[int] = []
+        if named:
+            naming = [place for place in places if place in named and ends[place] - starts[place] <= GIANT]
+            places = [place for place in places if place not in named] if naming else places
+        heads, odd = _heads(items.body, [starts[place] for place in places], [ends[place] for place in places])
+        whole = [items[place] for place in naming]
+        if resource.ranked and (ranked := {role: resource.ranked[role] for role in _ROLES if role in resource.ranked}):
+            self._enter(self._naming, _Block(tenant, Names(ranked), heads, whole + odd))
+        else:
+            self._enter(self._linking, _Block(tenant, NO_NAMES, heads, odd))
+            self._enter(self._naming, _Block(tenant, NO_NAMES, b"", whole))
+
+    def _enter(self, blocks: _Blocks, block: _Block) -> None:
+        if block.traces:
+            blocks.add(block)
+
+    def facts(self, trace_id: bytes) -> Iterator[tuple[str, Fact]]:
+        """Yield what is kept of a trace's spans, each with its tenant."""
+        for blocks in (self._linking, self._naming):
+            for block in blocks.of(trace_id):
+                for fact in block.facts(trace_id, self._builder):
+                    yield block.tenant, fact
+
+    def forget(self, trace_id: bytes) -> None:
+        """Keep nothing of a trace any more."""
+        self._linking.forget(trace_id)
+        self._naming.forget(trace_id)
+
+
+def naming_marks(resolver: IdResolver, markers: Sequence[bytes]) -> frozenset[bytes]:
+    """Return what to look for beside `markers`: what names a session or run holds one of them, or a marker.
+
+    Keys with a marker inside need none. Others are cut so that their end is no beginning of a marker: of two words that
+    overlap a search finds the first.
+    """
+    marks: set[bytes] = set()
+    for key in map(str.encode, resolver.keys_of(_ROLES)):
+        cut = key
+        while any(marker.startswith(cut[at:]) for marker in markers for at in range(1, len(cut))):
+            cut = cut[:-1]
+        if not any(marker in key for marker in markers):
+            marks.add(cut)
+    return frozenset(mark for mark in marks if not any(other != mark and other in mark for other in marks))
+
+
+def _heads(body: bytes, starts: Sequence[int], ends: Sequence[int]) -> tuple[bytes, list[bytes]]:
+    """Return the ids of spans as heads, and whole spans of which they cannot be cut out so simply."""
+    if not starts:
+        return b"", []
+    if min(map(sub, ends, starts)) >= _HEAD:
+        heads = b"".join(map(body.__getitem__, map(slice, starts, map(add, starts, repeat(_HEAD)))))
+    else:
+        heads = b"".join([body[start:end][:_HEAD].ljust(_HEAD) for start, end in zip(starts, ends, strict=True)])
+    if _in_order(heads, len(starts)):
+        return heads, []
+    cut, odd = [], []
+    for at, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        head, last = heads[at * _HEAD : (at + 1) * _HEAD], body[max(start, end - _HEAD) : end]
+        if _in_order(head, 1):
+            cut.append(head)
+        elif last[:2] == _PARENT_ID and last[10:12] == _SPAN_ID and last[20:22] == _TRACE_ID:
+            cut += (last[20:], last[10:20], last[:10])
+        elif end - start <= GIANT:
+            odd.append(body[start:end])
+    return b"".join(cut), odd
+
+
+def _in_order(heads: bytes, count: int) -> bool:
+    """Return whether each of so many heads begins with both ids, and holds the parent's next if there is one."""
+    tags = zip((0, 1, 18, 19), _TRACE_ID + _SPAN_ID, strict=True)
+    return all(heads[at::_HEAD].count(tag) == count for at, tag in tags) and _TRACE_STATE not in heads[28::_HEAD]
+
+
+def _trace_id(span: bytes) -> bytes:
+    """Return the trace of a span; empty where it cannot be read."""
+    if span.startswith(_TRACE_ID):
+        return span[2:18]
+    try:
+        return SpanView.parse(span).head()[0]
+    except MalformedError:
+        return b""

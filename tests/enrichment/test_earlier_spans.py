@@ -1,0 +1,248 @@
+"""Plain spans that come before the first GenAI span of their trace: it does not matter when they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from descending import descending
+from spanledger_processor.accounting.account import account
+from spanledger_processor.config import load
+from spanledger_processor.dialects import MARKERS
+from spanledger_processor.enrichment import Reading, Stage, earlier_spans
+from spanledger_processor.enrichment.earlier_spans import naming_marks
+from spanledger_processor.ledger import queries
+from spanledger_processor.ledger.dimensions import values
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import tenant_hash
+from spanledger_processor.otlp.prefilter import Prefilter
+from spanledger_processor.otlp.request import count_traces
+from spanledger_processor.server.wiring import make_id_resolver, make_stage
+from spanledger_processor.signing import Signer
+
+NOW = 1_795_500_000_000_000_000
+CHAT = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "gpt-4o-mini",
+    "gen_ai.usage.output_tokens": 100,
+}
+AGENT = {"gen_ai.operation.name": "invoke_agent"}
+Encode = Callable[[ExportTraceServiceRequest], bytes]
+
+
+def new_stage(*sets: str) -> Stage:
+    return make_stage(load(None, sets), Signer(b"the key of the tests, 32 bytes.."))
+
+
+def span(
+    number: int, attributes: Mapping[str, Any] | None = None, *, parent: int = 0, trace: int = 1, state: str = ""
+) -> Span:
+    made = Span(name=f"span {number}", trace_id=trace.to_bytes(16, "big"), span_id=number.to_bytes(8, "big"))
+    made.parent_span_id = parent.to_bytes(8, "big") if parent else b""
+    made.trace_state = state
+    made.start_time_unix_nano, made.end_time_unix_nano = NOW - 10**9, NOW
+    for key, content in (attributes or {}).items():
+        attribute = made.attributes.add(key=key)
+        if isinstance(content, int):
+            attribute.value.int_value = content
+        else:
+            attribute.value.string_value = content
+    return made
+
+
+def request(spans: Sequence[Span], resource: Mapping[str, str] | None = None) -> ExportTraceServiceRequest:
+    made = ExportTraceServiceRequest()
+    group = made.resource_spans.add()
+    for key, text in (resource or {}).items():
+        group.resource.attributes.add(key=key).value.string_value = text
+    group.scope_spans.add().spans.extend(spans)
+    return made
+
+
+class Ledger:
+    """A stage over an empty ledger."""
+
+    def __init__(self, stage: Stage | None = None) -> None:
+        self.stage = stage or new_stage()
+        self.store = MemoryStore()
+
+    def take(self, body: bytes) -> None:
+        self.enter(self.stage.read(body, {}, NOW))
+
+    def enter(self, reading: Reading) -> None:
+        for batch in reading.batches:
+            with self.store.unit() as unit:
+                unit.apply(account(batch, unit).changes, NOW)
+        self.stage.entered(reading)
+
+    def views(self, tenant: str = "") -> Mapping[str, Any]:
+        of = tenant_hash(tenant)
+        with self.store.snapshot() as reader:
+            sessions = {row["id"]: row["cost_usd_exact"] for row in queries.sessions(reader, of) if row["spans"]}
+            runs = {row["id"]: row["cost_usd_exact"] for row in queries.runs(reader, of) if row["spans"]}
+            agents, _ = values(reader, of, "agent", 0, None, 100)
+            return {
+                "sessions": sessions,
+                "runs": runs,
+                "agents": {row["value"]: row["cost_usd_exact"] for row in agents},
+                "total": queries.total(reader, of)["cost_usd_exact"],
+            }
+
+
+@st.composite
+def traces(draw: st.DrawFn) -> list[tuple[Span, Mapping[str, str]]]:
+    """Spans of two traces with what their resource names; each call has a cost of its own.
+
+    Runs are named where one session is: a session keeps a run that it was once taken to name.
+    """
+    names = draw(st.sampled_from([["s1"], ["s1", "s2", "s3"]]))
+    made: list[tuple[Span, Mapping[str, str]]] = []
+    above: dict[int, list[int]] = {1: [0], 2: [0]}
+    for number in range(1, draw(st.integers(2, 8)) + 1):
+        trace = draw(st.sampled_from([1, 1, 1, 2]))
+        attributes: dict[str, Any] = {}
+        if kind := draw(st.sampled_from(["", "", "call", "agent"])):
+            attributes = {**CHAT, "gen_ai.usage.input_tokens": 10**number} if kind == "call" else {**AGENT}
+        if kind == "agent":
+            attributes["gen_ai.agent.name"] = draw(st.sampled_from(["a", "b"]))
+        if named := draw(st.sampled_from(["", "", "", *names])):
+            attributes[draw(st.sampled_from(["session.id", "gen_ai.conversation.id"]))] = named
+        if len(names) == 1 and draw(st.integers(0, 7)) == 0:
+            attributes["workflow.run_id"] = "r"
+        resource = {"session.id": names[-1]} if draw(st.integers(0, 15)) == 0 else {}
+        state = draw(st.sampled_from(["", "", "ot=th:8"]))
+        parent = draw(st.sampled_from(above[trace]))
+        above[trace].append(number)
+        made.append((span(number, attributes, parent=parent, trace=trace, state=state), resource))
+    return made
+
+
+@given(traces(), st.data(), st.sampled_from([ExportTraceServiceRequest.SerializeToString, descending]))
+def test_whatever_the_order_and_the_requests_every_view_is_the_same(
+    made: list[tuple[Span, Mapping[str, str]]], data: st.DataObject, encode: Encode
+) -> None:
+    whole, parts = Ledger(), Ledger()
+    every = ExportTraceServiceRequest()
+    for one, resource in made:
+        every.MergeFrom(request([one], resource))
+    whole.take(encode(every))
+    order = data.draw(st.permutations(range(len(made))))
+    cuts = data.draw(st.sets(st.integers(0, len(made) - 1)))
+    part = ExportTraceServiceRequest()
+    for place, index in enumerate(order):
+        part.MergeFrom(request([made[index][0]], made[index][1]))
+        if place in cuts or place == len(order) - 1:
+            parts.take(encode(part))
+            if data.draw(st.booleans()):
+                parts.take(encode(part))  # sent again
+            part = ExportTraceServiceRequest()
+    assert parts.views() == whole.views()
+
+
+def test_a_web_frameworks_span_names_the_session_of_a_call_that_comes_later() -> None:
+    ledger = Ledger()
+    ledger.take(request([span(5, {"session.id": "s"})]).SerializeToString())
+    ledger.take(request([span(1, {**CHAT, "gen_ai.usage.input_tokens": 1000})]).SerializeToString())
+    assert ledger.views()["sessions"] == {"s": "0.00021"}  # 1000 x $0.15 and 100 x $0.60, per million
+
+
+def test_what_came_before_is_kept_until_it_is_accounted_for() -> None:
+    """A request may be refused after it was read, for its rate or the state, and comes again."""
+    ledger = Ledger()
+    ledger.take(request([span(5, {"session.id": "s"})]).SerializeToString())
+    body = request([span(1, {**CHAT, "gen_ai.usage.input_tokens": 1000})]).SerializeToString()
+    assert [len(batch.facts) for batch in ledger.stage.read(body, {}, NOW).batches] == [2]
+    ledger.take(body)
+    assert [len(batch.facts) for batch in ledger.stage.read(body, {}, NOW).batches] == [1]
+    assert ledger.views()["sessions"] == {"s": "0.00021"}
+
+
+def test_spans_that_came_before_the_genai_spans_of_another_worker_are_accounted_for() -> None:
+    ledger, other = Ledger(), new_stage()
+    ledger.take(request([span(5, {"session.id": "s"})]).SerializeToString())
+    call = other.read(request([span(1, {**CHAT, "gen_ai.usage.input_tokens": 1000})]).SerializeToString(), {}, NOW)
+    ledger.enter(call)
+    assert ledger.views()["sessions"] == {"": "0.00021"}
+    known = ledger.stage.know([span(5).trace_id], NOW)
+    assert [[fact.span_id for fact in batch.facts] for batch in known.batches] == [[span(5).span_id]]
+    ledger.enter(known)
+    assert ledger.views()["sessions"]["s"] == "0.00021"
+    assert ledger.stage.know([span(5).trace_id], NOW).batches == []
+
+
+def test_earlier_spans_stay_with_their_tenant() -> None:
+    ledger = Ledger(new_stage("processor.tenant.keys=[team]"))
+    ledger.take(request([span(5, {"session.id": "red's"})], {"team": "red"}).SerializeToString())
+    ledger.take(request([span(5, {"session.id": "blue's"})], {"team": "blue"}).SerializeToString())
+    body = request([span(1, {**CHAT, "gen_ai.usage.input_tokens": 1000})], {"team": "blue"}).SerializeToString()
+    ledger.take(body)
+    assert ledger.views("blue")["sessions"] == {"blue's": "0.00021"}
+    assert ledger.views("red")["total"] == "0"
+
+
+def test_a_request_without_genai_spans_is_not_read_before_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a trace is known to have some it costs the search for markers, and to be counted."""
+    stage = new_stage()
+    monkeypatch.setattr("spanledger_processor.enrichment.stage.parsing_traces", None)
+    body = request([span(number, {"session.id": "s"}) for number in range(1, 500)]).SerializeToString()
+    reading = stage.read(body, {}, NOW)
+    assert reading.request.span_count == count_traces(body).span_count == 499
+
+
+def test_the_oldest_go_when_too_many_are_kept_and_those_of_other_tenants_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(earlier_spans, "NAMING_BYTES", 100_000)
+    stage = new_stage("processor.tenant.keys=[team]")
+    stage.know([span(5, trace=5000).trace_id], NOW)
+    stage.read(request([span(5, {"session.id": "s"})], {"team": "quiet"}).SerializeToString(), {}, NOW)
+    for trace in range(10, 1010):
+        flood = request([span(5, {"session.id": "s"}, trace=trace)], {"team": "flood"})
+        stage.read(flood.SerializeToString(), {}, NOW)
+    kept = [trace for trace in (1, *range(10, 1010)) if any(stage._earlier.facts(trace.to_bytes(16, "big")))]
+    assert kept[0] == 1
+    assert kept[1:] == [*range(1010 - len(kept[1:]), 1010)]
+    assert 50 < len(kept) < 200
+    assert stage._earlier._naming._size <= 100_000
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_requests_that_pass_unread_are_kept_within_a_bound(monkeypatch: pytest.MonkeyPatch, *, large: bool) -> None:
+    monkeypatch.setattr(earlier_spans, "UNREAD_BYTES", 5000)
+    monkeypatch.setattr(earlier_spans, "UNREAD_REQUEST", 50 if large else 1 << 20)
+    stage = new_stage()
+    for trace in range(1, 101):
+        stage.read(request([span(5, trace=trace)]).SerializeToString(), {}, NOW)
+    assert stage._earlier._unread_bytes <= 5000
+    assert not large or not stage._earlier._unread
+    stage.read(request([span(1, CHAT, trace=200)]).SerializeToString(), {}, NOW)
+    kept = [trace for trace in range(1, 101) if any(stage._earlier.facts(trace.to_bytes(16, "big")))]
+    assert kept == [*range(1 if large else 101 - len(kept), 101)]
+    assert len(kept) > 20
+
+
+@given(st.sets(st.sampled_from([b"run_id", b"gen", b"gen_ai.x", b"nest", b"x.session.id", b"session.id", b"id.se"])))
+def test_a_key_that_overlaps_with_a_marker_hides_none(keys: set[bytes]) -> None:
+    """Of words that overlap in the bytes a search finds one."""
+    markers = (b"gen_ai.", b"id.x", b"test", b"session.identity")
+    names = ",".join(sorted(key.decode() for key in keys))
+    resolver = make_id_resolver(load(None, (f"processor.sessions.keys=[{names}]", "processor.runs.keys=[]")).processor)
+    naming = naming_marks(resolver, markers)
+    search = Prefilter((*markers, *sorted(naming)))
+    for key in keys:
+        for marker in markers:
+            for text in (key + marker, marker + key, key + marker[1:], marker + key[1:], key[:-1] + marker):
+                hits = set(search.hits(text))
+                assert any(one in markers for one in hits) == any(one in text for one in markers)
+                assert key not in text or hits
+
+
+def test_the_markers_and_names_that_are_looked_for_by_default_are_few_enough_for_a_vector_search() -> None:
+    """Up to 64 words are searched for many bytes at a time (https://docs.rs/aho-corasick, `packed`)."""
+    naming = naming_marks(make_id_resolver(load(None, ()).processor), MARKERS)
+    assert len(naming | set(MARKERS)) <= 64
