@@ -19,6 +19,7 @@ from spanledger_processor.config import load
 from spanledger_processor.dialects.content import read_values
 from spanledger_processor.dialects.texts import MAX_WHOLE
 from spanledger_processor.enrichment import Stage
+from spanledger_processor.model import ToolCall
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing.signer import Signer
 
@@ -84,6 +85,23 @@ def test_a_loop_is_seen_where_arguments_are_known_and_results_are_not_left_out(
         assert fact.stuck == stuck
         assert fact.stuck_steps == ((tuple(f"c{len(calls) - back}" for back in (3, 2, 1)),) if stuck else ())
         assert fact.asked == ()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_call_that_was_made_before_is_known_with_how_often(form: str) -> None:
+    other = ({"path": "b"}, "text")
+    for calls, expected in (
+        ([SAME, other, SAME, SAME], (3, 2)),
+        ([SAME, ({"path": "a"}, "1"), ({"path": "a"}, "2")], (3, 3)),
+        ([SAME, SAME, other], None),
+        ([SAME, SAME, ({"path": "a"}, "-")], None),
+    ):
+        body = request(add_conversation(chat(), form, calls))
+        for sent in (body, without_content(body)):
+            again = read(stage_of(()), sent).asked_again
+            assert [(tool, *times) for _, _, tool, *times in again] == ([("read", *expected)] if expected else [])
+            signer = Signer(b"k" * 32)
+            assert all(one[1] == signer.sign(ToolCall("read", {"path": "a"})).value for one in again)  # type: ignore[union-attr]
 
 
 _OF_OPENLIT = {

@@ -48,7 +48,7 @@ def _detail_of(fact: Fact, call: Call) -> Detail:
     tool, agent, parent = bounded_ids(name, fact.agent or call.agent_id, above)
     denied = call.tool is not None and call.tool.denied
     fee = fact.fee.amount or 0 if fact.fee is not None else 0
-    day = fact.day if fee or tool else 0
+    day = fact.day if fee or tool or fact.asked or fact.stuck else 0
     asked = bounded_ids(*fact.asked) if fact.asked else ()
     stuck = bounded_ids(*fact.stuck) if fact.stuck else ()
     detail = Detail(agent, parent, tool, fact.failed, fact.dimensions, denied, fee, day, asked, stuck)

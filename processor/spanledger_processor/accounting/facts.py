@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.ledger.budgets import BudgetRule
@@ -53,6 +53,10 @@ def in_pairs(flat: Sequence[str]) -> Iterator[tuple[str, str]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
+AskedAgain: TypeAlias = tuple[str, str, str, int, int]
+"""A tool call that a conversation made before: its id, signature and tool; the times that it was made, and in a row."""
+
+
 @dataclass(slots=True)
 class Fact:
     """One span of a request: a GenAI span (`call` is set), or a plain one whose links and names matter.
@@ -66,7 +70,7 @@ class Fact:
     `asked` are the tool calls that a model's output asks for, `stuck` those of its input that completed a loop by its
     history: ids and tools in turn. `stuck_steps` are the ids of the steps of those loops. `asked_signatures` are
     those of `asked` by which loops are found where nothing tells their results, one of each, empty of those without
-    known arguments; none where results are reported.
+    known arguments; none where results are reported. `asked_again` are calls of its input that it made before.
     Times in ns since 1970; `day` is days since 1970 by the time that prices go by.
     """
 
@@ -97,6 +101,7 @@ class Fact:
     stuck: tuple[str, ...] = ()
     stuck_steps: tuple[tuple[str, ...], ...] = ()
     asked_signatures: tuple[str, ...] = ()
+    asked_again: tuple[AskedAgain, ...] = ()
 
 
 def digest_of(call: Call, begun: blake2b | None = None) -> bytes:

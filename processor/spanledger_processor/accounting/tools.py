@@ -15,10 +15,10 @@ from spanledger_processor.accounting.grouping import NOTHING
 from spanledger_processor.accounting.one_call import together
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.dialects.asked_tools import is_made_id
+from spanledger_processor.ledger.facts import AHEAD_NS, EARLIEST_NS, activity_ns
 from spanledger_processor.ledger.keys import bounded_id, id_bytes, repeat_key, tool_call_key, tool_key, tool_times_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key
-from spanledger_processor.units import NS_PER_DAY
 
 ROWS = 32
 """Executions remembered of one call: a second report of one arrives within seconds, and loops are shorter."""
@@ -102,7 +102,7 @@ class ToolCounts:
         self._read = read
         self._changes = changes
         self._now_ms = now_ns // 1_000_000
-        self._latest_end_ns = now_ns + NS_PER_DAY
+        self._latest_end_ns = now_ns + AHEAD_NS
         """A later end is of a clock that was never set: how long such a call was under way is not known."""
         self._rule = rule
         self._window_ns = rule.window_ns
@@ -135,6 +135,9 @@ class ToolCounts:
         if elsewhere or before:
             asked, stuck = _without(detail.asked, elsewhere), _without(detail.stuck, elsewhere | before)
             span.detail = detail._replace(asked=asked, stuck=stuck)
+        for identifier, signature, tool, times, in_a_row in fact.asked_again:
+            loop = identifier in span.detail.stuck[::2]
+            self._note_asked(session, span, tool, signature, (times, in_a_row, loop))
 
     def _find_asked_loops(self, session: bytes, span: Span, signatures: Sequence[str], agent: bytes) -> None:
         """Add to what is `stuck` the calls that complete loops of calls of which nothing tells results.
@@ -148,8 +151,11 @@ class ToolCounts:
             step = Span(b"", start_ns=span.start_ns, end_ns=span.end_ns, session=NOTHING, call_id=identifier)
             step.signature = signature or identifier  # a call whose arguments are not known is like no other
             entered = self._enter(_ASKED + session, step, self._rule_of(tool), agent)
-            if entered.is_loop(self._rule.of(tool)) or entered.shift > 0:
+            is_loop = entered.is_loop(self._rule.of(tool)) or entered.shift > 0
+            if is_loop:
                 stuck += (identifier, tool)
+            if signature and entered.times > 1:
+                self._note_asked(session, span, tool, signature, (entered.times, entered.in_a_row, is_loop))
         if stuck:
             span.detail = detail._replace(stuck=(*detail.stuck, *stuck))
 
@@ -375,10 +381,32 @@ class ToolCounts:
             return
         session = id_bytes(session_id) or b"\0" + trace_id
         key = repeat_key(self._tenant, session, fact.signature.value)
-        *_, most_in_a_row, looped, _ = self._load(key, ("", "", "", 0, 0, False, 0))
+        *_, most_in_a_row, looped, last_ns = self._load(key, ("", "", "", 0, 0, False, 0))
         tool = fact.call.tool.name if fact.call is not None and fact.call.tool is not None else ""
         named = (bounded_id(session_id), bounded_id(tool or ""), fact.signature.value)
-        self._save(key, *named, repeats.times, max(most_in_a_row, repeats.in_a_row), looped or loop, fact.end_ns)
+        _, rows = self._load(tool_times_key(self._tenant, session, fact.signature.value), (0, []))
+        latest_ns = max(self._activity_ns(end_ns) for end_ns in (fact.end_ns, *(row[2] for row in rows)))
+        last_ns = max(latest_ns, last_ns if last_ns <= self._latest_end_ns else 0)
+        self._save(key, *named, repeats.times, max(most_in_a_row, repeats.in_a_row), looped or loop, last_ns)
+
+    def _note_asked(self, session: bytes, span: Span, tool: str, signature: str, seen: tuple[int, int, bool]) -> None:
+        """Keep for readers which call a session asked for again: how often, in a row, and whether that was a loop.
+
+        Where executions of it are reported, which are the same calls, they are counted instead.
+        """
+        times, _ = self._load(tool_times_key(self._tenant, session, signature), (0, []))
+        if times > 1:
+            return
+        key = repeat_key(self._tenant, session, signature)
+        *_, before, in_a_row, looped, last_ns = self._load(key, ("", "", "", 0, 0, False, 0))
+        name = "" if session.startswith(b"\0") else session.decode("utf-8", "surrogatepass")
+        seen = max(before, seen[0]), max(in_a_row, seen[1]), looped or seen[2]
+        ends = (self._activity_ns(span.end_ns), last_ns if last_ns <= self._latest_end_ns else 0)
+        self._save(key, bounded_id(name), bounded_id(tool), signature, *seen, max(ends))
+
+    def _activity_ns(self, at_ns: int) -> int:
+        """Return the time of an event as activity; 0 of one from a clock that was never set."""
+        return activity_ns(at_ns, self._latest_end_ns - AHEAD_NS) if at_ns >= EARLIEST_NS else 0
 
     def _stuck(self, span: Span, rows: list[list[Any]], progress: int, number: int) -> int:
         """Return how many of the latest executions had no new result; `number` counts the session's calls."""

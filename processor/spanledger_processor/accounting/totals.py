@@ -118,7 +118,7 @@ class Totals:
     def _post_asked(self, span: Span, posting: Posting, tool: str, sums: Sums, facts: Facts, sign: int) -> None:
         """Post a tool call that has no span of its own where the span that asks for it is posted."""
         self._of_group(span, posting).add(sums)
-        day = span.claim.day if span.claim is not None else 0
+        day = span.claim.day if span.claim is not None else span.detail.day
         of_tool = [_of(self._tools, (day, tool))]
         if posting.session:
             self._notes_of(posting.session).loops += sign * facts.loops

@@ -12,7 +12,7 @@ from operator import attrgetter, sub
 from typing import NamedTuple, TypeAlias
 
 from spanledger_processor import synthesized
-from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
+from spanledger_processor.accounting.facts import AskedAgain, Batch, Fact, LoopRule
 from spanledger_processor.accounting.tools import history_loop
 from spanledger_processor.accounting.usual import UsualFact
 from spanledger_processor.dialects.asked_tools import (
@@ -387,11 +387,11 @@ class Stage:
         try:
             asked = asked_in(view.attributes, flat=flat)
             steps = history(view.attributes, flat=flat, fewest=self._fewest_calls) if self._fewest_calls else ()
-            stuck = [*self._looping(steps)]
+            stuck, again = [*self._looping(steps)], tuple(self._asked_again(steps))
         except Exception as error:  # noqa: BLE001 - what messages tell of must not cost a call its price
             reading.failures[type(error).__name__] += 1
             return fact
-        if not asked and not stuck:
+        if not asked and not stuck and not again:
             return fact
         if asked and self._fewest_calls and not flat and not _tells_results(view):  # flat ones come without arguments
             signatures = tuple(map(self._signature_of, asked))
@@ -400,10 +400,10 @@ class Stage:
         fact.asked = tuple([text for one in asked for text in (_id_of(one, fact, call), one.tool)])
         fact.stuck = tuple([text for _, step, identifier in stuck for text in (identifier, step.tool)])
         fact.stuck_steps = tuple([tuple([one.id for one in loop]) for loop, _, _ in stuck])
-        fact.asked_signatures = signatures
+        fact.asked_signatures, fact.asked_again = signatures, again
         return fact
 
-    def _signature_of(self, asked: AskedTool) -> str:
+    def _signature_of(self, asked: AskedTool | Step) -> str:
         signature = self._builder.signing.sign(ToolCall(asked.tool, asked.arguments))
         return "" if signature is None or signature.scope == "name_only" else signature.value
 
@@ -413,17 +413,27 @@ class Stage:
         Arguments have to be known, and results not to be left out by a client; hidden ones are taken for the same.
         """
         calls = [
-            (f"{step.tool}\0{step.arguments}", _result_of(step) if _is_known(step) else f"\0{number}")
+            (_call_of(step), _result_of(step) if _is_known(step) else f"\0{number}")
             for number, step in enumerate(steps)
         ]
         for number, step in enumerate(steps, 1):
             if not step.is_new or not _is_known(step):
                 continue
             length = history_loop(calls[:number], self.loop.of(step.tool))
-            signature = self._builder.signing.sign(ToolCall(step.tool, step.arguments)) if length else None
-            if signature is not None and signature.scope != "name_only":
-                identifier = made_id(step.id, signature.value) if is_made_id(step.id) else step.id
-                yield steps[number - length : number], step, identifier
+            if length and (signature := self._signature_of(step)):
+                yield steps[number - length : number], step, _id_in(step, signature)
+
+    def _asked_again(self, steps: Sequence[Step]) -> Iterator[AskedAgain]:
+        """Yield the new steps of a conversation that it made before, with the same arguments."""
+        calls = [*map(_call_of, steps)]
+        for number, step in enumerate(steps, 1):
+            if not step.is_new or not _is_known(step) or (times := calls[:number].count(_call_of(step))) < 2:
+                continue
+            in_a_row = next(
+                (at for at, call in enumerate(calls[number - 1 :: -1]) if call != calls[number - 1]), number
+            )
+            if signature := self._signature_of(step):
+                yield _id_in(step, signature), signature, step.tool, times, in_a_row
 
     def _add_plain(self, reading: Reading, taken: Sequence[_Taken], marks: tuple[bytes, ...]) -> Steps[None]:
         """Add plain spans of traces that have GenAI spans, as links and names; keep others until their trace has one.
@@ -512,6 +522,15 @@ class Stage:
 
 _LEFT_OUT = "-"
 """What a client writes in place of a value that is not read."""
+
+
+def _call_of(step: Step) -> str:
+    return f"{step.tool}\0{step.arguments}"
+
+
+def _id_in(step: Step, signature: str) -> str:
+    """Return the id of a step of a conversation; one without is known again by what it called."""
+    return made_id(step.id, signature) if is_made_id(step.id) else step.id
 
 
 def _is_known(step: Step) -> bool:
