@@ -10,12 +10,15 @@ from pathlib import Path
 import click
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from chats import COST, USAGE, chat, request, set_attributes, without
+from chats import CHAT, COST, USAGE, chat, request, set_attributes, without
 from commands import answer, ledger, output, run
+from conversations import add_conversation
 from spanledger_processor.cli import main
 from spanledger_processor.ledger import pages
 from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.rows import time_of
 from spanledger_processor.server.routes import route_of
 
 SESSION, RUN, MODEL = "gen_ai.conversation.id", "spanledger.run.id", "gen_ai.request.model"
@@ -523,6 +526,100 @@ def test_names_from_the_network_do_not_move_the_cursor(tmp_path: Path) -> None:
     assert "[red]x" in shown
 
 
+def _asking(session: str, times: int) -> Span:
+    """A model's span that was sent the results of so many equal tool calls, of which no span of their own tells."""
+    call = add_conversation(chat(), "convention", [({"path": "a"}, "text")] * times)
+    set_attributes(call, {SESSION: session})
+    return call
+
+
+def _executing(session: str, number: int, ends_ns: int = 0) -> Span:
+    """One of several equal executions of a tool, a second apart; they are remembered for a day."""
+    span = without(chat(), *CHAT, *USAGE)
+    span.start_time_unix_nano += number * 10**9
+    span.end_time_unix_nano = ends_ns or span.end_time_unix_nano + number * 10**9
+    names = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "read", SESSION: session}
+    set_attributes(span, {**names, "gen_ai.tool.call.arguments": '{"path": "a"}', "gen_ai.tool.call.id": f"c{number}"})
+    return span
+
+
+@pytest.mark.parametrize("executed_first", [False, True])
+def test_tools_lists_calls_that_only_a_models_messages_tell_of_each_once(
+    tmp_path: Path, *, executed_first: bool
+) -> None:
+    asking = [request(_asking("asked", times)) for times in (3, 4)]
+    both = [request(_asking("both", 4)), request(*(_executing("both", number) for number in range(4)))]
+    bodies = [*asking, *(both[::-1] if executed_first else both)]
+    state = ledger(tmp_path, *bodies, now_ns=time.time_ns())
+    rows = {
+        row["session"]: (row["tool"], row["times"], row["in_a_row"], row["loop"]) for row in answer("tools", *state)
+    }
+    assert rows == {"asked": ("read", 4, 4, True), "both": ("read", 4, 4, True)}
+    assert len({row["signature"] for row in answer("tools", *state)}) == 1
+    assert [row["session"] for row in answer("tools", "--loop", "--session", "asked", *state)] == ["asked"]
+
+
+@pytest.mark.parametrize("ends_ns", [10**9, 2**62])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_the_last_time_of_a_repeated_call_is_none_of_a_clock_that_is_wrong(
+    ends_ns: int, tmp_path: Path, *, is_first: bool
+) -> None:
+    """Neither 1970 nor a time far ahead, in whichever order they come; of the latter the arrival stands for it."""
+    spans = [_executing("s", number) for number in range(3)]
+    odd = _executing("s", 3, ends_ns)
+    now_ns = time.time_ns() + 60 * 10**9
+    state = ledger(tmp_path, *map(request, [odd, *spans] if is_first else [*spans, odd]), now_ns=now_ns)
+    (row,) = answer("tools", *state)
+    last = now_ns if ends_ns > now_ns else spans[-1].end_time_unix_nano
+    assert (row["times"], row["last"]) == (4, time_of(last))
+
+
+def test_a_long_id_is_cut_in_the_middle_of_a_table_and_whole_elsewhere(tmp_path: Path) -> None:
+    """Ids often begin alike, and end so."""
+    names = ["0199" + "a" * 248 + end for end in ("1234", "5678")]
+    state = ledger(tmp_path, *map(_call, names))
+    for command in ("sessions", "runs --all", "top --once"):
+        shown = output(*command.split(), *state)
+        assert "$0.000210" in shown
+        assert re.findall(r"0199a+…a+(\d{4}) ", shown) in (["1234", "5678"], ["5678", "1234"])
+        assert all(len(line) < 200 for line in shown.splitlines())
+    assert all(name in output("sessions", "--whole", *state) for name in names)
+    assert {row["id"] for row in answer("sessions", *state)} == {*names}
+    assert all(name in output("sessions", "--csv", *state) for name in names)
+    assert names[0] in output("session", names[0], *state), "what was asked for is said"
+
+
+@pytest.mark.parametrize(
+    "odd", ["a\nb", "a\r\nb", "a\x1b[2Jb", "a\x9b2Jb", "a\u202eb", "a\u2066b", "a\u2028b", "a\x08b"]
+)
+def test_a_name_takes_one_line_and_moves_nothing_wherever_it_is_shown(odd: str, tmp_path: Path) -> None:
+    tool = Span(name="execute_tool x", trace_id=b"trace of a tool.", span_id=b"of tools")
+    tool.start_time_unix_nano, tool.end_time_unix_nano = 1_795_000_000 * 10**9, 1_795_000_001 * 10**9
+    keys = ("gen_ai.tool.name", "gen_ai.conversation.id", "gen_ai.agent.name", "spanledger.task.id", "user.id")
+    names = {**dict.fromkeys(keys, odd), "gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.arguments": "{}"}
+    set_attributes(tool, names)
+    again = Span()
+    again.CopyFrom(tool)
+    again.span_id = b"tools, 2"
+    call = chat()
+    set_attributes(call, {**dict.fromkeys(keys[1:], odd), "gen_ai.request.model": odd, "gen_ai.response.model": odd})
+    state = ledger(tmp_path, request(tool, again, call, resource={"service.name": odd, "service.namespace": odd}))
+    seen = 0
+    for command in (
+        *("sessions", "runs --all", "tools", "tasks", "unpriced", "summary", "top --once"),
+        *(f"summary --by {what}" for what in ("agent", "user", "service", "project", "model", "tool")),
+        *(("session", odd), ("session", odd, "--timeline"), ("run", odd), ("session", odd + "?"), ("prices", odd)),
+        *(("span", call.trace_id.hex(), call.span_id.hex()), ("summary", "--session", odd)),
+    ):
+        said = run(*(command.split() if isinstance(command, str) else command), *state)
+        for shown in (said.stdout, said.stderr):
+            assert not {char for char in shown if char != "\n" and not char.isprintable()}
+            assert "a\nb" not in shown
+            assert not re.search(r"^b\b", shown, re.MULTILINE), "a line of its own"
+            seen += odd[:1] in shown
+    assert seen > 10
+
+
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_a_narrow_terminal_gets_fewer_columns(
     width: int, state: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -542,15 +639,15 @@ def test_a_narrow_terminal_gets_fewer_columns(
 
 
 @pytest.mark.parametrize("width", [80, 60])
-@pytest.mark.parametrize("length", [36, 64, 200])
+@pytest.mark.parametrize("length", [36, 64, 256])
 def test_an_id_is_never_broken(length: int, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It can be copied from the terminal, however long it is and however narrow that is."""
+    """It can be copied from the terminal, however narrow that is; of a long one if that is asked for."""
     name = "0199c9a7-5b1e-7c3d-9f52-" + "a" * (length - 24)
     state = ledger(tmp_path, _call(name), _call("b", model="acme-7b"))
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(width))
     for command in (("sessions",), ("runs", "--all"), ("summary", "--by", "model"), ("session", name)):
-        shown = re.sub(r"\x1b\[[0-9;]*m", "", output(*command, *state))
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", output(*command, *(["--whole"] if length > 64 else []), *state))
         assert name in shown or command[0] == "summary"
         assert "$0.000210" in shown
     assert "1 unknown_model" in re.sub(r"\x1b\[[0-9;]*m", "", output("sessions", *state))

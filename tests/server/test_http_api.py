@@ -202,21 +202,50 @@ async def test_a_session_is_ended() -> None:
 
 
 @pytest.mark.parametrize(
-    ("media", "body"),
+    ("media", "body", "status", "said"),
     [
-        ("text/plain", b'{"tenant": "acme"}'),
-        ("application/x-www-form-urlencoded", b'{"tenant": "acme"}'),
-        ("application/json", b"{"),
-        ("application/json", b'["acme"]'),
-        ("application/json", b'{"tenant": 1}'),
-        ("application/json", b'{"tenant": "acme"}' + b" " * 5000),
+        ("text/plain", b'{"tenant": "acme"}', 415, "the content type is not application/json"),
+        ("application/x-www-form-urlencoded", b'{"tenant": "acme"}', 415, "the content type is not application/json"),
+        ("application/json", b"{", 400, "the body is no JSON"),
+        ("application/json; charset=utf-8", b"", 400, "the body is no JSON"),
+        ("application/json", b'["acme"]', 400, "the body is no object, or its tenant no text"),
+        ("application/json", b'{"tenant": 1}', 400, "the body is no object, or its tenant no text"),
+        ("application/json", b'{"tenant": "acme"}' + b" " * 5000, 413, "the body has more than 4096 bytes"),
     ],
 )
-async def test_nothing_is_ended_by_what_another_site_could_send_or_by_nonsense(media: str, body: bytes) -> None:
+async def test_nothing_is_ended_by_what_another_site_could_send_or_by_nonsense(
+    media: str, body: bytes, status: int, said: str
+) -> None:
     async with served() as api:
         answer = await api.client.post(CLOSE, content=body, headers={"content-type": media})
-        assert answer.status_code == 415
+        assert answer.status_code == status
+        assert answer.json()["error"].startswith(said)
         assert api.closed == []
+
+
+@pytest.mark.parametrize("path", ["summary", "sessions", "runs", "dimensions/agent", "unpriced", "gone", "warnings"])
+async def test_days_in_the_wrong_order_are_an_error_that_says_so(path: str) -> None:
+    """Nothing would be between them, which looks like nothing spent."""
+    async with served() as api:
+        answer = await api.client.get(f"/api/v1/{path}", params={"since": "2026-02-01", "until": "2026-01-31"})
+        said = "parameter since: 2026-02-01 is after until (2026-01-31), so that no day is between them"
+        assert (answer.status_code, answer.json()) == (400, {"error": said})
+        answer = await api.client.get(f"/api/v1/{path}", params={"since": "2026-02-01", "until": "2026-02-01"})
+        assert answer.status_code == 200
+
+
+async def test_a_dimension_without_a_name_is_none() -> None:
+    async with served() as api:
+        answer = await api.client.get("/api/v1/dimensions/")
+        assert (answer.status_code, answer.json()["error"][:40]) == (400, "no dimension ''; there are agent, model,")
+
+
+async def test_runs_say_whether_they_are_the_whole() -> None:
+    """Sessions that are runs of their own are a list of all sessions: it is given on demand."""
+    async with served() as api:
+        some = (await api.client.get("/api/v1/runs", params={"tenant": "acme"})).json()
+        every = (await api.client.get("/api/v1/runs", params={"tenant": "acme", "all": "true"})).json()
+        assert (some["all"], every["all"]) == (False, True)
 
 
 async def test_an_unknown_path_is_404_in_json() -> None:

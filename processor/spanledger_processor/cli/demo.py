@@ -112,11 +112,11 @@ def _plain(value: dict[str, Any]) -> Any:
 
 
 def _id(heading: str) -> show.Column:
-    return (heading, lambda row: (row["id"] or show.NONE)[:_WIDEST], False)
+    return (heading, lambda row: show.short(row["id"] or show.NONE, _WIDEST), False)
 
 
-def _models(row: dict[str, Any]) -> str:
-    return "\n".join(f"{model['model']} {show.money(model['cost_usd'])}" for model in row["models"])
+def _models(row: dict[str, Any]) -> list[str]:
+    return [f"{show.short(model['model'])} {show.money(model['cost_usd'])}" for model in row["models"]]
 
 
 _SPENT: list[show.Column] = [*show.SPEND[:2], ("by model", lambda row: _models(row) or "-", False)]
@@ -128,13 +128,13 @@ _SESSION: list[show.Column] = [
 _RUN: list[show.Column] = [_id("run"), *_SPENT]
 _CALL: list[show.Column] = [
     _id("session"),
-    ("tool", lambda row: str(row["tool"]), False),
+    ("tool", lambda row: show.short(str(row["tool"])), False),
     ("times", lambda row: show.count(row["times"]), True),
     ("loop", lambda row: "loop" if row["loop"] else "-", False),
     ("signature", lambda row: row["signature"], False),
 ]
 _UNPRICED: list[show.Column] = [
-    ("model", lambda row: str(row["model"]), False),
+    ("model", lambda row: show.short(str(row["model"])), False),
     ("why", lambda row: row["why"], False),
     ("spans", lambda row: show.count(row["spans"]), True),
 ]

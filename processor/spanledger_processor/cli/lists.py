@@ -13,7 +13,7 @@ import click
 
 from spanledger_processor.cli import show
 from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
-from spanledger_processor.cli.options import FAILED, as_json, fail
+from spanledger_processor.cli.options import FAILED, as_json, fail, whole_ids
 from spanledger_processor.ledger.facts import STATES
 from spanledger_processor.ledger.keys import UNATTRIBUTED
 from spanledger_processor.ledger.rows import Row, note
@@ -92,6 +92,7 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--parent", metavar="ID", help="Spawned by this session.")
 @click.option("--dimension", metavar="NAME:VALUE", help="Of this value of a dimension, such as user:ann.")
 @_filtered
+@whole_ids
 @asks
 @as_csv
 def sessions(
@@ -116,6 +117,7 @@ def sessions(
 @click.command()
 @click.option("--all", "every", is_flag=True, help="Also each session that is a run of its own.")
 @_filtered
+@whole_ids
 @asks
 @as_csv
 def runs(
@@ -134,6 +136,7 @@ def runs(
 
 
 @click.command()
+@whole_ids
 @asks
 @as_csv
 def tenants(target: Target, *, as_json: bool, as_csv: bool) -> None:
@@ -151,6 +154,7 @@ def tenants(target: Target, *, as_json: bool, as_csv: bool) -> None:
 @click.command()
 @click.option("--since", type=DAY, help="From a UTC day on: 2026-01-31, today, yesterday, or 7d for the last 7 days.")
 @click.option("--until", type=DAY, help="Up to the end of a UTC day.")
+@whole_ids
 @asks
 @as_csv
 def unpriced(since: str | None, until: str | None, target: Target, *, as_json: bool, as_csv: bool) -> None:
@@ -172,6 +176,7 @@ def unpriced(since: str | None, until: str | None, target: Target, *, as_json: b
 @click.option("--session", "session_id", metavar="ID", help="Of one session only.")
 @click.option("--loop", is_flag=True, help="Only calls that completed a loop.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help=f"Rows; {SHOWN}, with --json or --csv all.")
+@whole_ids
 @asks
 @as_csv
 def tools(
@@ -197,6 +202,7 @@ def tools(
 @click.option("--task", metavar="ID", help="This task only.")
 @click.option("--kind", metavar="NAME", help="This kind of work only.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help=f"Rows; {SHOWN}, with --json or --csv all.")
+@whole_ids
 @asks
 @as_csv
 def tasks(
@@ -226,6 +232,7 @@ def tasks(
 @click.option("--since", type=DAY, help="Given on this UTC day or later: 2026-01-31, today, 7d.")
 @click.option("--until", type=DAY, help="Given on this UTC day or before.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help=f"Rows; {SHOWN}, with --json or --csv all.")
+@whole_ids
 @asks
 @as_csv
 def warnings(target: Target, limit: int | None, *, as_json: bool, as_csv: bool, **given: str | None) -> None:
@@ -308,6 +315,8 @@ def _list(
     states = [show.STATE] if what == "session" else []
     show.print_table(title, [show.named(what), *show.described(shown), *show.TOTALS, *states], shown)
     print_note(shown)
+    if what == "run" and "all" not in given:
+        click.echo("Sessions that are runs of their own are not among them; --all lists those, too, and is the whole.")
     if more:
         click.echo("There are more: --limit N shows so many, --json and --csv give all.")
 

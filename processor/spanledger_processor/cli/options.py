@@ -12,9 +12,11 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import click
 
 from spanledger_processor.config import Config, ConfigError, load
+from spanledger_processor.server.forms import visible
 from spanledger_processor.telemetry.log import FORMATS, LEVELS, set_up
 
 CONFIG, CONFIG_FILE = "SPANLEDGER_CONFIG", "spanledger.yaml"
+_WHOLE = f"{__name__}.whole"
 FAILED = 1
 WRONG_USAGE = 2
 
@@ -44,6 +46,22 @@ def configuration(command: _Command) -> _Command:
 def as_json(command: _Command) -> _Command:
     """Give a command --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")(command)
+
+
+def whole_ids(command: _Command) -> _Command:
+    """Give a command of tables --whole (`shows_whole_ids`)."""
+
+    def note(context: click.Context, _: click.Parameter, given: bool) -> None:  # noqa: FBT001 - click's flag
+        context.meta[_WHOLE] = given
+
+    told = "Show ids and names whole, also long ones, which tables cut in the middle."
+    return click.option("--whole", is_flag=True, expose_value=False, callback=note, help=told)(command)
+
+
+def shows_whole_ids() -> bool:
+    """Return whether the command that runs was given --whole."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_WHOLE))
 
 
 def logs(command: Callable[..., None]) -> Callable[..., None]:
@@ -88,6 +106,6 @@ def described(given: ConfigFiles) -> str:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """End the command with a message on standard error."""
-    click.echo(message, err=True)
+    """End the command with a message on standard error, of several lines or one."""
+    click.echo(visible(message), err=True)
     sys.exit(code)

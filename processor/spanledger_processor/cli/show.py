@@ -15,11 +15,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from spanledger_processor.cli.options import shows_whole_ids
 from spanledger_processor.server.forms import to_json, visible
 
-Column: TypeAlias = tuple[str, Callable[[dict[str, Any]], str], bool]
-"""Heading, text of a row, whether it is a number (right-aligned)."""
+Column: TypeAlias = tuple[str, Callable[[dict[str, Any]], str | list[str]], bool]
+"""Heading, text of a row or its lines, whether it is a number (right-aligned)."""
 
+_LONGEST_ID = 64
+"""Characters of an id or name in a table: more than those of a UUID, a signature, or the ids of a span."""
+_END_OF_ID = 12
 NONE = "(unattributed)"
 """The session, run or value of what has none."""
 OTHERS = "(other)"
@@ -90,7 +94,7 @@ def _holds_whole_ids(out: Console, columns: Sequence[Column], rows: Sequence[dic
     """Return whether a table fits: the first column and all numbers on one line each, other text wrapped."""
     needed = 0
     for index, (heading, text, number) in enumerate(columns):
-        widest = max((cell_len(plain(text(row))) for row in rows), default=0)
+        widest = max((cell_len(line) for row in rows for line in _cell(text(row)).split("\n")), default=0)
         whole = _stays_whole(index, heading, number=number)
         needed += max(cell_len(heading), widest if whole else min(widest, _NARROWEST)) + _BETWEEN
     return needed <= out.width + _BETWEEN
@@ -104,9 +108,9 @@ def _stays_whole(index: int, heading: str, *, number: bool) -> bool:
 def _print_paragraphs(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> None:
     (_, name, _), *others = columns
     for row in rows:
-        out.print(Text(plain(name(row))), soft_wrap=True)
+        out.print(Text(_cell(name(row))), soft_wrap=True)
         reported = ", ".join(
-            f"{heading} {result}" for heading, text, _ in others if (result := plain(text(row))) != "-"
+            f"{heading} {result}" for heading, text, _ in others if (result := _cell(text(row))) != "-"
         )
         out.print(Padding(Text(reported), (0, 0, 0, 4)))
 
@@ -124,8 +128,12 @@ def _table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]
         whole = _stays_whole(index, heading, number=number)
         built.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=whole)
     for result in rows:
-        built.add_row(*(Text(plain(text(result))) for _, text, _ in columns))
+        built.add_row(*(Text(_cell(text(result))) for _, text, _ in columns))
     return built
+
+
+def _cell(text: str | list[str]) -> str:
+    return plain(text) if isinstance(text, str) else "\n".join(map(plain, text))
 
 
 def _any(column: Column, rows: Sequence[dict[str, Any]]) -> bool:
@@ -148,8 +156,16 @@ def console() -> Console:
 
 
 def plain(text: str) -> str:
-    """Return text in which what would move the cursor, or hide or turn round other text, is written as an escape."""
-    return visible(text)
+    """Return text of one line: what would end it, move the cursor, or hide or turn round other text is an escape."""
+    return visible(text).replace("\n", "\\u000a")
+
+
+def short(text: str, most: int = _LONGEST_ID) -> str:
+    """Return an id or a name for a table: of a long one the middle is left out, since ids often begin alike."""
+    text = plain(text)
+    if len(text) <= most or shows_whole_ids():
+        return text
+    return f"{text[: most - _END_OF_ID - 1]}…{text[-_END_OF_ID:]}"
 
 
 def money(amount: float | None) -> str:
@@ -206,14 +222,14 @@ SPEND: Sequence[Column] = (
 TOTALS: Sequence[Column] = (
     *SPEND,
     ("tools", lambda row: count(row["tool_calls"]), True),
-    ("models", lambda row: ", ".join(model["model"] for model in row["models"]) or "-", False),
+    ("models", lambda row: ", ".join(short(model["model"]) for model in row["models"]) or "-", False),
     ("last active (UTC)", lambda row: _when(row["last"]) + (", ended" if row.get("closed") else ""), False),
 )
 """The columns that sessions, runs and tasks share."""
 
 BY_MODEL: Sequence[Column] = (
-    ("provider", lambda row: row["provider"] or "-", False),
-    ("model", lambda row: row["model"] or "(no model)", False),
+    ("provider", lambda row: short(row["provider"]) or "-", False),
+    ("model", lambda row: short(row["model"]) or "(no model)", False),
     *SPEND,
 )
 
@@ -237,28 +253,28 @@ SPEEDS: Sequence[Column] = (
 )
 
 BY_TASK: Sequence[Column] = (
-    ("task", lambda row: row["id"] or "-", False),
+    ("task", lambda row: short(row["id"]) or "-", False),
     ("tokens", lambda row: count(row["tokens_total"]), True),
-    ("by kind", lambda row: ", ".join(f"{kind or '-'} {count(n)}" for kind, n in row["kinds"].items()), False),
+    ("by kind", lambda row: ", ".join(f"{short(kind) or '-'} {count(n)}" for kind, n in row["kinds"].items()), False),
     *SPEND[:3],
 )
 """The tasks of a session: tokens in and out, split by kind of work, and what they cost."""
 
 BY_VALUE: Sequence[Column] = (
     *SPEND,
-    ("models", lambda row: ", ".join(model["model"] for model in row.get("models", ())) or "-", False),
+    ("models", lambda row: ", ".join(short(model["model"]) for model in row.get("models", ())) or "-", False),
 )
 """The values of a dimension, behind their names."""
 
 BY_AGENT: Sequence[Column] = (
-    ("agent", lambda row: row["id"] or (OTHERS if row.get("other") else NONE), False),
-    ("below", lambda row: row.get("parent_id", "-"), False),
+    ("agent", lambda row: short(row["id"]) or (OTHERS if row.get("other") else NONE), False),
+    ("below", lambda row: short(row.get("parent_id", "-")), False),
     *BY_VALUE,
 )
 """The agents of a session, and the rest of it."""
 
 TOOLS: Sequence[Column] = (
-    ("tool", lambda row: row["id"] or OTHERS, False),
+    ("tool", lambda row: short(row["id"]) or OTHERS, False),
     ("calls", lambda row: count(row["calls"]), True),
     ("failed", lambda row: count(row["failures"]), True),
     ("denied", lambda row: count(row["denied"]), True),
@@ -281,7 +297,7 @@ DAY: Sequence[Column] = (("day", lambda row: row["day"] or "-", False), *SPEND)
 TENANTS: Sequence[Column] = (
     (
         "tenant",
-        lambda row: "(name not kept)" if row["tenant"] is None else row["tenant"] or "(default)",
+        lambda row: "(name not kept)" if row["tenant"] is None else short(row["tenant"]) or "(default)",
         False,
     ),
     *SPEND[:3],
@@ -289,8 +305,8 @@ TENANTS: Sequence[Column] = (
 )
 
 TOOL_REPEATS: Sequence[Column] = (
-    ("session", lambda row: row["session"] or NONE, False),
-    ("tool", lambda row: row["tool"] or "-", False),
+    ("session", lambda row: short(row["session"]) or NONE, False),
+    ("tool", lambda row: short(row["tool"]) or "-", False),
     ("times", lambda row: count(row["times"]), True),
     ("in a row", lambda row: count(row["in_a_row"]), True),
     ("loop", lambda row: "loop" if row["loop"] else "-", False),
@@ -301,8 +317,8 @@ TOOL_REPEATS: Sequence[Column] = (
 SPANS: Sequence[Column] = (
     ("start (UTC)", lambda row: _when(row["start"]), False),
     ("kind", lambda row: row["kind"] or "-", False),
-    ("agent", lambda row: row["agent"] or "-", False),
-    ("what", lambda row: row["model"] or row["tool"] or "-", False),
+    ("agent", lambda row: short(row["agent"] or "") or "-", False),
+    ("what", lambda row: short(row["model"] or row["tool"] or "") or "-", False),
     ("lasted", lambda row: "-" if row["duration_s"] is None else _duration(row["duration_s"]), True),
     ("input", lambda row: count(row["input_tokens"]), True),
     ("output", lambda row: count(row["output_tokens"]), True),
@@ -313,11 +329,11 @@ SPANS: Sequence[Column] = (
 """A timeline; trace and span id are what `spanledger span` takes."""
 
 CANDIDATES: Sequence[Column] = (
-    ("agent", lambda row: row["agent"] or NONE, False),
+    ("agent", lambda row: short(row["agent"]) or NONE, False),
     ("why", lambda row: ", ".join(kind.replace("_", "-") for kind in row["kinds"]), False),
     ("cost", lambda row: money(row["cost_usd"]), True),
     ("calls", lambda row: count(row["calls"]), True),
-    ("models", lambda row: ", ".join(row["models"]), False),
+    ("models", lambda row: ", ".join(map(short, row["models"])), False),
     ("input a call", lambda row: count(row["input_tokens_a_call"]), True),
     ("output", lambda row: count(row["output_tokens"]), True),
     ("tools", lambda row: count(row["tool_calls"]), True),
@@ -326,12 +342,12 @@ CANDIDATES: Sequence[Column] = (
 
 
 def _other_price(one: dict[str, Any]) -> str:
-    return f"{one['model']} {money(one['cost_usd'])}"
+    return f"{short(one['model'])} {money(one['cost_usd'])}"
 
 
 WARNINGS: Sequence[Column] = (
     ("warning", lambda row: row["warning"].replace("_", " "), False),
-    ("session or day", lambda row: row["session"] or row["day"] or "-", False),
+    ("session or day", lambda row: short(row["session"] or row["day"] or "") or "-", False),
     ("what", lambda row: _warned_of(row), False),
     ("at (UTC)", lambda row: _when(row["at"]), False),
 )
@@ -346,10 +362,10 @@ def _warned_of(row: dict[str, Any]) -> str:
 
 
 TASKS: Sequence[Column] = (
-    ("task", lambda row: row["task"] or "-", False),
-    ("kind", lambda row: row["kind"] or "-", False),
-    ("session", lambda row: row["session"] or NONE, False),
-    ("model", lambda row: row["model"] or "(no model)", False),
+    ("task", lambda row: short(row["task"]) or "-", False),
+    ("kind", lambda row: short(row["kind"]) or "-", False),
+    ("session", lambda row: short(row["session"]) or NONE, False),
+    ("model", lambda row: short(row["model"]) or "(no model)", False),
     *SPEND,
     ("last active (UTC)", lambda row: _when(row["last"]), False),
 )
@@ -357,24 +373,24 @@ TASKS: Sequence[Column] = (
 UNPRICED: Sequence[Column] = (
     ("calls", lambda row: count(row["calls"]), True),
     ("reason", lambda row: row["reason"], False),
-    ("provider", lambda row: row["provider"] or "-", False),
-    ("model", lambda row: row["model"] or "(no model)", False),
+    ("provider", lambda row: short(row["provider"]) or "-", False),
+    ("model", lambda row: short(row["model"]) or "(no model)", False),
 )
 
 GONE: Sequence[Column] = (
     ("last active", lambda row: row["day"], False),
-    ("project", lambda row: row["project"] or "-", False),
+    ("project", lambda row: short(row["project"]) or "-", False),
     ("sessions", lambda row: count(row["sessions"]), True),
     *SPEND,
 )
 
 MODEL_COST: Sequence[Column] = (
-    ("model", lambda row: row["model"] or "(no model)", False),
+    ("model", lambda row: short(row["model"]) or "(no model)", False),
     ("cost", lambda row: money(row["cost_usd"]), True),
 )
 
 MODEL_USE: Sequence[Column] = (
-    ("model", lambda row: row["model"] or "(no model)", False),
+    ("model", lambda row: short(row["model"]) or "(no model)", False),
     ("cost", lambda row: money(row["cost_usd"]) if "cost_usd" in row else "unknown", True),
     ("calls", lambda row: count(row["calls"]), True),
     *SPEND[3:],
@@ -387,7 +403,7 @@ def described(rows: Sequence[dict[str, Any]]) -> list[Column]:
 
 
 def _described(name: str, row: dict[str, Any]) -> str:
-    return str(row.get(name) or "-")
+    return short(str(row.get(name) or "")) or "-"
 
 
 def _when(time: str | None) -> str:
@@ -399,14 +415,14 @@ def described_by(session: dict[str, Any]) -> str:
     largest = max((point["input_tokens"] for point in session.get("context", ())), default=0)
     reported = [
         session.get("state", ""),
-        f"run {session['run_id']}" if session.get("run_id", session["id"]) != session["id"] else "",
+        f"run {short(session['run_id'])}" if session.get("run_id", session["id"]) != session["id"] else "",
         counted(session["turns"], "turn") if session["turns"] else "",
         f"active for {_duration(session['active_seconds'])}" if session["active_seconds"] else "",
         counted(session["failures"], "failure") if session["failures"] else "",
         counted(session["denied"], "denied tool call") if session["denied"] else "",
         counted(session["loops"], "loop") if session["loops"] else "",
         f"context of up to {counted(largest, 'token')}" if largest else "",
-        *(f"{name} {', '.join(values)}" for name, values in session["dimensions"].items()),
+        *(f"{name} {', '.join(map(short, values))}" for name, values in session["dimensions"].items()),
     ]
     return plain(" · ".join(filter(None, reported)))
 
@@ -421,9 +437,9 @@ def _duration(seconds: float) -> str:
 
 def valued(dimension: str) -> Column:
     """Return the column of a dimension's values, with words for all other values and for none."""
-    return (dimension, lambda row: row["value"] or (OTHERS if row.get("other") else NONE), False)
+    return (dimension, lambda row: short(row["value"]) or (OTHERS if row.get("other") else NONE), False)
 
 
 def named(heading: str) -> Column:
     """Return the column of the id, with a word for no id."""
-    return (heading, lambda row: row["id"] or NONE, False)
+    return (heading, lambda row: short(row["id"]) or NONE, False)

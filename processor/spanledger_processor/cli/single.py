@@ -12,7 +12,7 @@ import click
 from spanledger_processor.cli import show
 from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
 from spanledger_processor.cli.lists import DAY, PATHS, SHOWN, of_session, print_note
-from spanledger_processor.cli.options import FAILED, as_json, fail
+from spanledger_processor.cli.options import FAILED, as_json, fail, whole_ids
 from spanledger_processor.ledger.rows import Row
 from spanledger_processor.server.answers import quotation
 from spanledger_processor.server.routes import day_of
@@ -25,6 +25,7 @@ from spanledger_processor.units import NS_PER_DAY
 @click.option("--timeline", is_flag=True, help="Its latest spans, by start, for as long as they are remembered.")
 @click.option("--candidates", is_flag=True, help="Its agents that may have had more model or context than they needed.")
 @click.option("--models", metavar="NAMES", help="With --candidates: the models to compare with, PROVIDER/MODEL,...")
+@whole_ids
 @asks
 @as_json
 def session(
@@ -72,6 +73,7 @@ def _show_candidates(session_id: str, models: str | None, target: Target, *, as_
 
 @click.command()
 @click.argument("run_id", metavar="ID")
+@whole_ids
 @asks
 @as_json
 def run(run_id: str, target: Target, *, as_json: bool) -> None:
@@ -86,8 +88,8 @@ def show_one(what: str, name: str, target: Target, *, as_json: bool) -> None:
             session = source.ask(f"{PATHS['session']}/{{id}}", {"id": name}, {}) if what == "run" else None
             hint = f"`spanledger {what}s` lists those there are"
             if session is not None and session.get("run_id", name) != name:
-                run_id = session["run_id"]
-                whole = source.ask(f"{PATHS['run']}/{{id}}", {"id": run_id}, {}) is not None
+                whole = source.ask(f"{PATHS['run']}/{{id}}", {"id": session["run_id"]}, {}) is not None
+                run_id = show.plain(session["run_id"])
                 hint = f"session {name!r} counts in another: `spanledger {'run' if whole else 'session'} {run_id}`"
             fail(f"no {what} {name!r} in {source.name}; {hint}", FAILED)
         spawned = [] if as_json or what != "session" or not name else _spawned(source, name)

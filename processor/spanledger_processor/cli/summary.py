@@ -19,7 +19,7 @@ from spanledger_processor.cli.lists import (
     print_csv,
     print_note,
 )
-from spanledger_processor.cli.options import FAILED, as_json, fail
+from spanledger_processor.cli.options import FAILED, as_json, fail, whole_ids
 from spanledger_processor.cli.single import print_tools, show_one
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.rows import Row
@@ -60,6 +60,7 @@ _SPEED_BY: dict[str | None, tuple[str, Sequence[show.Column]]] = {
     is_flag=True,
     help="How fast calls were instead of what they cost: percentiles by model, or --by day or day_model.",
 )
+@whole_ids
 @asks
 @as_csv
 def summary(
@@ -230,8 +231,8 @@ def _budget_state(row: Row) -> str:
 
 
 _BUDGETS: tuple[show.Column, ...] = (
-    ("budget", lambda row: row["budget"], False),
-    ("of", lambda row: row["value"] or "-", False),
+    ("budget", lambda row: show.short(row["budget"]), False),
+    ("of", lambda row: show.short(row["value"]) or "-", False),
     ("period", lambda row: row["period"] + (f" since {row['since']}" if row["since"] else ""), False),
     ("used", show.used, True),
     ("spent", lambda row: show.money(row["used_usd"]), True),
@@ -243,6 +244,7 @@ _BUDGETS: tuple[show.Column, ...] = (
 @click.command()
 @click.option("--of", "value", metavar="VALUE", help="Of this value of a dimension, session or run, and of all.")
 @click.option("--check", is_flag=True, help="End with exit code 1 if one is used up.")
+@whole_ids
 @asks
 @as_json
 def budgets(value: str | None, target: Target, *, check: bool, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from spanledger_processor.cli import show
 from spanledger_processor.cli.asking import QuerySource, Target, asks
-from spanledger_processor.cli.options import as_json
+from spanledger_processor.cli.options import as_json, whole_ids
 from spanledger_processor.ledger.budgets import PERIODS_OF_DAYS, RUN, SESSION
 from spanledger_processor.ledger.facts import STATES
 
@@ -53,6 +53,7 @@ _FRAME_LINES = 9
     help="At most so many sessions; default: as many as a screen has room for.",
 )
 @click.option("--once", is_flag=True, help="Print once and end, as where the output is no terminal.")
+@whole_ids
 @asks
 @as_json
 def top(
@@ -205,7 +206,7 @@ def _spent(sums: dict[str, Any]) -> str:
 
 
 def _budget(row: dict[str, Any]) -> str:
-    of = f" of {row['value']}" if row["value"] else ""
+    of = f" of {show.short(row['value'])}" if row["value"] else ""
     spent, amount = show.money(row["used_usd"]), show.money(row["amount_usd"])
     return f"budget {row['budget']}{of}: {show.used(row)}, {spent} of {amount}"
 
@@ -216,12 +217,9 @@ def _rise(row: dict[str, Any], before: Mapping[str, float]) -> str:
 
 
 def _session(row: dict[str, Any]) -> str:
-    """Return the name of a session, else its id, by which commands find it: behind its process if that is short.
-
-    Ids often begin alike, so that a long one keeps its end.
-    """
+    """Return the name of a session, else its id, by which commands find it: behind its process if that is short."""
     if row.get("name"):
-        return str(row["name"])
+        return show.short(str(row["name"]), _LONG_ID)
     label, identifier = str(row["label"]), str(row["id"])
-    shown = identifier if len(identifier) <= _LONG_ID else f"{identifier[: _LONG_ID - 13]}…{identifier[-12:]}"
+    shown = show.short(identifier, _LONG_ID)
     return shown if identifier.startswith(label) or len(label) > _LONG_LABEL else f"{label} {shown}"

@@ -203,8 +203,9 @@ def _split(name: str) -> tuple[str, str, str]:
 def runs(asked: Question) -> Answer:
     """Return a page of runs."""
     wanted = _wanted(asked.values, _tests(asked.values))
-    page = pages.runs(asked.reader, asked.tenant, wanted, all_runs=asked.values["all"])
-    return {**_page("runs", page), "compared_since": time_of(page.compared_ns)}
+    every: bool = asked.values["all"]
+    page = pages.runs(asked.reader, asked.tenant, wanted, all_runs=every)
+    return {**_page("runs", page), "all": every, "compared_since": time_of(page.compared_ns)}
 
 
 def run(asked: Question) -> Answer | None:

@@ -41,8 +41,10 @@ The API listens on `api.endpoint` (127.0.0.1:4320 unless configured). What the r
   says how far back the slice of a page goes. `spanledger runs --sort cost` compares all of them.
 - **Money** is a double (`cost_usd`) and, exact, a decimal (`cost_usd_exact`). What has no price counts in `unpriced`,
   never as 0. Rows of lists add up to the total; what belongs to no session or run is the row with an empty id.
-- **Errors** are JSON, `{"error": "..."}`: 400 a parameter, 401 no token, 403 a foreign page or name, 404 not in the
-  ledger (also: no such tenant), 503 the ledger cannot be read now.
+  Of runs that is so with `all=true`: without, sessions that are runs of their own are in no row (`all` says which).
+- **Errors** are JSON, `{"error": "..."}`: 400 a parameter or body, 401 no token, 403 a foreign page or name, 404 not in
+  the ledger (also: no such tenant), 413 and 415 a body that is too large or no JSON by its content type, 503 the ledger
+  cannot be read now.
 
 ```
 $ curl -s 'localhost:4320/api/v1/sessions?sort=cost&limit=3&fields=id,cost_usd'

@@ -264,9 +264,10 @@ class Api:
         return await self._end(request, close_instance)
 
     async def _end(self, request: Request, end: Callable[[bytes, str, int, Unit], int]) -> Response:
-        tenant = await _tenant(request)
-        if tenant is None:
-            return _error(415, 'send JSON: {"tenant": ""}')
+        try:
+            tenant = await _tenant(request)
+        except _BodyError as problem:
+            return _error(problem.status, f'{problem}; send JSON: {{"tenant": ""}}')
         work = partial(end, tenant_hash(tenant), request.path_params["id"], time.time_ns())
         try:
             closed = await self._ledger.submit(work)
@@ -322,21 +323,35 @@ def close_instance(tenant: bytes, instance: str, now_ns: int, unit: Unit) -> int
     return sum(close_session(tenant, session, now_ns, unit) for session in linked(unit, tenant, INSTANCE, instance))
 
 
-async def _tenant(request: Request) -> str | None:
-    """Return the tenant that a JSON body names, None if the request has no such body."""
+class _BodyError(Exception):
+    """A body that cannot be used, and the status that says so."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def _tenant(request: Request) -> str:
+    """Return the tenant that a JSON body names.
+
+    Raises:
+        _BodyError: the request has no such body.
+    """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        return None
+        raise _BodyError(415, "the content type is not application/json")
     body = b""
     async for piece in request.stream():
         body += piece
         if len(body) > _LONGEST_CLOSE:
-            return None
+            raise _BodyError(413, f"the body has more than {_LONGEST_CLOSE} bytes")
     try:
         value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
+    except orjson.JSONDecodeError as error:
+        raise _BodyError(400, f"the body is no JSON ({error})") from None
     tenant = value.get("tenant", "") if isinstance(value, dict) else None
-    return tenant if isinstance(tenant, str) else None
+    if not isinstance(tenant, str):
+        raise _BodyError(400, "the body is no object, or its tenant no text")
+    return tenant
 
 
 def _json(body: Any, status: int = 200) -> Response:

@@ -106,7 +106,7 @@ def read_parameters(route: Route, given: Given) -> dict[str, Any]:
     """Return a value for each parameter of a route.
 
     Raises:
-        ParameterError: one is not known, comes twice, or has a value that cannot be read.
+        ParameterError: one is not known, comes twice, or has a value that cannot be read; or no day is in a range.
     """
     known = {parameter.name: parameter for parameter in route.known}
     values = {name: parameter.default for name, parameter in known.items()}
@@ -124,6 +124,7 @@ def read_parameters(route: Route, given: Given) -> dict[str, Any]:
         except ValueError as error:
             raise ParameterError(f"parameter {name}: {error}") from error
     _check_fields(route, values["fields"])
+    _check_days(dict(given))
     return values
 
 
@@ -138,6 +139,12 @@ def _check_fields(route: Route, fields: Sequence[str] | None) -> None:
     for name in fields or ():
         if name not in route.shape:
             raise ParameterError(f"parameter fields: no field {name!r:.80}; known here: {', '.join(route.shape)}")
+
+
+def _check_days(given: Mapping[str, str]) -> None:
+    since, until = given.get("since"), given.get("until")
+    if since is not None and until is not None and day_of(since) > day_of(until):
+        raise ParameterError(f"parameter since: {since} is after until ({until}), so that no day is between them")
 
 
 def day_of(text: str) -> int:
@@ -288,7 +295,9 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "/api/v1/runs",
         answers.runs,
-        "Runs that are named or have more than one session; what belongs to none is the last row.",
+        "Runs that are named or have more than one session; what belongs to none is the last row. With `all=true` the "
+        "rows of all pages add up to the total of the ledger; without, what sessions spent that are runs of their own "
+        "is in no row.",
         RUN,
         (*_FILTERS, Parameter("all", _flag, _BOOLEAN, "Also each session that is a run of its own.", False)),
         rows="runs",
@@ -454,8 +463,8 @@ def answer_of(
     if not has_tenant(reader, tenant):
         raise TenantError(f"no tenant {values['tenant']!r:.200} in this ledger; /api/v1/tenants lists those there are")
     question = Question(reader, tenant, pricer, time.time_ns(), values, ids, lifecycle, budgets, dimensions)
-    asked_by = ids.get("name") or (values.get("dimension") or ("",))[0]
-    if asked_by and not question.has_dimension(asked_by):
+    asked_by = ids.get("name", (values.get("dimension") or (None,))[0])
+    if asked_by is not None and not question.has_dimension(asked_by):
         names = ", ".join(sorted(question.dimension_names))
         raise ParameterError(f"no dimension {asked_by!r:.200}; there are {names}")
     answer: dict[str, Any] | None = route.answer(question)

@@ -220,6 +220,7 @@ RUN: Shape = {
     "sessions_left_out": Field("integer", "How many more sessions it has. Only of one run.", optional=True),
 }
 RUNS_PAGE: Shape = {
+    "all": Field("boolean", "Whether sessions that are runs of their own are among the rows."),
     "compared_since": Field(
         "string",
         "Sorted by cost: runs of this page were compared with all last active since then, but for the slices of "
