@@ -215,6 +215,40 @@ def test_what_is_not_seen_or_turns_text_round_is_escaped(page: Page, served: Ser
     assert shown == "a\\u001b[31m\\u202eevil \u65e5"
 
 
+def test_the_middle_of_a_long_name_is_not_seen_in_a_table_and_saved_all_the_same(page: Page, served: Served) -> None:
+    _open(page, served)
+    name = "0199" + "a" * 248 + "1234"
+    shown = page.evaluate("async (name) => (await import('/page/draw.js')).named(name).textContent", name)
+    assert shown == name
+    page.evaluate(
+        """async (name) => {
+          const { named, table } = await import('/page/draw.js');
+          document.querySelector('main').replaceChildren(table('x', [['name', named, 'id']], [name]));
+        }""",
+        name,
+    )
+    middle = page.locator("td .middle")
+    assert middle.bounding_box()["width"] < 30  # type: ignore[index] - an ellipsis
+    assert page.locator("td").inner_text().endswith("1234")
+
+
+def test_runs_say_what_is_not_among_them(page: Page, served: Served) -> None:
+    _open(page, served, "runs")
+    expect(page.locator("main")).to_contain_text("Sessions that are runs of their own are not among them")
+    page.get_by_role("link", name="all runs").click()
+    expect(page.locator("tbody tr")).to_have_count(3)
+    expect(page.get_by_label("which")).to_have_value("true")
+    expect(page.locator("main")).not_to_contain_text("are not among them")
+
+
+def test_the_range_that_is_shown_is_the_one_of_the_filter(page: Page, served: Served) -> None:
+    _open(page, served, "tools")
+    expect(page.locator("main h2")).to_have_text("Tools, the last 7 days")
+    expect(page.get_by_label("since").locator("option:checked")).to_have_text("7 days")
+    _open(page, served, "tools?until=2020-01-01")
+    expect(page.get_by_label("since").locator("option:checked")).to_have_text("any time")
+
+
 def test_links_keep_the_filter_and_it_is_applied(page: Page, served: Served) -> None:
     _open(page, served, "sessions?since=7d&contains=three")
     expect(page.locator("tbody tr")).to_have_count(1)

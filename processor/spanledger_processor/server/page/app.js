@@ -13,6 +13,7 @@ const CHOICES = {
   sort: ["order", { last: "latest first", cost: "dearest first" }],
   state: ["state", { "": "any", active: "active", idle: "idle", stale: "stale", closed: "closed" }],
   unpriced: ["price", { "": "any", any: "some calls unpriced" }],
+  all: ["which", { "": "named or of several sessions", true: "all" }],
 };
 const LABELS = { until: "until, UTC day", contains: "id or name has", dimension: "only" };
 const DAYS = ["since", "until", "tenant"];
@@ -29,7 +30,7 @@ let dimensions = ["user", "project", "agent", "service", "model", "provider"];
 const VIEWS = {
   "": ["Spent", overview, DAYS],
   sessions: ["Sessions", (_, given) => list("sessions", given), ["since", "until", "state", "dimension", "model", "contains", "unpriced", "sort", "tenant"]],
-  runs: ["Runs", (_, given) => list("runs", given), ["since", "until", "model", "contains", "unpriced", "sort", "tenant"]],
+  runs: ["Runs", (_, given) => list("runs", given), ["since", "until", "all", "model", "contains", "unpriced", "sort", "tenant"]],
   "by/user": ["By user, project…", (_, given) => dimension("user", given), ["by", ...DAYS]],
   speed: ["Speed", speed, DAYS],
   tools: ["Tools", tools, DAYS],
@@ -138,7 +139,7 @@ function filterForm(view, id, path, given, names) {
     }
     if (name in CHOICES) {
       const [title, choices] = CHOICES[name];
-      const usual = { "": USUALLY_30, speed: USUALLY_30, by: USUALLY_7 }[view];
+      const usual = given.until ? null : { "": USUALLY_30, speed: USUALLY_30, by: USUALLY_7, tools: USUALLY_7 }[view];
       const options = (name === "since" && usual) || choices;
       return choice(name, value, value && !(value in options) ? { ...options, [value]: value } : options, title);
     }

@@ -19,7 +19,10 @@ export const link = (text, view, parameters = {}) => make("a", { href: address(v
 
 // A name from elsewhere: its direction of writing stays its own, and where it is long the rest is in the title. What is
 // not seen, or turns other text round, is written as an escape, as the commands do.
-export const named = (text) => make("bdi", { class: "name", title: text.length > 60 ? visible(text) : null }, visible(text));
+// In a table the middle of a very long one is not seen (it is selected and saved with the rest): ids often begin alike.
+export const named = (text) => make("bdi", { class: "name", title: text.length > 60 ? visible(text) : null }, ...cut(visible(text)));
+const brief = (text) => (text.length > 32 ? `${visible(text).slice(0, 19)}…${visible(text).slice(-12)}` : visible(text)); // in a chart
+const cut = (text) => (text.length > 96 ? [text.slice(0, 64), make("span", { class: "middle" }, text.slice(64, -12)), text.slice(-12)] : [text]);
 const visible = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}]/gu, (char) => `\\u${char.codePointAt(0).toString(16).padStart(4, "0")}`);
 export const soft = (...text) => make("p", { class: "soft" }, ...text);
 
@@ -158,7 +161,7 @@ function canvas(title, type, data, format, stacked) {
 }
 
 export function bars(title, labels, series) {
-  const datasets = series.map(([label, data], index) => ({ label, data, backgroundColor: COLOURS[index % COLOURS.length] }));
+  const datasets = series.map(([label, data], index) => ({ label: brief(label), data, backgroundColor: COLOURS[index % COLOURS.length] }));
   return canvas(title, "bar", { labels, datasets }, money, true);
 }
 

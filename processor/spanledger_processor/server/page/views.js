@@ -42,7 +42,7 @@ export async function overview(_, given) {
   if (!total.spans) return empty(given);
   const [days, series] = byDay(summary.days_by_model || [], (row) => row.model || "others");
   const span = rangeText(given, given.until ? "" : "30d");
-  const ofModel = (row) => (row.other ? "others" : link(row.model || "(none)", "sessions", { ...range(given), model: row.provider ? `${row.provider}/${row.model}` : row.model }));
+  const ofModel = (row) => (row.other ? "others" : link(row.model ? named(row.model) : "(none)", "sessions", { ...range(given), model: row.provider ? `${row.provider}/${row.model}` : row.model }));
   return [
     make("h2", {}, "Spent"),
     make(
@@ -57,7 +57,7 @@ export async function overview(_, given) {
     ...warningTable(warnings, given),
     make("h2", {}, `By day and model, ${span}`),
     days.length ? bars("Cost by day and model", days, series) : soft("Nothing was spent in this time."),
-    table("By model", [["model", ofModel, "id"], ["sold by", (row) => row.provider || "-"], ...SPENT], summary.models || []),
+    table("By model", [["model", ofModel, "id"], ["sold by", (row) => (row.provider ? named(row.provider) : "-")], ...SPENT], summary.models || []),
     ...dearestTable(dearest.filter((row) => row.id), given, span),
   ];
 }
@@ -181,6 +181,7 @@ export async function list(kind, given) {
     given.sort === "cost" && (given.since || given.until) ? soft(`The dearest of those last active in this time: ${rangeText(given)}.`) : null,
     comparedSince ? soft(`So many runs are sorted in slices by last activity: this one goes back to ${when(comparedSince)} UTC, and dearer ones may stand on later pages.`) : null,
     rows.length ? table(title, columns, rows, { csv: false }) : soft(none),
+    isSessions || given.all ? null : soft("Sessions that are runs of their own are not among them; ", link("all runs", kind, { ...given, all: "true", cursor: "" }), " add up to the whole."),
     make(
       "div",
       { class: "more" },
@@ -208,7 +209,7 @@ async function saveAll(button, path, given) {
 function summaryOf(row, given) {
   return facts([
     ["id", named(row.id)],
-    ["project", row.project],
+    ["project", row.project && !row.dimensions?.project ? named(row.project) : null],
     ["state", row.state ? stateCell(row) : row.closed ? "closed" : null],
     ["cost", costCell(row)],
     ["calls", whole(row.calls)],
@@ -218,7 +219,7 @@ function summaryOf(row, given) {
     ["turns", row.turns == null ? null : whole(row.turns)],
     ["failures", row.failures ? whole(row.failures) : null],
     ["active", row.active_seconds == null ? null : duration(row.active_seconds)],
-    ["processes", (row.instances || []).join(", ")],
+    ["processes", row.instances?.length ? named(row.instances.join(", ")) : null],
     ...Object.entries(row.dimensions || {}).map(([name, values]) => [name, make("span", {}, ...values.flatMap((value, index) => [index ? ", " : "", make("a", { href: address("sessions", { dimension: `${name}:${value}`, tenant: given.tenant }) }, named(value))]))]),
     ["first activity", `${when(row.first)} UTC`],
     ["last activity", `${when(row.last)} UTC`],
@@ -228,11 +229,11 @@ function summaryOf(row, given) {
   ]);
 }
 
-const byModel = (rows) => [make("h2", {}, "By model"), table("Cost by model", [["model", (row) => row.model, "id"], ["cost, USD", (row) => make("span", { title: `${row.cost_usd_exact} USD` }, money(row.cost_usd)), "number", (row) => row.cost_usd_exact]], rows)];
+const byModel = (rows) => [make("h2", {}, "By model"), table("Cost by model", [["model", (row) => named(row.model), "id"], ["cost, USD", (row) => make("span", { title: `${row.cost_usd_exact} USD` }, money(row.cost_usd)), "number", (row) => row.cost_usd_exact]], rows)];
 
 // The cost of a model is not there where none of its calls has a price.
 const USE_BY_MODEL = [
-  ["model", (row) => row.model || "(none)", "id"],
+  ["model", (row) => (row.model ? named(row.model) : "(none)"), "id"],
   ["cost, USD", (row) => (row.cost_usd === undefined ? "unknown" : make("span", { title: `${row.cost_usd_exact} USD` }, money(row.cost_usd))), "number", (row) => row.cost_usd_exact ?? "unknown"],
   ...SPENT.slice(1, 5),
 ];
@@ -254,7 +255,7 @@ export async function session(id, given) {
   }
   const used = row.usage_by_model || [];
   parts.push(...(used.some((model) => model.calls) ? [make("h2", {}, "By model"), table("By model", USE_BY_MODEL, used)] : byModel(row.models || [])));
-  if (row.agents?.length) parts.push(make("h2", {}, "By agent"), table("By agent", [["agent", (agent) => (agent.other ? "(others)" : agent.id ? named(agent.id) : "(none named)"), "id"], ["below", (agent) => agent.parent_id || "-", "id"], ...SPENT], row.agents));
+  if (row.agents?.length) parts.push(make("h2", {}, "By agent"), table("By agent", [["agent", (agent) => (agent.other ? "(others)" : agent.id ? named(agent.id) : "(none named)"), "id"], ["below", (agent) => (agent.parent_id ? named(agent.parent_id) : "-"), "id"], ...SPENT], row.agents));
   if (spawned.length) parts.push(make("h2", {}, "Sessions that it spawned"), table("Sub-agents", [["session", (child) => sessionLink(child, given), "id", (child) => child.id], ["state", stateCell], ...SPENT], spawned));
   parts.push(...toLookAt);
   if (row.tools?.length) parts.push(make("h2", {}, "Tools"), ...toolTable(row.tools));
@@ -265,7 +266,7 @@ export async function session(id, given) {
       ["times", (call) => whole(call.times), "number"],
       ["in a row", (call) => whole(call.in_a_row), "number"],
       ["", (call) => (call.loop ? make("span", { class: "bad" }, "loop") : "")],
-      ["last, UTC", (call) => when(call.last)],
+      ["last, UTC", (call) => when(call.last), "time"],
     ], again));
   }
   if (row.by_task?.length) parts.push(make("h2", {}, "By task"), table("By task", [["task", (task) => named(task.id || "(none named)"), "id"], ["kinds of work", (task) => Object.keys(task.kinds || {}).filter(Boolean).join(", ")], ...SPENT], row.by_task));
@@ -311,7 +312,7 @@ const cheaper = (row) => row.same_tokens_on.slice(0, 3).map((other) => `${other.
 const CANDIDATE = [
   ["agent", (row) => named(row.agent), "id"],
   ["why", (row) => row.kinds.join(", ").replaceAll("_", "-")],
-  ["model", (row) => row.models.join(", "), "id"],
+  ["model", (row) => named(row.models.join(", ")), "id"],
   ["cost, USD", (row) => make("span", { title: `${row.cost_usd_exact} USD` }, money(row.cost_usd)), "number", (row) => row.cost_usd_exact],
   ["calls", (row) => whole(row.calls), "number"],
   ["input a call", (row) => whole(row.input_tokens_a_call), "number"],
@@ -396,7 +397,7 @@ export async function speed(_, given) {
   const models = (answer.models || []).filter((row) => row.speed);
   const days = (answer.days || []).filter((row) => row.speed && row.day);
   const percentile = (what, share, format) => (row) => format(row.speed[what]?.[share]);
-  const columns = [["model", (row) => (row.other ? "others" : row.model), "id"], ["sold by", (row) => row.provider || "-"]];
+  const columns = [["model", (row) => (row.other ? "others" : named(row.model)), "id"], ["sold by", (row) => (row.provider ? named(row.provider) : "-")]];
   for (const [what, title, format] of SPEEDS) for (const share of ["p50", "p90", "p99"]) columns.push([`${title} ${share}`, percentile(what, share, format), "number", (row) => row.speed[what]?.[share]]);
   columns.push(["calls", (row) => whole(row.speed.duration_s?.calls || 0), "number"], ["first token known", (row) => whole(row.speed.first_token_s?.calls || 0), "number"]);
   const overDays = (what, title, format) => [make("h2", {}, title), lines(title, days.map((row) => row.day), ["p50", "p90", "p99"].map((share) => [share, days.map((row) => row.speed[what]?.[share] ?? null)]), format)];
