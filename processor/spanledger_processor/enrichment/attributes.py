@@ -13,16 +13,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, TypeAlias
+from operator import itemgetter
+from typing import TypeAlias
 
 from spanledger_processor.accounting.usual import UsualDecision
 from spanledger_processor.model import (
     COST_ALIASES,
+    INPUT,
     USAGE_CLASSES,
     Cost,
     CostAlias,
     Decision,
     Signature,
+    SixCounts,
     Usage,
     counts_of,
 )
@@ -160,7 +163,9 @@ class _UsualWriter:
         assert prototype.cost is not None
         self.prototype = prototype
         present = [place for place, count in enumerate(counts_of(prototype.usage)) if count is not None]
-        self._counts = [(_USAGE[place], place) for place in present]
+        self._prefixes = [_USAGE[place] for place in present]
+        self._known_counts: Callable[[SixCounts], tuple[int, ...]] = itemgetter(*present, INPUT)
+        """Of those that are known, and the input behind them: of one alone it would give no tuple."""
         self._heads: dict[tuple[str, str, str], bytes] = {}
         aliases = [alias for alias in prototype.aliases if alias in ALIASES]
         totals = aliases if _TOTALS_ALONE.issuperset(aliases) else []
@@ -183,7 +188,6 @@ class _UsualWriter:
     def encode(self, decision: UsualDecision) -> bytes:
         """Return the attributes of one of the calls."""
         fact, session_cost, run_cost = decision.fact, decision.session_cost, decision.run_cost
-        values: Any = fact.counts
         assert session_cost is not None
         head = fact.session.id, decision.run_id, decision.run_source
         usd = fact.amount / USD
@@ -195,7 +199,7 @@ class _UsualWriter:
         if self._numbers:
             costs += [usd] * self._numbers
         pieces = [self._heads.get(head) or self._head(*head)]
-        pieces += integers([(prefixes, values[place]) for prefixes, place in self._counts])
+        pieces += integers(zip(self._prefixes, self._known_counts(fact.counts), strict=False))
         pieces.append(self._without(costs) if run_cost is None else self._with_run(costs))
         if self._aliases:
             cost = fact.cost

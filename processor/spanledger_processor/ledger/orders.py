@@ -8,7 +8,7 @@ or less.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
 from hashlib import blake2b
 from typing import NamedTuple, TypeAlias
@@ -47,6 +47,12 @@ class Order(IntEnum):
     """Warnings, likewise."""
     UNSENT = 7
     """Both, of all tenants, whose notification is due."""
+
+
+_WITHIN: Mapping[tuple[int, Order], bytes] = {
+    (table, order): bytes((table, order)) for table in ORDERED for order in Order
+}
+"""What the keys of an order of a table have in front, behind the tenant."""
 
 
 class Ranks(NamedTuple):
@@ -114,20 +120,22 @@ def is_ordered(key: Key) -> bool:
 
 def rows_at(key: Key, ranks: Ranks) -> list[Key]:
     """Return the keys of the rows of the total at `key`."""
-    rows = [_row(key, Order.LAST, ranks.last)]
-    if key[0] == Table.SESSION:
-        rows.append(_row(key, Order.COST, ranks.cost))
+    table, tenant, id_hash = key[0], key[TENANT_HASH], key[ID_HASH]
+    rows = [order_key(tenant, _WITHIN[table, Order.LAST], ranks.last, id_hash)]
+    if table == Table.SESSION:
+        rows.append(order_key(tenant, _WITHIN[table, Order.COST], ranks.cost, id_hash))
     if ranks.unsummarized is not None:
-        rows.append(order_key(EVERY_TENANT, bytes((key[0], Order.UNSUMMARIZED)), ranks.unsummarized, key[1:]))
-    return [*rows, _row(key, Order.GROUPED, ranks.last)] if ranks.is_grouped else rows
+        rows.append(order_key(EVERY_TENANT, _WITHIN[table, Order.UNSUMMARIZED], ranks.unsummarized, key[1:]))
+    if ranks.is_grouped:
+        rows.append(order_key(tenant, _WITHIN[table, Order.GROUPED], ranks.last, id_hash))
+    return rows
 
 
 def moved(key: Key, before: Ranks | None, after: Ranks) -> tuple[set[Key], set[Key]]:
     """Return the rows that are to go, and those that are to come, where a total changes; None: it is new."""
     if before == after:
         return set(), set()
-    old = set() if before is None else set(rows_at(key, before))
-    new = set(rows_at(key, after))
+    old, new = set() if before is None else {*rows_at(key, before)}, {*rows_at(key, after)}
     return old - new, new - old
 
 
@@ -153,7 +161,3 @@ def _read_all(reader: Reader, tenant: bytes, table: Table, order: Order) -> Iter
             ranks = ranks_of(Sums.unpack(record))
             if order != Order.GROUPED or ranks.is_grouped:
                 yield (ranks.cost if order == Order.COST else ranks.last), key[ID_HASH]
-
-
-def _row(key: Key, order: Order, rank: int) -> Key:
-    return order_key(key[TENANT_HASH], bytes((key[0], order)), rank, key[ID_HASH])
