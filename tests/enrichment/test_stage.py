@@ -19,6 +19,8 @@ from spanledger_processor.config.processing import Alias
 from spanledger_processor.enrichment import Reading, Stage, write
 from spanledger_processor.enrichment.attributes import ALIASES, alias_keys
 from spanledger_processor.enrichment.facts import FactBuilder
+from spanledger_processor.enrichment.stage import SLICE
+from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.model import COST_ALIASES
 from spanledger_processor.otlp.encoding import delimited
@@ -249,6 +251,34 @@ def test_a_bug_of_ours_lets_the_span_pass_and_is_counted(stage: Stage, monkeypat
     reading = stage.read(body, {}, NOW)
     assert dict(reading.failures) == {"ZeroDivisionError": 1}
     assert written(reading) == body
+
+
+def usual_calls(first: int) -> bytes:
+    """A request of calls that differ in ids alone, more than are read between two pauses."""
+    own = {"gen_ai.conversation.id": "s", "gen_ai.response.id": f"resp-{first}"}
+    numbers = range(first, first + 3 * SLICE)
+    return request(*(span(number, CHAT | own, trace=number) for number in numbers)).SerializeToString()
+
+
+def test_usual_calls_that_stand_side_by_side_are_read_without_looking_for_marks(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.read(usual_calls(100), {}, NOW)
+    monkeypatch.setattr("spanledger_processor.enrichment.stage.next_holding", lambda *_: pytest.fail("looked for"))
+    (batch,) = stage.read(usual_calls(500), {}, NOW).batches
+    assert [fact.span_id for fact in batch.facts] == [n.to_bytes(8, "big") for n in range(500, 500 + 3 * SLICE)]
+
+
+def test_usual_calls_that_cannot_be_read_as_such_are_read_by_the_rules(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(UsualSpans, "side_by_side", broken)
+    reading = stage.read(request(span(1, CHAT)).SerializeToString(), {}, NOW)
+    assert dict(reading.failures) == {"ZeroDivisionError": 1}
+    assert b"spanledger.cost.usd" in written(reading)
 
 
 def test_messages_that_cannot_be_looked_through_cost_a_call_no_price(

@@ -285,7 +285,7 @@ class Stage:
         facts, places, now_ns = reading.batches[batch].facts, reading.places[batch], reading.batches[batch].now_ns
         index, trace_id, work = 0, b"", 0
         while index < len(items):
-            usual = self._usual.side_by_side(items, index, _end_of_slice(items, index), group, now_ns, reading.headers)
+            usual = self._usual_from(reading, group, index, now_ns)
             if usual:
                 run = range(index, index + len(usual))
                 taken.update(run)
@@ -335,6 +335,15 @@ class Stage:
     ) -> Fact | None:
         """Do as `_read_span`, on a thread: to cut it out alone takes as long as many others."""
         return self._read_span(reading, group.items[place[1]], group, place, now_ns, trusted, replace(self._builder))
+
+    def _usual_from(self, reading: Reading, group: ScopeGroup, index: int, now_ns: int) -> list[UsualFact]:
+        """Return the facts of usual calls that stand side by side from `index` on, in a slice at most."""
+        end = _end_of_slice(group.items, index)
+        try:
+            return self._usual.side_by_side(group.items, index, end, group, now_ns, reading.headers)
+        except Exception as error:  # noqa: BLE001 - a failure of ours is counted, and the full rules read them
+            reading.failures[type(error).__name__] += 1
+            return []
 
     def _read_span(
         self,

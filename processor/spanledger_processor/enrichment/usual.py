@@ -146,7 +146,9 @@ class UsualSpans:
         if self._known is not None and self._known.layouts:
             body, layouts = items.body, self._known.layouts
             for start, stop in zip(items.starts[first:end], items.ends[first:end], strict=True):
-                span = body[start:stop] if stop - start <= GIANT else b""
+                if stop - start > GIANT:
+                    break
+                span = body[start:stop]
                 found = layouts.find(span)
                 fact = None if found is None or OWN in span else self._cut(span, *found, now_ns)
                 if fact is None:
