@@ -6,11 +6,12 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chats import COST, chat, request, set_attributes
-from commands import ledger, output, run
+from commands import answer, ledger, output, run
 from spanledger_processor.config import ConfigError, load
 
 
@@ -110,3 +111,48 @@ def test_what_is_no_budget(budget: dict[str, object], problem: str) -> None:
 def test_two_of_one_name() -> None:
     with pytest.raises(ConfigError, match="two have one name"):
         load(None, (_budgets(SESSION, SESSION),), {"HOME": "/nowhere"})
+
+
+OF_MODELS = (
+    {**MONTH, "name": "dated", "dimension": "model", "value": "anthropic/claude-sonnet-4-5-20250929"},
+    {**MONTH, "name": "slip", "dimension": "model", "value": "gpt-5o"},
+    {**MONTH, "name": "of none", "dimension": "model", "value": "openai/claude-sonnet-4-5"},
+    {**MONTH, "name": "own", "dimension": "model", "value": "our-own"},
+    {**MONTH, "name": "seller", "dimension": "provider", "value": "antropic"},
+    {**MONTH, "name": "tool", "dimension": "model", "value": "tool:search"},
+    {**MONTH, "name": "user", "dimension": "user", "value": "whoever"},
+)
+
+
+def test_a_model_that_nothing_is_known_by_is_warned_of(tmp_path: Path) -> None:
+    """By the price list, and by the ledger where it is looked at: its own models are in no list."""
+    span = chat()
+    set_attributes(span, {"gen_ai.request.model": "our-own", "gen_ai.response.model": "our-own"})
+    state = ledger(tmp_path, request(span), now_ns=time.time_ns(), sets=(_budgets(*OF_MODELS),))
+    said = "processor.budgets: {}: neither the price list nor the ledger has the {}: nothing may count there"
+    of = {"slip": "model 'gpt-5o'", "of none": "model 'openai/claude-sonnet-4-5'", "seller": "provider 'antropic'"}
+    assert _of_budgets(answer("check", *state)) == [said.format(*one) for one in of.items()]
+    assert f"warning: {said.format('slip', of['slip'])}" in output("check", *state)
+    names = [warning.split(": ")[1] for warning in _of_budgets(answer("check", "--syntax", *state))]
+    assert names == ["slip", "of none", "own", "seller"]
+    elsewhere = [*state, "--set", f"state.path={tmp_path / 'none'}"]
+    assert [warning.split(": ")[1] for warning in _of_budgets(answer("check", *elsewhere))] == names
+
+
+def _of_budgets(checked: dict[str, Any]) -> list[str]:
+    return [warning for warning in checked["warnings"] if warning.startswith("processor.budgets")]
+
+
+def test_a_model_counts_by_its_one_name(tmp_path: Path) -> None:
+    """As lists show it: by a name with a date nothing ever counted."""
+    names = {
+        "gpt-4o-mini": ("gpt-4o-mini", 0.5),
+        "GPT-4o-mini-2024-07-18": ("gpt-4o-mini", 0.5),
+        "openai/gpt-4o-mini-2024-07-18": ("openai/gpt-4o-mini", 0.5),
+        "azure/gpt-4o-mini": ("azure/gpt-4o-mini", 0.0),
+        "gpt-4o": ("gpt-4o", 0.0),
+    }
+    budgets = ({**MONTH, "name": name, "dimension": "model", "value": name} for name in names)
+    state = ledger(tmp_path, request(chat()), now_ns=time.time_ns(), sets=(_budgets(*budgets),))
+    found = {row["budget"]: (row["value"], row["used"]) for row in answer("budgets", *state)["budgets"]}
+    assert found == {name: (value, pytest.approx(used)) for name, (value, used) in names.items()}

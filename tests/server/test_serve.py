@@ -51,6 +51,16 @@ def test_a_signal_that_no_exporter_takes_is_warned_about(tmp_path: Path) -> None
         assert "(traces only)" in served.program.log()
 
 
+def test_a_budget_of_a_model_that_nothing_is_known_by_is_warned_about(tmp_path: Path) -> None:
+    budgets = [
+        {"name": name, "amount": 1, "period": "day", "dimension": "model", "value": value}
+        for name, value in {"slip": "gpt-5o", "right": "gpt-5"}.items()
+    ]
+    with Backend() as backend, Served(tmp_path, backend.port, {"processor": {"budgets": budgets}}) as served:
+        warned = [line for line in served.program.log().splitlines() if "processor.budgets" in line]
+        assert [line.partition("processor.budgets: ")[2].partition(":")[0] for line in warned] == ["slip"]
+
+
 def test_the_log_can_be_json_and_less(tmp_path: Path) -> None:
     with Backend() as backend:
         served = Served(tmp_path, backend.port)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -61,20 +63,35 @@ def check(path: ConfigFiles, sets: tuple[str, ...], *, syntax: bool, connect: bo
         _end(problems, as_json=as_json)
     tried = asyncio.run(_connections(config)) if connect else []
     reported = summary(config)
+    warnings = [*reported.warnings, *_of_budgets(config, syntax=syntax)]
     if as_json:
         connections = [
             {"exporter": one.exporter, "signal": one.signal, "address": one.address, "problem": one.problem or None}
             for one in tried
         ]
-        show_json({"valid": True, **reported.as_dict(), **({"connections": connections} if connect else {})})
+        more = {"connections": connections} if connect else {}
+        show_json({"valid": True, **reported.as_dict(), "warnings": warnings, **more})
     else:
         files = config_files(path)
         are = "are valid, merged" if len(files) > 1 else "is valid"
         click.echo(f"{', '.join(map(str, files)) or 'The built-in configuration'} {are}.")
-        for line in (*reported.lines(), *(plain(str(one)) for one in tried)):
+        of_all = (f"warning: {warning}" for warning in warnings)
+        for line in (*reported.lines(), *map(plain, of_all), *(plain(str(one)) for one in tried)):
             click.echo(f"  {line}")
     if any(one.problem and one.required for one in tried):
         sys.exit(FAILED)
+
+
+def _of_budgets(config: Config, *, syntax: bool) -> list[str]:
+    """Return what is to be said of models and providers of budgets that nothing is known by."""
+    if not any(budget.value and budget.dimension in ("model", "provider") for budget in config.processor.budgets):
+        return []
+    from spanledger_processor.server.budget_values import unknown_values  # brings the price list and LMDB along
+    from spanledger_processor.server.wiring import ledger_beside, make_budgets, make_pricer
+
+    rules = make_budgets(config.processor)
+    snapshot = None if syntax else partial(ledger_beside, config)
+    return unknown_values(rules, make_pricer(config), time.time_ns(), snapshot)
 
 
 def _end(problems: list[str], *, as_json: bool) -> NoReturn:

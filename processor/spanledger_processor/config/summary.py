@@ -79,7 +79,7 @@ class Summary:
         return [*reported, self.unwaited] if self.unwaited else reported
 
     def lines(self) -> Iterator[str]:
-        """Yield the summary as lines for people."""
+        """Yield the summary as lines for people, without its warnings."""
         for name, endpoint in self.listeners.items():
             yield f"{name} on {endpoint}"
         for destination in self.destinations:
@@ -87,10 +87,9 @@ class Summary:
         if self.files_of:
             yield f"reads usage files of {', '.join(self.files_of)}"
         yield f"state in {self.state}"
-        yield from (f"warning: {warning}" for warning in self.warnings)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the summary as JSON values for programs."""
+        """Return the summary as JSON values for programs, without its warnings."""
         return {
             "listeners": self.listeners,
             "exporters": [
@@ -106,7 +105,6 @@ class Summary:
             ],
             "sidecar": list(self.files_of),
             "state": str(self.state),
-            "warnings": self.warnings,
         }
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -23,10 +24,11 @@ from spanledger_processor.ledger.crossings import Crossing
 from spanledger_processor.ledger.keys import EVERY_TENANT
 from spanledger_processor.ledger.queries import late_correction
 from spanledger_processor.ledger.rows import usd
-from spanledger_processor.ledger.store import Reader, Snapshot, StateLockedError
+from spanledger_processor.ledger.store import Snapshot, StateLockedError
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.receivers import EnricherReceiver, Otlp
+from spanledger_processor.server.budget_values import unknown_values
 from spanledger_processor.server.enricher import Enricher
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.http_api import Api, Health
@@ -48,6 +50,7 @@ from spanledger_processor.server.shared_cpu import SharedCpu
 from spanledger_processor.server.span_display import SpanDisplay
 from spanledger_processor.server.wiring import (
     are_watched,
+    ledger_beside,
     link_keys,
     make_budgets,
     make_exporter_settings,
@@ -68,6 +71,8 @@ from spanledger_processor.signing.signer import Signer
 from spanledger_processor.telemetry.metrics import Telemetry
 from spanledger_processor.telemetry.otlp import Tracer
 from spanledger_processor.telemetry.registry import Samples
+
+log = logging.getLogger(__name__)
 
 GRACE = 20.0
 """Seconds that requests under way get to end when the process stops ..."""
@@ -249,7 +254,7 @@ async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> R
     await _start_own_telemetry(config, lambda: None, telemetry.tracer, closing)
     knowing = asyncio.create_task(stage.handler.keep_knowing(known))
     closing.callback(knowing.cancel)
-    await stage.receive(config, signer, closing, partial(_ledger_beside, config))
+    await stage.receive(config, signer, closing, partial(ledger_beside, config))
     return Reloadable(config, pricer, signer, stage.receivers, delivery=stage.delivery, adopt=(stage.adopt,))
 
 
@@ -361,6 +366,8 @@ def _start_notices(
         watch.summaries = summary_wait(new)
         watch.rules = make_warnings(processor)
         watch.budgets = make_budgets(processor)
+        for unknown in unknown_values(watch.budgets, make_pricer(new), time.time_ns(), ledger.snapshot):
+            log.warning("%s", unknown, extra={"kind": unknown})
 
     adopt(config)
     for part in (notices, watch):
@@ -409,17 +416,6 @@ async def _start_sidecar(
     sidecar = await asyncio.to_thread(start_sidecar, config, handler, signer, asyncio.get_running_loop(), snapshot)
     if sidecar is not None:
         closing.push_async_callback(asyncio.to_thread, sidecar.close)
-
-
-@contextmanager
-def _ledger_beside(config: Config) -> Iterator[Reader]:
-    """Open a snapshot of the ledger that another process writes."""
-    store = open_store(config, read_only=True)
-    try:
-        with store.snapshot() as reader:
-            yield reader
-    finally:
-        store.close()
 
 
 def _late_correction(ledger: LedgerWriter) -> float:

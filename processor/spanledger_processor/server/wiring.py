@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -13,8 +14,10 @@ from urllib.parse import quote
 
 from spanledger_exporters.settings import ExporterSettings, FileSettings, NetworkSettings
 from spanledger_processor.accounting.facts import LoopRule
+from spanledger_processor.accounting.trace import tool_label
 from spanledger_processor.config import Config
 from spanledger_processor.config.grouping import Tenant
+from spanledger_processor.config.limits import Budget
 from spanledger_processor.config.processing import PriceOverride, Processor
 from spanledger_processor.dialects import MARKERS, detect
 from spanledger_processor.dialects.content import names_user
@@ -26,13 +29,15 @@ from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.names import Dimensions, IdResolver, KeyLists, LabelRule
 from spanledger_processor.enrichment.redaction import Redactor
 from spanledger_processor.ledger.budgets import BudgetRule
+from spanledger_processor.ledger.dimensions import MODEL
 from spanledger_processor.ledger.facts import Lifecycle
+from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.lmdb_store import LmdbStore
-from spanledger_processor.ledger.store import tenant_hash
+from spanledger_processor.ledger.store import Reader, tenant_hash
 from spanledger_processor.ledger.warning_rules import WarningRules
 from spanledger_processor.otlp.values import Attributes
 from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.pricing import Override, Pricer
+from spanledger_processor.pricing import Override, Pricer, canonical_model
 from spanledger_processor.server.rate_limits import Minutes, RateLimits
 from spanledger_processor.signing.key import SigningKeyUnavailableError, load_key
 from spanledger_processor.signing.signer import Signer
@@ -182,13 +187,22 @@ def make_budgets(processor: Processor) -> tuple[BudgetRule, ...]:
             budget.period,
             budget.days or 0,
             budget.dimension or "",
-            budget.value or "",
+            _value_of(budget),
             b"" if budget.tenant is None else tenant_hash(budget.tenant),
             budget.thresholds,
             budget.forecast,
         )
         for budget in processor.budgets
     )
+
+
+def _value_of(budget: Budget) -> str:
+    """Return the value as the ledger has it: of a model its one name, behind the provider where one is named."""
+    value = bounded_id(budget.value or "")
+    if budget.dimension != MODEL or value.startswith(tool_label("")):
+        return value
+    provider, separator, model = value.partition("/")
+    return f"{provider}/{canonical_model(model)}" if separator else canonical_model(value)
 
 
 def make_warnings(processor: Processor) -> WarningRules:
@@ -240,6 +254,17 @@ def make_loop_rule(processor: Processor) -> LoopRule:
     )
     window_ns, gap_ns = round(loop.window * 1e9), round(loop.gap * 1e9)
     return LoopRule(loop.consecutive, loop.repeats, window_ns, loop.cycles, loop.calls, tools, gap_ns)
+
+
+@contextmanager
+def ledger_beside(config: Config) -> Iterator[Reader]:
+    """Open a snapshot of the ledger that another process writes."""
+    store = open_store(config, read_only=True)
+    try:
+        with store.snapshot() as reader:
+            yield reader
+    finally:
+        store.close()
 
 
 class Tenants:
