@@ -287,7 +287,7 @@ def test_messages_that_cannot_be_looked_through_cost_a_call_no_price(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("spanledger_processor.enrichment.stage.asked_in", broken)
+    monkeypatch.setattr("spanledger_processor.enrichment.asked.asked_in", broken)
     asked = '[{"role": "assistant", "parts": [{"type": "tool_call", "id": "1", "name": "read", "arguments": {}}]}]'
     reading = stage.read(request(span(1, CHAT | {"gen_ai.output.messages": asked})).SerializeToString(), {}, NOW)
     assert dict(reading.failures) == {"ZeroDivisionError": 1}

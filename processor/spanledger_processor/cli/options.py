@@ -54,8 +54,8 @@ def whole_ids(command: _Command) -> _Command:
     def note(context: click.Context, _: click.Parameter, given: bool) -> None:  # noqa: FBT001 - click's flag
         context.meta[_WHOLE] = given
 
-    told = "Show ids and names whole, also long ones, which tables cut in the middle."
-    return click.option("--whole", is_flag=True, expose_value=False, callback=note, help=told)(command)
+    text = "Show ids and names whole, also long ones, which tables cut in the middle."
+    return click.option("--whole", is_flag=True, expose_value=False, callback=note, help=text)(command)
 
 
 def shows_whole_ids() -> bool:

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate, groupby, repeat
 from operator import attrgetter, sub
 from typing import NamedTuple, TypeAlias
 
 from spanledger_processor import synthesized
-from spanledger_processor.accounting.facts import AskedAgain, Batch, Fact, LoopRule
-from spanledger_processor.accounting.tools import history_loop
+from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.accounting.usual import UsualFact
-from spanledger_processor.dialects.asked_tools import (
-    FLAT_MARK,
-    MARKS,
-    AskedTool,
-    Step,
-    asked_in,
-    history,
-    is_made_id,
-    made_id,
-)
-from spanledger_processor.dialects.content import names_genai, tells_results
+from spanledger_processor.dialects.asked_tools import FLAT_MARK, MARKS
 from spanledger_processor.dialects.registry import first_token_ns
+from spanledger_processor.enrichment.asked import MessageTools
 from spanledger_processor.enrichment.attributes import ALIASES
 from spanledger_processor.enrichment.earlier_spans import MOST, EarlierSpans, naming_marks
 from spanledger_processor.enrichment.facts import FactBuilder
@@ -34,14 +24,12 @@ from spanledger_processor.enrichment.marks import KIND, OWN, as_sent, is_summary
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
-from spanledger_processor.model import Call, ToolCall
 from spanledger_processor.otlp.envelope import FoundScopes, Items, ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter, next_holding
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
 from spanledger_processor.otlp.values import GIANT, holds
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import MalformedError, Steps, finished
-from spanledger_processor.signing.signer import PLACEHOLDERS
 
 KNOWN_TRACES = 8192
 """Traces that a process remembers to have GenAI spans."""
@@ -177,7 +165,7 @@ class Stage:
         """Every plain span that names a session or run holds one of these, or a marker."""
         self._marks = Prefilter((*markers, *sorted(self._naming)))
         self._tenant_of = tenant_of
-        self.loop, self._fewest_calls = loop, loop.fewest_calls
+        self.loop, self._asked = loop, MessageTools(builder.signing, loop)
         self._aliases = aliases
         self.budgets = budgets
         self.watched = watched
@@ -374,7 +362,7 @@ class Stage:
             if fact is not None:
                 _time_first_token(fact, view)
                 if holds(span, 0, len(span), MARKS):
-                    fact = self._with_asked_tools(reading, fact, view, flat=holds(span, 0, len(span), (FLAT_MARK,)))
+                    fact = self._with_asked(reading, fact, view, flat=holds(span, 0, len(span), (FLAT_MARK,)))
             return fact
         except MalformedError:
             reason = "malformed_span"
@@ -387,62 +375,13 @@ class Stage:
         reading.failed.append((*place, reason))
         return _PASS
 
-    def _with_asked_tools(self, reading: Reading, fact: Fact, view: SpanView, *, flat: bool) -> Fact:
+    def _with_asked(self, reading: Reading, fact: Fact, view: SpanView, *, flat: bool) -> Fact:
         """Return a fact with the tool calls of its messages; after a failure of ours without them."""
-        call = fact.prototype.fact.call if type(fact) is UsualFact else fact.call
-        if call is None or call.kind != "llm" or call.granularity != "per-message":
-            return fact
-        signatures: tuple[str, ...] = ()
         try:
-            asked = asked_in(view.attributes, flat=flat)
-            steps = history(view.attributes, flat=flat, fewest=self._fewest_calls) if self._fewest_calls else ()
-            stuck, again = [*self._looping(steps)], tuple(self._asked_again(steps))
+            return self._asked.enter(fact, view, flat=flat)
         except Exception as error:  # noqa: BLE001 - what messages tell of must not cost a call its price
             reading.failures[type(error).__name__] += 1
             return fact
-        if not asked and not stuck and not again:
-            return fact
-        if asked and self._fewest_calls and not flat and not _tells_results(view):  # flat ones come without arguments
-            signatures = tuple(map(self._signature_of, asked))
-        if type(fact) is not Fact:  # those like it ask for nothing
-            fact = Fact(*_values_of(fact))
-        fact.asked = tuple([text for one in asked for text in (_id_of(one, fact, call), one.tool)])
-        fact.stuck = tuple([text for _, step, identifier in stuck for text in (identifier, step.tool)])
-        fact.stuck_steps = tuple([tuple([one.id for one in loop]) for loop, _, _ in stuck])
-        fact.asked_signatures, fact.asked_again = signatures, again
-        return fact
-
-    def _signature_of(self, asked: AskedTool | Step) -> str:
-        signature = self._builder.signing.sign(ToolCall(asked.tool, asked.arguments))
-        return "" if signature is None or signature.scope == "name_only" else signature.value
-
-    def _looping(self, steps: Sequence[Step]) -> Iterator[tuple[Sequence[Step], Step, str]]:
-        """Yield the new steps of a conversation that complete a loop, behind all steps of it, with the id of the call.
-
-        Arguments have to be known, and results not to be left out by a client; hidden ones are taken for the same.
-        """
-        calls = [
-            (_call_of(step), _result_of(step) if _is_known(step) else f"\0{number}")
-            for number, step in enumerate(steps)
-        ]
-        for number, step in enumerate(steps, 1):
-            if not step.is_new or not _is_known(step):
-                continue
-            length = history_loop(calls[:number], self.loop.of(step.tool))
-            if length and (signature := self._signature_of(step)):
-                yield steps[number - length : number], step, _id_in(step, signature)
-
-    def _asked_again(self, steps: Sequence[Step]) -> Iterator[AskedAgain]:
-        """Yield the new steps of a conversation that it made before, with the same arguments."""
-        calls = [*map(_call_of, steps)]
-        for number, step in enumerate(steps, 1):
-            if not step.is_new or not _is_known(step) or (times := calls[:number].count(_call_of(step))) < 2:
-                continue
-            in_a_row = next(
-                (at for at, call in enumerate(calls[number - 1 :: -1]) if call != calls[number - 1]), number
-            )
-            if signature := self._signature_of(step):
-                yield _id_in(step, signature), signature, step.tool, times, in_a_row
 
     def _add_plain(self, reading: Reading, taken: Sequence[_Taken], marks: tuple[bytes, ...]) -> Steps[None]:
         """Add plain spans of traces that have GenAI spans, as links and names; keep others until their trace has one.
@@ -529,33 +468,6 @@ class Stage:
             self._earlier.forget(trace_id)
 
 
-_LEFT_OUT = "-"
-"""What a client writes in place of a value that is not read."""
-
-
-def _call_of(step: Step) -> str:
-    return f"{step.tool}\0{step.arguments}"
-
-
-def _id_in(step: Step, signature: str) -> str:
-    """Return the id of a step of a conversation; one without is known again by what it called."""
-    return made_id(step.id, signature) if is_made_id(step.id) else step.id
-
-
-def _is_known(step: Step) -> bool:
-    return step.arguments not in PLACEHOLDERS | {"", _LEFT_OUT} and step.result != _LEFT_OUT
-
-
-def _result_of(step: Step) -> str:
-    """Return a result; empty, which is the same as any, of one that a library was configured to hide."""
-    return "" if step.result in PLACEHOLDERS else step.result
-
-
-def _tells_results(view: SpanView) -> bool:
-    """Return whether a model's span may hold the results of the tools that were called before."""
-    return tells_results(view.attributes.shape()) or any(names_genai(event.name) for event in view.events)
-
-
 def _end_of_slice(items: Items, first: int) -> int:
     """Return the end of a slice of spans from `first` on: `SLICE` at most, and not many bytes but of the first one."""
     starts = items.starts
@@ -629,7 +541,6 @@ def _time_first_token(fact: Fact, view: SpanView) -> None:
         fact.first_token_ns = 0
 
 
-_values_of = attrgetter(*(one.name for one in fields(Fact)))
 _trace_id = attrgetter("trace_id")
 _PASS = Fact(b"", b"")
 """Stands for the fact of a span that goes on as it came."""
@@ -642,11 +553,3 @@ _ALIASES = frozenset(ALIASES)
 def _without_empty(reading: Reading) -> tuple[list[Batch], list[list[Place]]]:
     full = [index for index, batch in enumerate(reading.batches) if batch.facts]
     return [reading.batches[index] for index in full], [reading.places[index] for index in full]
-
-
-def _id_of(one: AskedTool, fact: Fact, call: Call) -> str:
-    """Return the id of a tool call; without one it is known again by the usage of the call that asks for it."""
-    if not is_made_id(one.id):
-        return one.id
-    asker = fact.span_id.hex() if call.usage is None else f"{call.usage.input}-{call.usage.output}"
-    return made_id(asker, one.id, one.tool)
