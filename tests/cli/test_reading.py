@@ -363,6 +363,28 @@ def test_by_a_dimension(tmp_path: Path) -> None:
     assert "Nothing was spent since" in output("summary", "--by", "team", "--since", "2026-02-03", *state)
 
 
+def test_a_value_that_reads_like_the_word_for_none_is_another_row(tmp_path: Path) -> None:
+    """A team may be called anything; nothing of it goes to what has no team, or to the others."""
+    names = ["(unattributed)", "(other)", "-", ""]
+    spans = [chat(start_time_unix_nano=JAN_30, end_time_unix_nano=JAN_30 + 9) for _ in names]
+    for span, name in zip(spans, names, strict=True):
+        set_attributes(span, {"team": name, SESSION: name} if name else {})
+    state = ledger(tmp_path, *map(request, spans), sets=("processor.dimensions.team=[team]",))
+    rows = answer("summary", "--by", "team", *state)["values"]
+    assert {(row["value"], row.get("unattributed", False)): row["calls"] for row in rows} == {
+        **{(name, False): 1 for name in names[:-1]},
+        ("", True): 1,
+    }
+    for shown in (output("summary", "--by", "team", *state), output("sessions", *state)):
+        firsts = [line.split()[0] for line in shown.splitlines() if "$0.000210" in line]
+        assert sorted(firsts) == sorted(['"(unattributed)"', '"(other)"', '"-"', "(unattributed)"])
+    (session,) = answer("sessions", "--dimension", "team:(unattributed)", *state)
+    assert session["id"] == "(unattributed)"
+    sets = ("--set", 'processor.budgets=[{"name": "b", "amount": 1, "period": "month", "dimension": "team"}]')
+    of_budgets = answer("budgets", "--of", "(unattributed)", *state, *sets)["budgets"]
+    assert [row["value"] for row in of_budgets] == ["(unattributed)"]
+
+
 def test_calls_below_an_agent_are_its_own(tmp_path: Path) -> None:
     """Only the agent's span has its name; it is a sub-agent's where another agent's span stands above."""
     lead, helper, call = (chat(start_time_unix_nano=JAN_30, end_time_unix_nano=JAN_30 + 9) for _ in range(3))

@@ -199,6 +199,27 @@ def test_speed_is_shown_by_model(browser: Browser, backend: Backend, tmp_path: P
     context.close()
 
 
+def test_a_value_that_reads_like_the_word_for_none_is_another_row(
+    browser: Browser, backend: Backend, tmp_path: Path
+) -> None:
+    """In lists and in the legends of charts; a session of that name is no heading of those without one."""
+    names = ("(none named)", "(others)", "(unattributed)", "")
+    with Served(tmp_path, backend.port) as served, browser.new_context() as context, Watched(context, served) as page:
+        spans = [chat() for _ in names]
+        for span, name in zip(spans, names, strict=True):
+            set_attributes(span, {"user.id": name, "gen_ai.conversation.id": name} if name else {})
+        served.export(request(*spans))
+        _open(page, served, "by/user")
+        rows = page.get_by_role("region", name="By user").locator("tbody tr td:first-child, tbody tr th:first-child")
+        expect(rows).to_have_text(['"(none named)"', '"(others)"', '"(unattributed)"', "(none named)"])
+        series = page.evaluate("Chart.getChart(document.querySelector('canvas')).data.datasets.map((one) => one.label)")
+        assert series == ['"(none named)"', '"(others)"', '"(unattributed)"']
+        page.get_by_role("link", name='"(none named)"').click()
+        expect(page.locator("tbody tr").first).to_contain_text('"(none named)"')
+        _open(page, served, "session/%28unattributed%29")
+        expect(page.locator("main h2").first).to_have_text('"(unattributed)"')
+
+
 def test_names_are_text(page: Page, served: Served) -> None:
     _open(page, served, "sessions")
     page.get_by_role("link", name=HOSTILE).click()

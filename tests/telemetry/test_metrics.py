@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast, get_args
@@ -277,6 +278,22 @@ def test_spend_by_dimension_is_bounded_and_whole() -> None:
         "dimension_cost_usd_total{dimension=provider,model=claude,value=anthropic}": 2,
     }
     assert found["dimension_tokens_total{class=input,dimension=team,model=claude,value=red}"] == 10
+
+
+def test_a_value_that_reads_like_a_word_of_ours_is_told_apart() -> None:
+    """A team may be called as what names none, or what is beyond the limit, is."""
+    telemetry = Telemetry("1.2.3", window=3600, budget=256, dimensions=("team",), values=5)
+    teams = ("unknown", "other", '"other"', "(unattributed)", "", "beyond")
+    facts = [fact(model="claude") for _ in teams]
+    for one, team in zip(facts, teams, strict=True):
+        one.dimensions = ("team", team) if team else ()
+    decisions = {number: priced() for number in range(len(teams))}
+    telemetry.stage.ruled(Batch(b"", facts, NOW_NS), Ruling(decisions, fresh=[*decisions]))
+    text = telemetry.registry.scrape().decode()
+    shown = re.findall(r'spanledger_dimension_cost_usd_total{.*?value="(.*)"}', text)
+    assert sorted(shown) == sorted(
+        [r"\"unknown\"", r"\"other\"", r"\"\"other\"\"", "(unattributed)", "unknown", "other"]
+    )
 
 
 def test_operations_that_nobody_knows_are_counted_by_name_and_bounded(telemetry: Telemetry) -> None:

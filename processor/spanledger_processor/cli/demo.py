@@ -112,7 +112,7 @@ def _plain(value: dict[str, Any]) -> Any:
 
 
 def _id(heading: str) -> show.Column:
-    return (heading, lambda row: show.short(row["id"] or show.NONE, _WIDEST), False)
+    return (heading, lambda row: show.word(row["id"], most=_WIDEST), False)
 
 
 def _models(row: dict[str, Any]) -> list[str]:

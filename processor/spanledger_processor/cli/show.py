@@ -168,6 +168,20 @@ def short(text: str, most: int = _LONGEST_ID) -> str:
     return f"{text[: most - _END_OF_ID - 1]}…{text[-_END_OF_ID:]}"
 
 
+def quoted(name: str) -> str:
+    """Return a name; one that reads like a word for none or for all others stands in quotes, as a quoted one does."""
+    return f'"{name}"' if name == "-" or name.startswith(("(", '"')) else name
+
+
+def word(name: str, without: str = NONE, most: int = _LONGEST_ID) -> str:
+    """Return a name for a table, or the word for none."""
+    return quoted(short(name, most)) or without
+
+
+def _word_of(row: dict[str, Any], key: str) -> str:
+    return word(row[key], OTHERS if row.get("other") else NONE)
+
+
 def money(amount: float | None) -> str:
     """Return USD for people: cents from 100 dollars on, millionths below."""
     if amount is None:
@@ -228,8 +242,8 @@ TOTALS: Sequence[Column] = (
 """The columns that sessions, runs and tasks share."""
 
 BY_MODEL: Sequence[Column] = (
-    ("provider", lambda row: short(row["provider"]) or "-", False),
-    ("model", lambda row: short(row["model"]) or "(no model)", False),
+    ("provider", lambda row: word(row["provider"], "-"), False),
+    ("model", lambda row: word(row["model"], "(no model)"), False),
     *SPEND,
 )
 
@@ -253,9 +267,9 @@ SPEEDS: Sequence[Column] = (
 )
 
 BY_TASK: Sequence[Column] = (
-    ("task", lambda row: short(row["id"]) or "-", False),
+    ("task", lambda row: word(row["id"], "-"), False),
     ("tokens", lambda row: count(row["tokens_total"]), True),
-    ("by kind", lambda row: ", ".join(f"{short(kind) or '-'} {count(n)}" for kind, n in row["kinds"].items()), False),
+    ("by kind", lambda row: ", ".join(f"{word(kind, '-')} {count(n)}" for kind, n in row["kinds"].items()), False),
     *SPEND[:3],
 )
 """The tasks of a session: tokens in and out, split by kind of work, and what they cost."""
@@ -267,14 +281,14 @@ BY_VALUE: Sequence[Column] = (
 """The values of a dimension, behind their names."""
 
 BY_AGENT: Sequence[Column] = (
-    ("agent", lambda row: short(row["id"]) or (OTHERS if row.get("other") else NONE), False),
+    ("agent", lambda row: _word_of(row, "id"), False),
     ("below", lambda row: short(row.get("parent_id", "-")), False),
     *BY_VALUE,
 )
 """The agents of a session, and the rest of it."""
 
 TOOLS: Sequence[Column] = (
-    ("tool", lambda row: short(row["id"]) or OTHERS, False),
+    ("tool", lambda row: word(row["id"], OTHERS), False),
     ("calls", lambda row: count(row["calls"]), True),
     ("failed", lambda row: count(row["failures"]), True),
     ("denied", lambda row: count(row["denied"]), True),
@@ -297,7 +311,7 @@ DAY: Sequence[Column] = (("day", lambda row: row["day"] or "-", False), *SPEND)
 TENANTS: Sequence[Column] = (
     (
         "tenant",
-        lambda row: "(name not kept)" if row["tenant"] is None else short(row["tenant"]) or "(default)",
+        lambda row: "(name not kept)" if row["tenant"] is None else word(row["tenant"], "(default)"),
         False,
     ),
     *SPEND[:3],
@@ -305,8 +319,8 @@ TENANTS: Sequence[Column] = (
 )
 
 TOOL_REPEATS: Sequence[Column] = (
-    ("session", lambda row: short(row["session"]) or NONE, False),
-    ("tool", lambda row: short(row["tool"]) or "-", False),
+    ("session", lambda row: word(row["session"]), False),
+    ("tool", lambda row: word(row["tool"], "-"), False),
     ("times", lambda row: count(row["times"]), True),
     ("in a row", lambda row: count(row["in_a_row"]), True),
     ("loop", lambda row: "loop" if row["loop"] else "-", False),
@@ -317,8 +331,8 @@ TOOL_REPEATS: Sequence[Column] = (
 SPANS: Sequence[Column] = (
     ("start (UTC)", lambda row: _when(row["start"]), False),
     ("kind", lambda row: row["kind"] or "-", False),
-    ("agent", lambda row: short(row["agent"] or "") or "-", False),
-    ("what", lambda row: short(row["model"] or row["tool"] or "") or "-", False),
+    ("agent", lambda row: word(row["agent"] or "", "-"), False),
+    ("what", lambda row: word(row["model"] or row["tool"] or "", "-"), False),
     ("lasted", lambda row: "-" if row["duration_s"] is None else _duration(row["duration_s"]), True),
     ("input", lambda row: count(row["input_tokens"]), True),
     ("output", lambda row: count(row["output_tokens"]), True),
@@ -329,7 +343,7 @@ SPANS: Sequence[Column] = (
 """A timeline; trace and span id are what `spanledger span` takes."""
 
 CANDIDATES: Sequence[Column] = (
-    ("agent", lambda row: short(row["agent"]) or NONE, False),
+    ("agent", lambda row: word(row["agent"]), False),
     ("why", lambda row: ", ".join(kind.replace("_", "-") for kind in row["kinds"]), False),
     ("cost", lambda row: money(row["cost_usd"]), True),
     ("calls", lambda row: count(row["calls"]), True),
@@ -347,7 +361,7 @@ def _other_price(one: dict[str, Any]) -> str:
 
 WARNINGS: Sequence[Column] = (
     ("warning", lambda row: row["warning"].replace("_", " "), False),
-    ("session or day", lambda row: short(row["session"] or row["day"] or "") or "-", False),
+    ("session or day", lambda row: word(row["session"] or row["day"] or "", "-"), False),
     ("what", lambda row: _warned_of(row), False),
     ("at (UTC)", lambda row: _when(row["at"]), False),
 )
@@ -362,10 +376,10 @@ def _warned_of(row: dict[str, Any]) -> str:
 
 
 TASKS: Sequence[Column] = (
-    ("task", lambda row: short(row["task"]) or "-", False),
-    ("kind", lambda row: short(row["kind"]) or "-", False),
-    ("session", lambda row: short(row["session"]) or NONE, False),
-    ("model", lambda row: short(row["model"]) or "(no model)", False),
+    ("task", lambda row: word(row["task"], "-"), False),
+    ("kind", lambda row: word(row["kind"], "-"), False),
+    ("session", lambda row: word(row["session"]), False),
+    ("model", lambda row: word(row["model"], "(no model)"), False),
     *SPEND,
     ("last active (UTC)", lambda row: _when(row["last"]), False),
 )
@@ -373,24 +387,24 @@ TASKS: Sequence[Column] = (
 UNPRICED: Sequence[Column] = (
     ("calls", lambda row: count(row["calls"]), True),
     ("reason", lambda row: row["reason"], False),
-    ("provider", lambda row: short(row["provider"]) or "-", False),
-    ("model", lambda row: short(row["model"]) or "(no model)", False),
+    ("provider", lambda row: word(row["provider"], "-"), False),
+    ("model", lambda row: word(row["model"], "(no model)"), False),
 )
 
 GONE: Sequence[Column] = (
     ("last active", lambda row: row["day"], False),
-    ("project", lambda row: short(row["project"]) or "-", False),
+    ("project", lambda row: word(row["project"], "-"), False),
     ("sessions", lambda row: count(row["sessions"]), True),
     *SPEND,
 )
 
 MODEL_COST: Sequence[Column] = (
-    ("model", lambda row: short(row["model"]) or "(no model)", False),
+    ("model", lambda row: word(row["model"], "(no model)"), False),
     ("cost", lambda row: money(row["cost_usd"]), True),
 )
 
 MODEL_USE: Sequence[Column] = (
-    ("model", lambda row: short(row["model"]) or "(no model)", False),
+    ("model", lambda row: word(row["model"], "(no model)"), False),
     ("cost", lambda row: money(row["cost_usd"]) if "cost_usd" in row else "unknown", True),
     ("calls", lambda row: count(row["calls"]), True),
     *SPEND[3:],
@@ -437,9 +451,9 @@ def _duration(seconds: float) -> str:
 
 def valued(dimension: str) -> Column:
     """Return the column of a dimension's values, with words for all other values and for none."""
-    return (dimension, lambda row: short(row["value"]) or (OTHERS if row.get("other") else NONE), False)
+    return (dimension, lambda row: _word_of(row, "value"), False)
 
 
 def named(heading: str) -> Column:
     """Return the column of the id, with a word for no id."""
-    return (heading, lambda row: short(row["id"]) or NONE, False)
+    return (heading, lambda row: word(row["id"]), False)

@@ -96,7 +96,7 @@ def show_one(what: str, name: str, target: Target, *, as_json: bool) -> None:
     if as_json:
         show.show_json(result)
         return
-    show.print_table(f"{what} {name or show.NONE}", [*show.described([result]), *show.TOTALS], [result])
+    show.print_table(f"{what} {show.quoted(name) or show.NONE}", [*show.described([result]), *show.TOTALS], [result])
     print_note([result])
     if result.get("parent_id"):
         click.echo(f"spawned by session {show.plain(result['parent_id'])}")

@@ -232,7 +232,7 @@ def _budget_state(row: Row) -> str:
 
 _BUDGETS: tuple[show.Column, ...] = (
     ("budget", lambda row: show.short(row["budget"]), False),
-    ("of", lambda row: show.short(row["value"]) or "-", False),
+    ("of", lambda row: show.word(row["value"], "-"), False),
     ("period", lambda row: row["period"] + (f" since {row['since']}" if row["since"] else ""), False),
     ("used", show.used, True),
     ("spent", lambda row: show.money(row["used_usd"]), True),

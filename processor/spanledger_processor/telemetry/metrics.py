@@ -18,7 +18,7 @@ from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Decision, Usag
 from spanledger_processor.pricing import canonical_model
 from spanledger_processor.telemetry.log import on_suppressed
 from spanledger_processor.telemetry.otlp import Tracer
-from spanledger_processor.telemetry.registry import BoundedLabels, LabelsByTenant, Registry, SpanIds
+from spanledger_processor.telemetry.registry import BoundedLabels, LabelsByTenant, Registry, SpanIds, quoted
 from spanledger_processor.telemetry.table import TABLE
 from spanledger_processor.units import USD, Pico
 
@@ -182,7 +182,7 @@ class StageMetrics:
         counts = counts_of(decision.usage) if decision.usage is not None else ()
         tokens = [(one.name, count) for one, count in zip(USAGE_CLASSES, counts, strict=False) if one.unit == "token"]
         for name, bounded in self._values.items():
-            value, model = bounded(tenant)(known.get(name, ""), known["model"])
+            value, model = bounded(tenant)(quoted(known.get(name, "")), known["model"])
             self._count("dimension_cost_usd_total", name, value, model, by=(amount or 0) / USD, of=_ids_of(fact))
             for of_class, count in tokens:
                 self._count("dimension_tokens_total", name, value, model, of_class, by=count or 0, of=_ids_of(fact))

@@ -28,6 +28,8 @@ from spanledger_processor.telemetry.table import OTHER, PREFIX, MetricRow, Metri
 
 _LONGEST = 120
 """Characters of a label value that are kept."""
+_NONE = "unknown"
+"""The label value of what has none."""
 
 
 class BoundedLabels:
@@ -65,6 +67,11 @@ class LabelsByTenant:
         return known or self._late
 
 
+def quoted(value: str) -> str:
+    """Return a name as a label value; one that reads like the word for none or for all others stands in quotes."""
+    return f'"{value}"' if value in (OTHER, _NONE) or value.startswith('"') else value
+
+
 def _clean(value: str) -> str:
     """Return text that is allowed in a scrape: valid UTF-8, no control characters, not long, never empty."""
     return _printable(value[:_LONGEST])
@@ -72,7 +79,7 @@ def _clean(value: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _printable(value: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in value) or "unknown"
+    return "".join(char if char.isprintable() else "?" for char in value) or _NONE
 
 
 SpanIds: TypeAlias = tuple[bytes, bytes]

@@ -18,9 +18,12 @@ export function address(view, parameters = {}) {
 export const link = (text, view, parameters = {}) => make("a", { href: address(view, parameters) }, text);
 
 // A name from elsewhere: its direction of writing stays its own, and where it is long the rest is in the title. What is
-// not seen, or turns other text round, is written as an escape, as the commands do.
+// not seen, or turns other text round, is written as an escape, and what reads like a word for no name, such as
+// "(others)", in quotes, as the commands do.
 // In a table the middle of a very long one is not seen (it is selected and saved with the rest): ids often begin alike.
-export const named = (text) => make("bdi", { class: "name", title: text.length > 60 ? visible(text) : null }, ...cut(visible(text)));
+export const named = (text) => make("bdi", { class: "name", title: text.length > 60 ? visible(quoted(text)) : null }, ...cut(visible(quoted(text))));
+export const quoted = (text) => (/^[("]/.test(text) ? `"${text}"` : text);
+export const OTHERS = "(others)";
 const brief = (text) => (text.length > 32 ? `${visible(text).slice(0, 19)}…${visible(text).slice(-12)}` : visible(text)); // in a chart
 const cut = (text) => (text.length > 96 ? [text.slice(0, 64), make("span", { class: "middle" }, text.slice(64, -12)), text.slice(-12)] : [text]);
 const visible = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}]/gu, (char) => `\\u${char.codePointAt(0).toString(16).padStart(4, "0")}`);
@@ -179,10 +182,10 @@ export function byDay(rows, nameOf) {
   const places = new Map(days.map((day, place) => [day, place]));
   const totals = new Map();
   for (const row of rows) totals.set(nameOf(row), (totals.get(nameOf(row)) || 0) + row.cost_usd);
-  const kept = new Set([...totals].filter(([name]) => name !== "others").sort((one, other) => other[1] - one[1]).slice(0, MOST_SERIES).map(([name]) => name));
+  const kept = new Set([...totals].filter(([name]) => name !== OTHERS).sort((one, other) => other[1] - one[1]).slice(0, MOST_SERIES).map(([name]) => name));
   const data = new Map([...kept].map((name) => [name, days.map(() => 0)]));
   for (const row of rows) {
-    const name = kept.has(nameOf(row)) ? nameOf(row) : "others";
+    const name = kept.has(nameOf(row)) ? nameOf(row) : OTHERS;
     if (!data.has(name)) data.set(name, days.map(() => 0));
     const place = places.get(row.day);
     if (place != null) data.get(name)[place] += row.cost_usd;

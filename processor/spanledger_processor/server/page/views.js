@@ -1,7 +1,7 @@
 // Views over the API: each returns the elements of one, from the address (id, and parameters as the API takes them).
 
 import { ask, json, rowsOf } from "./ask.js";
-import { SPENT, address, bars, byDay, cost, costCell, counted, duration, facts, lines, link, make, money, named, save, shareCached, soft, table, tile, tokens, unpricedCalls, unpricedOf, when, whole, compact } from "./draw.js";
+import { OTHERS, SPENT, address, bars, byDay, cost, costCell, counted, duration, facts, lines, link, make, money, named, quoted, save, shareCached, soft, table, tile, tokens, unpricedCalls, unpricedOf, when, whole, compact } from "./draw.js";
 import { timeline } from "./timeline.js";
 
 export const range = (given) => ({ since: given.since, until: given.until, tenant: given.tenant });
@@ -40,9 +40,9 @@ export async function overview(_, given) {
   ]);
   const total = everything.total;
   if (!total.spans) return empty(given);
-  const [days, series] = byDay(summary.days_by_model || [], (row) => row.model || "others");
+  const [days, series] = byDay(summary.days_by_model || [], (row) => (row.other ? OTHERS : quoted(row.model) || "(none)"));
   const span = rangeText(given, given.until ? "" : "30d");
-  const ofModel = (row) => (row.other ? "others" : link(row.model ? named(row.model) : "(none)", "sessions", { ...range(given), model: row.provider ? `${row.provider}/${row.model}` : row.model }));
+  const ofModel = (row) => (row.other ? OTHERS : link(row.model ? named(row.model) : "(none)", "sessions", { ...range(given), model: row.provider ? `${row.provider}/${row.model}` : row.model }));
   return [
     make("h2", {}, "Spent"),
     make(
@@ -247,7 +247,7 @@ export async function session(id, given) {
     candidatesOf(id, given),
   ]);
   const spawned = children.filter((child) => child.id);
-  const parts = [make("h2", {}, named(titleOf(row) || "(unattributed)")), summaryOf(row, given)];
+  const parts = [make("h2", {}, titleOf(row) ? named(titleOf(row)) : "(unattributed)"), summaryOf(row, given)];
   parts.push(make("h2", {}, "Timeline"), ...timeline(row, remembered, spawned, given));
   if ((row.context || []).length > 1) {
     const points = row.context.filter((point) => point.at);
@@ -255,7 +255,7 @@ export async function session(id, given) {
   }
   const used = row.usage_by_model || [];
   parts.push(...(used.some((model) => model.calls) ? [make("h2", {}, "By model"), table("By model", USE_BY_MODEL, used)] : byModel(row.models || [])));
-  if (row.agents?.length) parts.push(make("h2", {}, "By agent"), table("By agent", [["agent", (agent) => (agent.other ? "(others)" : agent.id ? named(agent.id) : "(none named)"), "id"], ["below", (agent) => (agent.parent_id ? named(agent.parent_id) : "-"), "id"], ...SPENT], row.agents));
+  if (row.agents?.length) parts.push(make("h2", {}, "By agent"), table("By agent", [["agent", (agent) => (agent.other ? OTHERS : agent.id ? named(agent.id) : "(none named)"), "id"], ["below", (agent) => (agent.parent_id ? named(agent.parent_id) : "-"), "id"], ...SPENT], row.agents));
   if (spawned.length) parts.push(make("h2", {}, "Sessions that it spawned"), table("Sub-agents", [["session", (child) => sessionLink(child, given), "id", (child) => child.id], ["state", stateCell], ...SPENT], spawned));
   parts.push(...toLookAt);
   if (row.tools?.length) parts.push(make("h2", {}, "Tools"), ...toolTable(row.tools));
@@ -269,13 +269,13 @@ export async function session(id, given) {
       ["last, UTC", (call) => when(call.last), "time"],
     ], again));
   }
-  if (row.by_task?.length) parts.push(make("h2", {}, "By task"), table("By task", [["task", (task) => named(task.id || "(none named)"), "id"], ["kinds of work", (task) => Object.keys(task.kinds || {}).filter(Boolean).join(", ")], ...SPENT], row.by_task));
+  if (row.by_task?.length) parts.push(make("h2", {}, "By task"), table("By task", [["task", (task) => task.id ? named(task.id) : "(none named)", "id"], ["kinds of work", (task) => Object.keys(task.kinds || {}).filter(Boolean).join(", ")], ...SPENT], row.by_task));
   return parts;
 }
 
 export async function run(id, given) {
   const row = await json(`runs/${encodeURIComponent(id)}`, { tenant: given.tenant });
-  const parts = [make("h2", {}, named(row.id || "(unattributed)")), soft("A run"), summaryOf(row, given)];
+  const parts = [make("h2", {}, row.id ? named(row.id) : "(unattributed)"), soft("A run"), summaryOf(row, given)];
   if (row.sessions?.length) {
     parts.push(make("h2", {}, "Sessions of this run"), tree(row.sessions, given));
     if (row.sessions_left_out) parts.push(soft(`${counted(row.sessions_left_out, "further session")} of this run: spanledger sessions.`));
@@ -348,7 +348,7 @@ export async function candidates(_, given) {
 const fedCost = ({ fed }) => (fed == null ? "-" : fed.cost_usd == null ? make("span", { class: "bad" }, "unknown") : make("span", { title: `${fed.cost_usd_exact} USD, an estimate${fed.unpriced ? `; of ${counted(fed.unpriced, "result")} unknown` : ""}` }, `~${money(fed.cost_usd)}`));
 
 const TOOL = [
-  ["tool", (tool) => (tool.other ? "(others)" : named(tool.id)), "id"],
+  ["tool", (tool) => (tool.other ? OTHERS : named(tool.id)), "id"],
   ["calls", (tool) => whole(tool.calls), "number"],
   ["failed", (tool) => whole(tool.failures), "number"],
   ["denied", (tool) => whole(tool.denied), "number"],
@@ -378,9 +378,9 @@ export async function tools(_, given) {
 export async function dimension(name, given) {
   const since = given.since || (given.until ? "" : "7d");
   const answer = await json(`dimensions/${encodeURIComponent(name)}`, { ...range(given), since, limit: 100 });
-  const title = (row) => (row.other ? "(others)" : row.unattributed ? "(none named)" : row.value);
+  const title = (row) => (row.other ? OTHERS : row.unattributed ? "(none named)" : quoted(row.value));
   const cellOf = (row) => (row.other || row.unattributed ? title(row) : make("a", { href: address("sessions", name === "model" ? { ...range(given), model: row.value } : { ...range(given), dimension: `${name}:${row.value}` }) }, named(row.value)));
-  const days = answer.values.flatMap((row) => (row.days || []).map((day) => ({ ...day, name: row.other ? "others" : title(row) })));
+  const days = answer.values.flatMap((row) => (row.days || []).map((day) => ({ ...day, name: title(row) })));
   const [labels, series] = byDay(days, (row) => row.name);
   return [
     make("h2", {}, `By ${name}, ${rangeText({ ...given, since })}`),
@@ -397,7 +397,7 @@ export async function speed(_, given) {
   const models = (answer.models || []).filter((row) => row.speed);
   const days = (answer.days || []).filter((row) => row.speed && row.day);
   const percentile = (what, share, format) => (row) => format(row.speed[what]?.[share]);
-  const columns = [["model", (row) => (row.other ? "others" : named(row.model)), "id"], ["sold by", (row) => (row.provider ? named(row.provider) : "-")]];
+  const columns = [["model", (row) => (row.other ? OTHERS : named(row.model)), "id"], ["sold by", (row) => (row.provider ? named(row.provider) : "-")]];
   for (const [what, title, format] of SPEEDS) for (const share of ["p50", "p90", "p99"]) columns.push([`${title} ${share}`, percentile(what, share, format), "number", (row) => row.speed[what]?.[share]]);
   columns.push(["calls", (row) => whole(row.speed.duration_s?.calls || 0), "number"], ["first token known", (row) => whole(row.speed.first_token_s?.calls || 0), "number"]);
   const overDays = (what, title, format) => [make("h2", {}, title), lines(title, days.map((row) => row.day), ["p50", "p90", "p99"].map((share) => [share, days.map((row) => row.speed[what]?.[share] ?? null)]), format)];
