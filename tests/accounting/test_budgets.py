@@ -291,6 +291,52 @@ def test_what_a_clock_ahead_spends_tomorrow_is_no_forecast() -> None:
     assert (one.threshold, one.used) == (FORECAST, 60)
 
 
+def test_a_budget_that_is_changed_tells_thresholds_of_its_own() -> None:
+    """Raised in the middle of a month it is told when the new amount is used up, lowered at once; back, nothing is."""
+    ledger, told = MemoryLedger(), list[list[int]]()
+    for number, (amount, cost) in enumerate([(100, 100), (200, 10), (200, 90), (80, 1), (200, 1), (100, 1)]):
+        before = _all(ledger)
+        take(ledger, [BudgetRule("b", amount, "month", thresholds=(50, 100))], call(f"c{number}", cost))
+        told.append(sorted(threshold for *_, threshold in _all(ledger) - before))
+    assert told == [[50, 100], [50], [100], [50, 100], [], []]
+
+
+def test_a_budget_of_another_kind_under_the_same_name_is_another() -> None:
+    """A day and a week, and a session and a run, may begin with the same day and have one value."""
+    monday = TODAY - 2
+    rules = [
+        BudgetRule("b", 100, "day", dimension="team", thresholds=(100,)),
+        BudgetRule("b", 100, "week", dimension="team", thresholds=(100,)),
+        BudgetRule("b", 100, "week", dimension="user", thresholds=(100,)),
+        BudgetRule("b", 100, "rolling", days=7, dimension="team", thresholds=(100,)),
+        BudgetRule("b", 100, "rolling", days=7, dimension="user", thresholds=(100,)),
+        BudgetRule("b", 100, "session", thresholds=(100,)),
+        BudgetRule("b", 100, "run", thresholds=(100,)),
+    ]
+    ledger = MemoryLedger()
+    for number, rule in enumerate(rules):
+        fact = call(f"c{number}", 100, session="red", run="red", day=monday)
+        fact.dimensions = ("team", "red", "user", "red")
+        take(ledger, [rule], fact, now_ns=(monday + 1) * NS_PER_DAY - 1)
+        assert len(_all(ledger)) == number + 1
+
+
+def test_what_an_earlier_version_told_of_a_budget_counts_as_told() -> None:
+    """Its records tell no kind of a budget: where the amount is another, so is the budget."""
+    for amount, number in ((100, 1), (60, 2)):
+        ledger = MemoryLedger()
+        old = Crossing("b", TENANT, "", "2026-11-01", 100, 100, amount, NOW, sent=True)
+        with ledger.store.unit() as unit:
+            unit.apply(Changes(create={old.key: old.pack()}), NOW)
+        take(ledger, [BudgetRule("b", 100, "month", thresholds=(100,))], call("a", 100))
+        assert len(_all(ledger)) == number
+
+
+def _all(ledger: MemoryLedger) -> set[tuple[str, str, int, int]]:
+    with ledger.store.snapshot() as reader:
+        return {(one.rule, one.value, one.amount, one.threshold) for one in crossings(reader, TENANT, warnings=False)}
+
+
 def test_a_late_call_makes_no_forecast_of_a_period_that_has_ended() -> None:
     ledger, rule, noon = MemoryLedger(), BudgetRule("day", 100, "day"), TODAY * NS_PER_DAY + NS_PER_DAY // 2
     take(ledger, [rule], call("a", 90, day=TODAY - 1), now_ns=noon)

@@ -19,8 +19,8 @@ from spanledger_processor.ledger.budgets import (
     concerns,
     spent_on_day,
 )
-from spanledger_processor.ledger.crossings import FORECAST, Crossing, share
-from spanledger_processor.ledger.keys import bounded_id, budget_key
+from spanledger_processor.ledger.crossings import FORECAST, Crossing, is_stored, share
+from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.rolling import Reached
 from spanledger_processor.ledger.rows import date_of
 from spanledger_processor.ledger.store import Changes, Reader
@@ -145,24 +145,19 @@ class Budgets:
             return spent if not rule.dimension or any(self._concerns(rule, one) for one in sessions) else 0
         run = LargeRun.read(self._reader, self._tenant, run_id)
         self._changes.replace[run.key] = replace(run, changes=run.changes + 1).pack(self._now_ns)
-        first = budget_key(self._tenant, rule.name, run_id, "", min(rule.thresholds))
-        is_known = not rule.dimension or self._reader.get(first) is not None
+        first = rule.crossing(self._tenant, run_id, min(rule.thresholds), 0, self._now_ns)
+        is_known = not rule.dimension or is_stored(self._reader, first)
         return run.spent if is_known else 0
 
     def _store_passed(self, rule: BudgetRule, value: str, used: Pico, day: int | None = None) -> None:
         """Store the thresholds that are passed in the period of a day; of a session or run there is none."""
         for threshold in rule.passed(used):
-            self._store(self._crossing(rule, value, used, threshold, day))
+            self._store(rule.crossing(self._tenant, value, threshold, used, self._now_ns, day))
 
     def _store_forecast(self, rule: BudgetRule, value: str, used: Pico) -> None:
         """Store that what is used today will not last; what comes tomorrow by a clock that is ahead is no rate."""
         if rule.will_not_last(used, self._now_ns):
-            self._store(self._crossing(rule, value, used, FORECAST, self._today))
-
-    def _crossing(self, rule: BudgetRule, value: str, used: Pico, threshold: int, day: int | None) -> Crossing:
-        since, until = ("", "") if day is None else (rule.since(day), date_of(rule.last_day(day)) or "")
-        crossing = Crossing(rule.name, self._tenant, value, since, threshold, used, rule.amount, self._now_ns)
-        return replace(crossing, until=until) if until else crossing
+            self._store(rule.crossing(self._tenant, value, FORECAST, used, self._now_ns, self._today))
 
     def _store_reached(self, rule: BudgetRule, value: str, days: Collection[int]) -> None:
         """Store the thresholds of a rolling budget that it reached on the days whose sums have any of `days`."""
@@ -174,11 +169,11 @@ class Budgets:
         before = deepcopy(reached.reported)
         spent = partial(self._spent_on, rule, value)
         for threshold, since, until, used in reached.enter(rule.thresholds, spent, touched, self._today):
-            crossing = self._crossing(rule, value, used, threshold, until)
+            crossing = rule.crossing(self._tenant, value, threshold, used, self._now_ns, until)
             self._store(replace(crossing, since=date_of(since) or "", counted_since=crossing.since))
         if reached.reported != before:
             self._changes.replace[reached.key] = reached.pack(self._today)
 
     def _store(self, crossing: Crossing) -> None:
-        if self._reader.get(crossing.key) is None:
+        if not is_stored(self._reader, crossing):
             self._changes.create.setdefault(crossing.key, crossing.pack())

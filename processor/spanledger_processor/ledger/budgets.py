@@ -119,6 +119,19 @@ class BudgetRule:
         """Return the first day of which it is counted what is used; empty for a session or run."""
         return "" if self.period in (SESSION, RUN) else date_of(self.days_until(today)[0]) or ""
 
+    @property
+    def kind(self) -> str:
+        """Return what it is of, beside its name, amount and value."""
+        return f"{self.period} {self.days} {self.dimension}"
+
+    def crossing(
+        self, tenant: bytes, value: str, threshold: int, used: Pico, now_ns: int, day: int | None = None
+    ) -> Crossing:
+        """Return a threshold that was passed in the period of a day; a session or run has none."""
+        since, until = ("", "") if day is None else (self.since(day), date_of(self.last_day(day)) or "")
+        crossing = Crossing(self.name, tenant, value, since, threshold, used, self.amount, now_ns)
+        return replace(crossing, until=until, rule=self.kind)
+
     def passed(self, used: Pico) -> list[int]:
         """Return the thresholds that are passed."""
         return [threshold for threshold in self.thresholds if used * 100 >= threshold * self.amount]
@@ -189,7 +202,7 @@ def passed_by_run(reader: Reader, rules: Iterable[BudgetRule], run: LargeRun, no
     for rule in rules:
         if rule.period == RUN and rule.concerns(run.tenant) and _concerns_run(reader, run.tenant, rule, run.id):
             for threshold in rule.passed(run.spent):
-                yield Crossing(rule.name, run.tenant, run.id, "", threshold, run.spent, rule.amount, now_ns)
+                yield rule.crossing(run.tenant, run.id, threshold, run.spent, now_ns)
 
 
 def concerns(reader: Reader, tenant: bytes, rule: BudgetRule, session: Sums, changed: Changed = _NOTHING) -> bool:

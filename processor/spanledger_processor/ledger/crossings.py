@@ -7,7 +7,7 @@ warning is stored likewise (`warning_rules`), once for a session, or for a tenan
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from spanledger_processor.ledger.keys import (
@@ -38,7 +38,8 @@ class Crossing:
     for a budget, else it is a warning (`of_session`, `of_day`), which say what the other fields are then. Until all of
     the notification is sent, `recorded` is whether its log record was accepted (False: refused for good, None: neither
     yet), and `posted` whether its webhook took it. `counted_since` is the first day of what is used, where that is not
-    `since` (a rolling budget's), `until` the last day of the period.
+    `since` (a rolling budget's), `until` the last day of the period. `rule` is what the budget was of
+    (`BudgetRule.kind`): one that was changed since passes thresholds of its own.
     """
 
     budget: str
@@ -55,12 +56,14 @@ class Crossing:
     posted: bool = False
     counted_since: str = ""
     until: str = ""
+    rule: str = ""
 
     @property
     def key(self) -> Key:
         """Return its key, which stays the same however often the threshold is passed."""
         name = f"\0{self.warning}" if self.warning else self.budget
-        return budget_key(self.tenant, name, self.value, self.since, self.threshold)
+        rule = (self.rule, str(self.amount)) if self.rule else ()
+        return budget_key(self.tenant, name, self.value, self.since, self.threshold, *rule)
 
     @property
     def percent(self) -> str:
@@ -70,8 +73,8 @@ class Crossing:
     def pack(self) -> bytes:
         """Return the stored form; its second element is the arrival, by which retention goes."""
         values = [self.budget, self.tenant, self.value, self.since, self.threshold, self.warning]
-        if self.recorded is not None or self.posted or self.counted_since or self.until:
-            values += [self.recorded, self.posted, self.counted_since, self.until]
+        if self.recorded is not None or self.posted or self.counted_since or self.until or self.rule:
+            values += [self.recorded, self.posted, self.counted_since, self.until, self.rule]
         return pack([1, self.arrival_ms, values, self.used, self.amount, self.at_ns, self.sent])
 
     @classmethod
@@ -118,6 +121,16 @@ class Crossing:
             "amount_usd_exact": exact_usd(self.amount),
             "at": time_of(self.at_ns),
         }
+
+
+def is_stored(reader: Reader, crossing: Crossing) -> bool:
+    """Return whether a ledger has a crossing: also one of an earlier version, whose keys tell no budgets of one name
+    apart.
+    """
+    if reader.get(crossing.key) is not None:
+        return True
+    record = reader.get(replace(crossing, rule="").key) if crossing.rule else None
+    return record is not None and Crossing.unpack(record).amount == crossing.amount
 
 
 def crossing_moved(before: bytes | None, after: bytes) -> tuple[set[Key], set[Key]]:

@@ -71,17 +71,19 @@ def gone_key(tenant: bytes, day: int, project: str) -> Key:
     return record_key(Table.GONE, tenant, day.to_bytes(4, "big"), *project_bytes)
 
 
-def budget_key(tenant: bytes, budget: str, value: str, since: str, threshold: int) -> Key:
-    """Return the key of a threshold (percent) of a budget that a value passed in the period that began at `since`."""
-    return record_key(
-        Table.BUDGET, EVERY_TENANT, tenant, *(id_bytes(one) for one in (budget, value, since, str(threshold)))
-    )
+def budget_key(tenant: bytes, budget: str, value: str, since: str, threshold: int, *rule: str) -> Key:
+    """Return the key of a threshold (percent) of a budget that a value passed in the period that began at `since`.
+
+    `rule` is what else makes a budget what it is, empty for warnings and in ledgers of earlier versions.
+    """
+    ids = (budget, value, since, str(threshold), *rule)
+    return record_key(Table.BUDGET, EVERY_TENANT, tenant, *(id_bytes(one) for one in ids))
 
 
-def reached_key(tenant: bytes, budget: str, value: str, days: int, amount: int) -> Key:
-    """Return the key of the stretches in which thresholds of a rolling budget of so many days were reported."""
-    of = (budget, value, str(days), str(amount))
-    return record_key(Table.REACHED, EVERY_TENANT, tenant, *(id_bytes(one) for one in of))
+def reached_key(tenant: bytes, budget: str, value: str, kind: str, amount: int) -> Key:
+    """Return the key of the stretches in which thresholds of a rolling budget of a kind were reported."""
+    ids = (budget, value, kind, str(amount))
+    return record_key(Table.REACHED, EVERY_TENANT, tenant, *(id_bytes(one) for one in ids))
 
 
 def large_run_key(tenant: bytes, run_id: str) -> Key:

@@ -88,24 +88,25 @@ class Reached:
     value: str
     days: int
     amount: Pico
+    kind: str
     reported: dict[int, list[Stretch]] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:
-        """Return its key: a budget of another amount or of other days has thresholds of its own."""
-        return reached_key(self.tenant, self.budget, self.value, self.days, self.amount)
+        """Return its key: a budget that was changed has thresholds of its own."""
+        return reached_key(self.tenant, self.budget, self.value, self.kind, self.amount)
 
     def pack(self, today: int) -> bytes:
         """Return the stored form; its second element is the time by which retention goes, as long as it matters."""
         rows = [[threshold, one.first, one.last] for threshold, known in self.reported.items() for one in known]
         kept_ms = (today + self.days + REPORTED_FOR + 2) * MS_PER_DAY
-        return pack([1, kept_ms, self.tenant, self.budget, self.value, self.days, self.amount, rows])
+        return pack([1, kept_ms, self.tenant, self.budget, self.value, self.days, self.amount, self.kind, rows])
 
     @classmethod
     def unpack(cls, record: bytes) -> Reached:
         """Read a stored form."""
-        _, _, tenant, budget, value, days, amount, rows, *_ = unpack(record)
-        reached = cls(tenant, budget, value, days, int(amount))
+        _, _, tenant, budget, value, days, amount, kind, rows, *_ = unpack(record)
+        reached = cls(tenant, budget, value, days, int(amount), kind)
         for threshold, first, last in rows:
             reached.reported.setdefault(threshold, []).append(Stretch(first, last))
         return reached
@@ -113,7 +114,7 @@ class Reached:
     @classmethod
     def read(cls, reader: Reader, tenant: bytes, rule: BudgetRule, value: str, today: int) -> Reached:
         """Return what was reported of a value."""
-        reached = cls(tenant, rule.name, value, rule.days, rule.amount)
+        reached = cls(tenant, rule.name, value, rule.days, rule.amount, rule.kind)
         record = reader.get(reached.key)
         if record is not None:
             return cls.unpack(record)

@@ -28,7 +28,7 @@ from spanledger_exporters import Signal, Verdict
 from spanledger_processor import synthesized
 from spanledger_processor.enrichment.marks import KIND, SUMMARY, SUMMARY_GRANULARITY, TENANT, summary_ids
 from spanledger_processor.ledger.budgets import RUN, BudgetRule, LargeRun, due_runs, passed_by_run
-from spanledger_processor.ledger.crossings import Crossing
+from spanledger_processor.ledger.crossings import Crossing, is_stored
 from spanledger_processor.ledger.facts import Facts, Lifecycle
 from spanledger_processor.ledger.queries import tenants_of
 from spanledger_processor.ledger.rows import Row
@@ -265,7 +265,7 @@ class SessionWatch:
     async def _store(self, crossings: Sequence[Crossing]) -> None:
         """Store crossings that are not in the ledger yet, as due."""
         with self._ledger.snapshot() as reader:
-            new = {one.key: one.pack() for one in crossings if reader.get(one.key) is None}
+            new = {one.key: one.pack() for one in crossings if not is_stored(reader, one)}
 
         def create(unit: Unit) -> None:
             unit.apply(Changes(create=new), self._now_ns())
