@@ -14,6 +14,7 @@ from spanledger_processor.ledger.keys import CROSSINGS_COMPLETE, SCHEMA_KEY
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.pages import CursorError
+from spanledger_processor.ledger.rolling import Reached, Stretch
 from spanledger_processor.ledger.store import Changes, Reader, Table
 from spanledger_processor.ledger.warning_rules import COST_RISE, FAILURE_RATE
 from spanledger_processor.server.notices import mark_sent
@@ -141,3 +142,31 @@ def test_a_ledger_of_schema_4_is_read_and_gets_the_order_when_it_is_written(tmp_
             assert [name for page in pages_of(reader) for name in page] == NEWEST_FIRST
             assert len([*crossings.unsent_crossings(reader)]) == 3 * MANY
         store.close()
+
+
+def test_a_name_that_is_forgotten_leaves_nothing_due_twice(tmp_path: Path) -> None:
+    """A threshold and a warning go under the new name with their keys: what is marked as sent is what was due."""
+    store = filled(tmp_path, Clock())
+    whose = replace(crossing(1, warning="", budget="s1"), value="s1", rule="day 0 user", until="2026-11-24")
+    reached = Reached(TENANT, "s1", "s1", 7, 100, "rolling 7 user", {100: [Stretch(20_000, 20_003)]}, kept_ms=1)
+    with store.unit() as unit:
+        unit.apply(Changes(create={whose.key: whose.pack()}, replace={reached.key: reached.pack()}), START_NS)
+    with store.snapshot() as reader:
+        before = len([*crossings.unsent_crossings(reader)])
+    store.rename(TENANT, {"s1": "forgotten-1"})
+    with store.snapshot() as reader:
+        due = [*crossings.unsent_crossings(reader)]
+        assert len(due) == before == 3 * MANY + 1
+        assert all(reader.get(one.key) is not None for one in due)
+        of_tenant = [one for one in due if one.tenant == TENANT and one.value in ("s1", "forgotten-1")]
+        assert {(one.budget, one.value) for one in of_tenant} == {(of, "forgotten-1") for of in ("", "day", "s1")}
+        assert Reached.unpack(reader.get(replace(reached, value="forgotten-1").key) or b"").reported == reached.reported
+        assert reader.get(reached.key) is None
+        listed = [name for page in pages_of(reader) for name in page]
+        assert listed.count("forgotten-1") == 1
+        assert len(listed) == MANY
+    with store.unit() as unit:
+        mark_sent(unit, *of_tenant)
+    with store.snapshot() as reader:
+        assert len([*crossings.unsent_crossings(reader)]) == before - 3
+    store.close()

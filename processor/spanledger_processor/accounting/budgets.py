@@ -172,7 +172,7 @@ class Budgets:
             crossing = rule.crossing(self._tenant, value, threshold, used, self._now_ns, until)
             self._store(replace(crossing, since=date_of(since) or "", counted_since=crossing.since))
         if reached.reported != before:
-            self._changes.replace[reached.key] = reached.pack(self._today)
+            self._changes.replace[reached.key] = reached.pack()
 
     def _store(self, crossing: Crossing) -> None:
         if not is_stored(self._reader, crossing):

@@ -7,6 +7,7 @@ a span that is known still finds its decision. Names are matched whole, as they 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -14,6 +15,7 @@ import lmdb
 import msgpack
 
 from spanledger_processor.ledger.budgets import LargeRun
+from spanledger_processor.ledger.crossings import Crossing, crossing_moved
 from spanledger_processor.ledger.day_values import outdated
 from spanledger_processor.ledger.keys import (
     EVERY_TENANT,
@@ -117,19 +119,35 @@ def _parts(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int
 
 
 def _budgets(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
-    """Rename ids in thresholds that were passed: of sessions, runs and values of dimensions, and in large runs."""
+    """Rename ids in thresholds that were passed and in warnings: of sessions, runs and values of dimensions; in what
+    was reported of rolling budgets, and in large runs.
+    """
     changed = 0
-    for table, read in ((Table.LARGE_RUN, LargeRun.unpack), (Table.REACHED, Reached.unpack)):
+    for table in (Table.LARGE_RUN, Table.REACHED, Table.BUDGET):
         for key, record in [*_rows(txn, table, EVERY_TENANT)]:
-            if key[FIRST_ID] == near(tenant) and (new := _replaced(record, renamed)) != record:
-                txn.delete(key)
-                txn.put(read(new).key, new)
-                changed += 1
-    for key, record in [*_rows(txn, Table.BUDGET, EVERY_TENANT)]:
-        if key[FIRST_ID] == near(tenant) and (new := _replaced(record, renamed)) != record:
-            txn.put(key, new)
+            if key[FIRST_ID] != near(tenant) or (new := _renamed(table, record, renamed)) is None:
+                continue
+            txn.delete(key)
+            txn.put(*new)
+            gone, come = crossing_moved(record, new[1]) if table == Table.BUDGET else ((), ())
+            for row in gone:
+                txn.delete(row)
+            for row in come:
+                txn.put(row, b"")
             changed += 1
     return changed
+
+
+def _renamed(table: Table, record: bytes, renamed: Renamed) -> tuple[Key, bytes] | None:
+    """Return a record of budgets with another name, and its key; None where it has none of those names."""
+    if table == Table.LARGE_RUN:
+        new = _replaced(record, renamed)
+        return None if new == record else (LargeRun.unpack(new).key, new)
+    one = Reached.unpack(record) if table == Table.REACHED else Crossing.unpack(record)
+    if one.value not in renamed:
+        return None
+    one = replace(one, value=renamed[one.value])
+    return one.key, one.pack()
 
 
 def _links(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:

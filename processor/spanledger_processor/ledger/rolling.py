@@ -90,23 +90,25 @@ class Reached:
     amount: Pico
     kind: str
     reported: dict[int, list[Stretch]] = field(default_factory=dict)
+    kept_ms: int = 0
+    """The time by which retention goes: what was reported is kept for as long as it matters."""
 
     @property
     def key(self) -> Key:
         """Return its key: a budget that was changed has thresholds of its own."""
         return reached_key(self.tenant, self.budget, self.value, self.kind, self.amount)
 
-    def pack(self, today: int) -> bytes:
-        """Return the stored form; its second element is the time by which retention goes, as long as it matters."""
+    def pack(self) -> bytes:
+        """Return the stored form; its second element is the arrival, by which retention goes."""
         rows = [[threshold, one.first, one.last] for threshold, known in self.reported.items() for one in known]
-        kept_ms = (today + self.days + REPORTED_FOR + 2) * MS_PER_DAY
-        return pack([1, kept_ms, self.tenant, self.budget, self.value, self.days, self.amount, self.kind, rows])
+        names = self.tenant, self.budget, self.value, self.days, self.amount, self.kind
+        return pack([1, self.kept_ms, *names, rows])
 
     @classmethod
     def unpack(cls, record: bytes) -> Reached:
         """Read a stored form."""
-        _, _, tenant, budget, value, days, amount, kind, rows, *_ = unpack(record)
-        reached = cls(tenant, budget, value, days, int(amount), kind)
+        _, kept_ms, tenant, budget, value, days, amount, kind, rows, *_ = unpack(record)
+        reached = cls(tenant, budget, value, days, int(amount), kind, kept_ms=kept_ms)
         for threshold, first, last in rows:
             reached.reported.setdefault(threshold, []).append(Stretch(first, last))
         return reached
@@ -147,6 +149,7 @@ class Reached:
             sums = sums_of_days(self.days, spent, first - self.days, last)
             found = self._found(thresholds, sums)
         passed = list[Passed]()
+        self.kept_ms = (today + self.days + REPORTED_FOR + 2) * MS_PER_DAY
         for threshold, stretch in found:
             if stretch.last < first or not any(stretch.has_any_of(day, day + self.days - 1) for day in touched):
                 continue
