@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact
-from spanledger_processor.ledger.budgets import REPORTED_FOR, BudgetRule
-from spanledger_processor.ledger.crossings import Crossing, crossings
+from spanledger_processor.ledger.budgets import BudgetRule
+from spanledger_processor.ledger.crossings import REPORTED_FOR, Crossing, crossings
 from spanledger_processor.ledger.rows import date_of
 from spanledger_processor.ledger.store import Changes, Store, Table
 from spanledger_processor.units import NS_PER_DAY

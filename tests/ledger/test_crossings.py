@@ -10,12 +10,13 @@ import pytest
 from counted_work import CountedReads
 from spanledger_processor.ledger import crossings, pages
 from spanledger_processor.ledger.crossings import Crossing
-from spanledger_processor.ledger.keys import CROSSINGS_COMPLETE, SCHEMA_KEY
+from spanledger_processor.ledger.keys import CROSSINGS_COMPLETE, SCHEMA_KEY, run_key, session_key
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.pages import CursorError
 from spanledger_processor.ledger.rolling import Reached, Stretch
-from spanledger_processor.ledger.store import Changes, Reader, Table
+from spanledger_processor.ledger.store import Changes, Key, Reader, Table
+from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.ledger.warning_rules import COST_RISE, FAILURE_RATE
 from spanledger_processor.server.notices import mark_sent
 from stores import START_NS, TENANT, Clock, open_store
@@ -123,6 +124,40 @@ def test_rows_go_with_what_is_kept(tmp_path: Path) -> None:
     with store.snapshot() as reader:
         assert [*reader.scan(Table.BUDGET, b"")] == []
         assert [*reader.scan(Table.ORDER, b"")] == []
+    store.close()
+
+
+def test_what_could_be_told_again_is_kept_until_it_cannot(tmp_path: Path) -> None:
+    """Sessions are kept for two days: a month's threshold could be told for 31 days after its end, one of a session,
+    and what is warned of in it, for as long as something is spent there.
+    """
+    clock = Clock()
+    store = open_store(tmp_path, clock=clock, sessions_hours=48)
+    month = replace(crossing(1, warning="", budget="month"), value="", since="2026-11-01", until="2026-11-30")
+    of_session, warned = crossing(2, warning="", budget="session"), crossing(2)
+    of_run, of_none = crossing(3, warning="", budget="run"), crossing(4, warning="", budget="session")
+    create(store, month, of_session, warned, of_run, of_none)
+
+    def kept() -> set[Crossing]:
+        with store.snapshot() as reader:
+            return {Crossing.unpack(record) for _, record in reader.scan(Table.BUDGET, b"")}
+
+    def pass_days(days: int, *living: Key) -> None:
+        clock.forward(24 * days)
+        with store.unit() as unit:
+            unit.apply(Changes(add={key: Sums(spans=1, labels={"id": "s"}) for key in living}), clock())
+        for _ in range(30):  # each a slice
+            store.maintain()
+
+    pass_days(5, session_key(TENANT, "s2"), run_key(TENANT, "s3"))
+    assert kept() == {month, of_session, warned, of_run}
+    pass_days(1)
+    pass_days(4, session_key(TENANT, "s2"))
+    assert kept() == {month, of_session, warned}
+    pass_days(52)
+    assert kept() == {month}
+    pass_days(4)
+    assert kept() == set()
     store.close()
 
 

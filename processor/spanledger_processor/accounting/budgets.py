@@ -11,7 +11,6 @@ from spanledger_processor.accounting.facts import in_pairs
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.ledger.budgets import (
-    REPORTED_FOR,
     RUN,
     SESSION,
     BudgetRule,
@@ -19,7 +18,7 @@ from spanledger_processor.ledger.budgets import (
     concerns,
     spent_on_day,
 )
-from spanledger_processor.ledger.crossings import FORECAST, Crossing, is_stored, share
+from spanledger_processor.ledger.crossings import FORECAST, REPORTED_FOR, Crossing, is_stored, share
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.rolling import Reached
 from spanledger_processor.ledger.rows import date_of

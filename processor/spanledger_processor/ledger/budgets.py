@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from spanledger_processor.ledger import dimensions
-from spanledger_processor.ledger.crossings import Crossing, crossings, share
+from spanledger_processor.ledger.crossings import REPORTED_FOR, Crossing, crossings, share
 from spanledger_processor.ledger.dimensions import AGENT, MODEL, PROVIDER
 from spanledger_processor.ledger.facts import OTHER_MODELS, VALUES_OF_A_NAME
 from spanledger_processor.ledger.keys import (
@@ -37,8 +37,6 @@ from spanledger_processor.units import NS_PER_DAY, NS_PER_MS, Pico
 SESSION, RUN = "session", "run"
 PERIODS_OF_DAYS = ("day", "week", "month", "rolling")
 PERIODS = (*PERIODS_OF_DAYS, SESSION, RUN)
-REPORTED_FOR = 31
-"""Days after the end of a period in which its thresholds are reported: a replay of older history reports none."""
 _FORECAST_AFTER = 0.1
 """Share of a period before which nothing is forecast."""
 _ROWS = 1000

@@ -22,10 +22,14 @@ from spanledger_processor.ledger.orders import Order, Position, walk
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, time_of
 from spanledger_processor.ledger.store import Key, Reader, Table
-from spanledger_processor.units import NS_PER_DAY, NS_PER_MS, Pico
+from spanledger_processor.units import MS_PER_DAY, NS_PER_DAY, NS_PER_MS, Pico
 
 FORECAST = 0
 """Stands for a threshold: at the present rate, all will be used before the period ends."""
+REPORTED_FOR = 31
+"""Days after the end of a period in which its thresholds are reported: a replay of older history reports none."""
+_KEPT_MS = (31 + REPORTED_FOR) * MS_PER_DAY
+"""From a crossing in a period, a month at most, until nothing is reported of that period any more."""
 _SENT = pack(True)
 """The end of the record of a crossing whose notification was sent."""
 
@@ -71,11 +75,14 @@ class Crossing:
         return "forecast" if self.threshold == FORECAST else str(self.threshold)
 
     def pack(self) -> bytes:
-        """Return the stored form; its second element is the arrival, by which retention goes."""
+        """Return the stored form; its second element is the time by which retention goes: of a day or longer period not
+        before it could be reported again.
+        """
         values = [self.budget, self.tenant, self.value, self.since, self.threshold, self.warning]
         if self.recorded is not None or self.posted or self.counted_since or self.until or self.rule:
             values += [self.recorded, self.posted, self.counted_since, self.until, self.rule]
-        return pack([1, self.arrival_ms, values, self.used, self.amount, self.at_ns, self.sent])
+        kept_ms = self.arrival_ms + (_KEPT_MS if self.since else 0)
+        return pack([1, kept_ms, values, self.used, self.amount, self.at_ns, self.sent])
 
     @classmethod
     def unpack(cls, record: bytes) -> Crossing:
@@ -85,7 +92,7 @@ class Crossing:
 
     @property
     def arrival_ms(self) -> int:
-        """Return the time by which it is ordered, and retention goes."""
+        """Return the time by which it is ordered."""
         return self.at_ns // NS_PER_MS
 
     @property

@@ -181,7 +181,7 @@ class Housekeeping:
                     oldest = oldest_tenth(txn, self._draw, tenant) if tenant or not crowding else 0
                 if not 0 < oldest < horizon_ms:
                     return 0
-                self._evict_before_ms, self._evicting = oldest + 1, Sweep(tenant)
+                self._evict_before_ms, self._evicting = oldest + 1, Sweep(tenant, for_room=True)
             before = self._evicting.removed
             complete = _sliced(environment, self._evict_slice)
             if complete:

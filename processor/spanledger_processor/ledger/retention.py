@@ -25,10 +25,13 @@ from spanledger_processor.ledger.keys import (
     dimension_key,
     gone_key,
     index_key,
+    run_key,
+    session_key,
     unattributed_key,
 )
 from spanledger_processor.ledger.orders import ranks_of, rows_at
 from spanledger_processor.ledger.packing import second
+from spanledger_processor.ledger.rolling import Reached
 from spanledger_processor.ledger.store import PREFIX, Key, Table
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import MS_PER_DAY
@@ -143,17 +146,30 @@ def _forget_segments(txn: lmdb.Transaction[bytes], prefix: bytes) -> None:
             cursor.delete()
 
 
-def _arrival_ms(record: bytes) -> int:
-    """Return the time of the last write of a record; 0 for one without it, which was written once only."""
+def _arrival_ms(record: bytes, _table: int = 0) -> int:
+    """Return the time of the last write of a record, or of what of budgets is kept until another one; 0 for one without
+    it, which was written once only.
+    """
     result = second(record)
     return result if isinstance(result, int) else 0
 
 
-class Sweep:
-    """Goes round the totals, of all or of one `tenant` (its hash), and removes those that were idle for long."""
+def _last_use_ms(record: bytes, table: int) -> int:
+    """Return the time of the last write of a record of a table."""
+    if table == Table.BUDGET:
+        return Crossing.unpack(record).arrival_ms
+    return Reached.unpack(record).arrival_ms if table == Table.REACHED else _arrival_ms(record)
 
-    def __init__(self, tenant: bytes = b"") -> None:
+
+class Sweep:
+    """Goes round the totals, of all or of one `tenant` (its hash), and removes those that were idle for long.
+
+    With `for_room` also what of budgets is kept for longer than that.
+    """
+
+    def __init__(self, tenant: bytes = b"", *, for_room: bool = False) -> None:
         self._tenant = tenant
+        self._time_of = _last_use_ms if for_room else _arrival_ms
         self._next = bytes((_TOTALS[0],)) + tenant
         self.removed = 0
         """Records, in all rounds."""
@@ -180,7 +196,7 @@ class Sweep:
             if limit == 0:
                 return idle, cursor.key()
             limit -= 1
-            if 0 < _arrival_ms(cursor.value()) < before_ms:
+            if 0 < self._time_of(cursor.value(), self._next[0]) < before_ms:
                 idle.append(cursor.item())
             more = cursor.next()
         return idle, None
@@ -192,7 +208,10 @@ def _retire(txn: lmdb.Transaction[bytes], key: Key, record: bytes) -> bool:
     if table == Table.DIMENSION:
         return _join_others(txn, [(key, Sums.unpack(record))]) > 0
     if table == Table.BUDGET:
-        for row in Crossing.unpack(record).orders:
+        crossing = Crossing.unpack(record)
+        if not crossing.since and _has_session_or_run(txn, crossing):
+            return False  # as long as more may be spent there, it would be reported again
+        for row in crossing.orders:
             txn.delete(row)
     nameless = unattributed_key(tenant, table)
     if key == nameless:
@@ -210,6 +229,11 @@ def _retire(txn: lmdb.Transaction[bytes], key: Key, record: bytes) -> bool:
             _add(txn, *_gone(txn, tenant, arrival_ms // MS_PER_DAY, project), gone)
     txn.delete(key)
     return True
+
+
+def _has_session_or_run(txn: lmdb.Transaction[bytes], crossing: Crossing) -> bool:
+    tenant, name = crossing.tenant, crossing.value
+    return any(txn.get(key) is not None for key in (session_key(tenant, name), run_key(tenant, name)))
 
 
 def _gone(txn: lmdb.Transaction[bytes], tenant: bytes, day: int, project: str) -> tuple[Key, dict[str, str]]:

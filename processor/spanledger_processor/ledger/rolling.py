@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from spanledger_processor.ledger.budgets import REPORTED_FOR, BudgetRule
-from spanledger_processor.ledger.crossings import Crossing
+from spanledger_processor.ledger.budgets import BudgetRule
+from spanledger_processor.ledger.crossings import REPORTED_FOR, Crossing
 from spanledger_processor.ledger.keys import budget_key, reached_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.rows import date_of
@@ -98,6 +98,15 @@ class Reached:
         """Return its key: a budget that was changed has thresholds of its own."""
         return reached_key(self.tenant, self.budget, self.value, self.kind, self.amount)
 
+    @property
+    def _kept_for_ms(self) -> int:
+        return (self.days + REPORTED_FOR + 2) * MS_PER_DAY
+
+    @property
+    def arrival_ms(self) -> int:
+        """Return the day of the latest change, in ms."""
+        return self.kept_ms - self._kept_for_ms
+
     def pack(self) -> bytes:
         """Return the stored form; its second element is the arrival, by which retention goes."""
         rows = [[threshold, one.first, one.last] for threshold, known in self.reported.items() for one in known]
@@ -149,7 +158,7 @@ class Reached:
             sums = sums_of_days(self.days, spent, first - self.days, last)
             found = self._found(thresholds, sums)
         passed = list[Passed]()
-        self.kept_ms = (today + self.days + REPORTED_FOR + 2) * MS_PER_DAY
+        self.kept_ms = today * MS_PER_DAY + self._kept_for_ms
         for threshold, stretch in found:
             if stretch.last < first or not any(stretch.has_any_of(day, day + self.days - 1) for day in touched):
                 continue
