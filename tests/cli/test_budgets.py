@@ -101,11 +101,45 @@ def test_without_budgets(tmp_path: Path) -> None:
         ({**SESSION, "value": "red"}, "dimension"),
         ({**SESSION, "dimension": "teem"}, "teem"),
         ({**SESSION, "webhook": {"url": "ftp://x"}}, "url"),
+        ({**SESSION, "webhook": {"url": "http://x", "secret": ""}}, "secret"),  # anybody could sign with that
     ],
 )
 def test_what_is_no_budget(budget: dict[str, object], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         load(None, (_budgets(budget),), {"HOME": "/nowhere"})
+
+
+@pytest.mark.parametrize(
+    ("budget", "retention", "fits"),
+    [
+        ({**MONTH, "days": 91, "dimension": "user"}, "90d", False),
+        ({**MONTH, "days": 90, "dimension": "user"}, "90d", True),
+        ({**MONTH, "days": 366, "dimension": "model"}, "90d", True),
+        ({**MONTH, "days": 366}, "1d", True),
+        ({"name": "m", "amount": 1, "period": "month", "dimension": "service"}, "30d", False),
+        ({"name": "m", "amount": 1, "period": "month", "dimension": "service"}, "31d", True),
+        ({"name": "w", "amount": 1, "period": "week", "dimension": "agent"}, "6d", False),
+    ],
+)
+def test_a_budget_counts_no_days_that_the_ledger_has_forgotten(
+    budget: dict[str, object],
+    retention: str,
+    fits: bool,  # noqa: FBT001
+) -> None:
+    """Sums by user, service and the like go as sessions do; days and models stay."""
+    sets = (_budgets(budget), f"state.retention.sessions={retention}")
+    if fits:
+        load(None, sets, {"HOME": "/nowhere"})
+    else:
+        with pytest.raises(ConfigError, match="which has to be"):
+            load(None, sets, {"HOME": "/nowhere"})
+
+
+def test_the_highest_threshold_is_shown(tmp_path: Path) -> None:
+    """In whatever order they are configured."""
+    budget = {**MONTH, "amount": COST * 1.1, "thresholds": [80, 50, 10]}
+    state = ledger(tmp_path, _call("a"), now_ns=time.time_ns(), sets=(_budgets(budget),))
+    assert "80 % passed" in output("budgets", *state)
 
 
 def test_two_of_one_name() -> None:

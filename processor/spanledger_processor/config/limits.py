@@ -17,6 +17,7 @@ class Webhook(Section):
     url: str = Field(pattern=r"^https?://[^\s]+$", description="Where to.")
     secret: SecretStr | None = Field(
         default=None,
+        min_length=1,
         description="Signs each post: `x-spanledger-signature` is `sha256=` and the HMAC-SHA256 of the time in "
         "`x-spanledger-timestamp`, a dot and the body.",
     )

@@ -351,6 +351,19 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _budgets_count_what_is_kept(self) -> Config:
+        """Refuse a budget that would lose days: sums by a dimension go as sessions do, those by model stay."""
+        kept = max(self.state.retention.sessions, self.state.retention.spans)
+        for budget in self.processor.budgets:
+            days = {"day": 1, "week": 7, "month": 31, "rolling": budget.days or 0}.get(budget.period, 0)
+            if budget.dimension not in (None, "model", "provider") and days * 86400 > kept:
+                raise ValueError(
+                    f"processor.budgets: {budget.name}: spend by {budget.dimension} is kept for "
+                    f"state.retention.sessions, which has to be {days} days or more"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _files_name_no_tenant(self) -> Config:
         tenant = self.processor.tenant
         by_header = any(key.startswith("header:") for key in tenant.keys)

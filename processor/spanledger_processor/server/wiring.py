@@ -189,7 +189,7 @@ def make_budgets(processor: Processor) -> tuple[BudgetRule, ...]:
             budget.dimension or "",
             _value_of(budget),
             b"" if budget.tenant is None else tenant_hash(budget.tenant),
-            budget.thresholds,
+            tuple(sorted(budget.thresholds)),
             budget.forecast,
         )
         for budget in processor.budgets
