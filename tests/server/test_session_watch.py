@@ -567,6 +567,22 @@ async def test_much_without_a_price_is_warned_of_once_a_day() -> None:
         assert len(list(crossings(reader, TENANT, warnings=True))) == 1, "nothing was called on the next day"
 
 
+async def test_a_day_whose_calls_come_late_is_warned_of_too() -> None:
+    """After an outage, or just after midnight: each of the last 31 days is looked at in turn, and told of once."""
+    world = World()
+    watch = world.process()
+    watch.rules = WarningRules(unpriced_share=(5, 20))
+    unknown = {"gen_ai.request.model": "nobody-knows-me"}
+    for days in (1, 3, 31, 32):
+        at_ns = START - days * 24 * HOUR
+        world.take(*(call("a", at_ns + second * 10**9, **(unknown if second < 5 else {})) for second in range(20)))
+    for _ in range(2 * 31):
+        await watch.store_warnings()
+    with world.store.snapshot() as reader:
+        days_told = sorted(one.since for one in crossings(reader, TENANT, warnings=True))
+    assert days_told == ["2025-12-30", "2026-01-27", "2026-01-29"]
+
+
 def facts_of(costs: Mapping[int, int]) -> Facts:
     """Facts of a session that spent so much in these minutes of its time."""
     facts = Facts()

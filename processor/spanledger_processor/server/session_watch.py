@@ -28,7 +28,7 @@ from spanledger_exporters import Signal, Verdict
 from spanledger_processor import synthesized
 from spanledger_processor.enrichment.marks import KIND, SUMMARY, SUMMARY_GRANULARITY, TENANT, summary_ids
 from spanledger_processor.ledger.budgets import RUN, BudgetRule, LargeRun, due_runs, passed_by_run
-from spanledger_processor.ledger.crossings import Crossing, is_stored
+from spanledger_processor.ledger.crossings import REPORTED_FOR, Crossing, is_stored
 from spanledger_processor.ledger.facts import Facts, Lifecycle
 from spanledger_processor.ledger.queries import tenants_of
 from spanledger_processor.ledger.rows import Row
@@ -104,6 +104,8 @@ class SessionWatch:
         self._warn_at = 0.0
         self._verdicts: dict[tuple[Signal, bytes], Verdict] = {}
         """Of summaries of which something is still to be sent: what was accepted or refused for good, by span id."""
+        self._days_back = 0
+        """The day before today that was looked at last: in turn, since calls of it may come late."""
         self._checked: dict[Key, int] = {}
         """By session: a hash of its record when the rules were last applied to it."""
         self._task = PeriodicTask(self._run, _INTERVAL_S, "summing up sessions failed")
@@ -239,7 +241,7 @@ class SessionWatch:
         return Verdict.RETRYABLE not in self._verdicts_on(one)
 
     async def store_warnings(self) -> None:
-        """Store in the ledger what the rules warn of today, and in sessions that were active lately.
+        """Store in the ledger what the rules warn of today, on one of the days before, and in sessions active lately.
 
         Raises:
             StateError: the ledger cannot be read or written.
@@ -250,8 +252,11 @@ class SessionWatch:
     def _warnings(self) -> list[Crossing]:
         now_ns, checked, warnings = self._now_ns(), dict[Key, int](), list[Crossing]()
         with self._ledger.snapshot() as reader:
+            today = now_ns // NS_PER_DAY
+            self._days_back = self._days_back % REPORTED_FOR + 1
             for tenant in tenants_of(reader):
-                warnings += of_day(self.rules, reader, tenant, now_ns // NS_PER_DAY, now_ns)
+                for day in (today, today - self._days_back):
+                    warnings += of_day(self.rules, reader, tenant, day, now_ns)
                 if not self.rules.of_sessions:
                     continue
                 for key in active_lately(reader, tenant, now_ns - self._lifecycle.active_ns):
