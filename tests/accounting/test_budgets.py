@@ -337,6 +337,26 @@ def _all(ledger: MemoryLedger) -> set[tuple[str, str, int, int]]:
         return {(one.rule, one.value, one.amount, one.threshold) for one in crossings(reader, TENANT, warnings=False)}
 
 
+@pytest.mark.parametrize("period", ["day", "week", "rolling"])
+def test_a_clock_that_is_set_back_tells_nothing_twice(period: str) -> None:
+    """It was ahead by some days, and so were the calls of clients on the same machine."""
+    ledger, rule = MemoryLedger(), BudgetRule("b", 100, period, days=2, thresholds=(100,))
+    for number, today in enumerate((TODAY + 3, TODAY, TODAY + 1, TODAY + 2, TODAY + 3)):
+        take(ledger, [rule], call(f"c{number}", 100, day=today), now_ns=(today + 1) * NS_PER_DAY - 1)
+    with ledger.store.snapshot() as reader:
+        found = sorted(
+            (one.since, one.at_ns // NS_PER_DAY - TODAY) for one in crossings(reader, TENANT, warnings=False)
+        )
+    assert (
+        found
+        == {
+            "day": [("2026-11-18", 0), ("2026-11-19", 1), ("2026-11-20", 2), ("2026-11-21", 3)],
+            "week": [("2026-11-16", 3)],
+            "rolling": [("2026-11-18", 0), ("2026-11-21", 3)],
+        }[period]
+    )
+
+
 def test_a_late_call_makes_no_forecast_of_a_period_that_has_ended() -> None:
     ledger, rule, noon = MemoryLedger(), BudgetRule("day", 100, "day"), TODAY * NS_PER_DAY + NS_PER_DAY // 2
     take(ledger, [rule], call("a", 90, day=TODAY - 1), now_ns=noon)

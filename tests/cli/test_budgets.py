@@ -135,6 +135,36 @@ def test_a_budget_counts_no_days_that_the_ledger_has_forgotten(
             load(None, sets, {"HOME": "/nowhere"})
 
 
+@pytest.mark.parametrize(
+    ("mode", "value", "fits"),
+    [
+        ("keep", "alice", True),
+        ("drop", "alice", False),
+        ("drop", None, False),
+        ("hash", "alice", False),
+        ("hash", "redacted:0a1b:2c3d", True),
+        ("hash", None, True),
+        ("truncate", "alice", True),
+        ("truncate", "alice@department.example", False),
+    ],
+)
+def test_a_budget_of_a_user_whom_redaction_leaves_no_name(
+    mode: str,
+    value: str | None,
+    fits: bool,  # noqa: FBT001
+) -> None:
+    """Nothing would ever count there; a dimension of one's own whose key names a user is one of users, too."""
+    for dimension in ("user", "who"):
+        budget = {**MONTH, "dimension": dimension, **({"value": value} if value else {})}
+        of = (_budgets(budget), f"processor.redaction.user_ids={mode}", "processor.dimensions.who=[app.user.id]")
+        if fits:
+            load(None, of, {"HOME": "/nowhere"})
+        else:
+            with pytest.raises(ConfigError, match="no such user"):
+                load(None, of, {"HOME": "/nowhere"})
+    load(None, (_budgets({**MONTH, "dimension": "service", "value": "x"}), f"processor.redaction.user_ids={mode}"), {})
+
+
 def test_the_highest_threshold_is_shown(tmp_path: Path) -> None:
     """In whatever order they are configured."""
     budget = {**MONTH, "amount": COST * 1.1, "thresholds": [80, 50, 10]}

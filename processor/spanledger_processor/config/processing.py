@@ -20,7 +20,7 @@ from spanledger_processor.config.grouping import (
 )
 from spanledger_processor.config.limits import Budget, RateLimitSettings, Warnings
 from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, CountOrOff, Section, UsdRate, not_available
-from spanledger_processor.dialects.content import CLASSES
+from spanledger_processor.dialects.content import CLASSES, names_user
 from spanledger_processor.dialects.schema import ContentClass, RedactionMode
 from spanledger_processor.model import FURTHER_CLASSES
 from spanledger_processor.signing.key import SHORTEST_KEY
@@ -301,3 +301,26 @@ class Processor(Section):
         if len({budget.name for budget in self.budgets}) < len(self.budgets):
             raise ValueError("budgets: two have one name")
         return self
+
+    @model_validator(mode="after")
+    def _budgets_of_known_users(self) -> Processor:
+        """Refuse a budget of a user whom the ledger has by no name, or by another one."""
+        mode = self.redaction.modes["user_ids"]
+        for budget in self.budgets:
+            if budget.dimension not in self.user_dimensions:
+                continue
+            value = budget.value or ""
+            counts = {
+                "keep": True,
+                "drop": False,
+                "hash": not value or value.startswith("redacted:"),
+                "truncate": len(value) <= self.redaction.truncate_to,
+            }[mode]
+            if not counts:
+                raise ValueError(f"budgets: {budget.name}: with redaction.user_ids: {mode} the ledger has no such user")
+        return self
+
+    @property
+    def user_dimensions(self) -> list[str]:
+        """Return the dimensions that name users, which redaction applies to."""
+        return [name for name, keys in self.dimensions.items() if name == "user" or any(map(names_user, keys))]

@@ -20,7 +20,6 @@ from spanledger_processor.config.grouping import Tenant
 from spanledger_processor.config.limits import Budget
 from spanledger_processor.config.processing import PriceOverride, Processor
 from spanledger_processor.dialects import MARKERS, detect
-from spanledger_processor.dialects.content import names_user
 from spanledger_processor.dialects.registry import SESSION_FIRST, SESSION_KEYS
 from spanledger_processor.enrichment import Stage
 from spanledger_processor.enrichment.attributes import alias_keys
@@ -145,8 +144,7 @@ def read_signing_key(config: Config) -> bytes | None:
 
 def make_id_resolver(processor: Processor, redactor: Redactor | None = None) -> IdResolver:
     """Return what finds names by the configured keys; those of users are as redaction lets them through."""
-    users = [name for name, keys in processor.dimensions.items() if name == "user" or any(map(names_user, keys))]
-    redact = {} if redactor is None else dict.fromkeys(users, redactor.user)
+    redact = {} if redactor is None else dict.fromkeys(processor.user_dimensions, redactor.user)
     labels = [
         LabelRule(one.agent or "", one.service or "", one.instance or "", one.project or "", one.label or "")
         for one in processor.sessions.labels
