@@ -15,8 +15,8 @@ from spanledger_processor.ledger.budgets import (
     SESSION,
     BudgetRule,
     LargeRun,
+    SpentByDay,
     concerns,
-    spent_on_day,
 )
 from spanledger_processor.ledger.crossings import FORECAST, REPORTED_FOR, Crossing, is_stored, share
 from spanledger_processor.ledger.keys import bounded_id
@@ -44,6 +44,7 @@ class Budgets:
         self._used: dict[tuple[str, str, int], Pico] = {}
         """By budget, value and the day that ends what was added up."""
         self._by_day: dict[tuple[str, str, int], Pico] = {}
+        self._spent_by_day = SpentByDay(reader, tenant, changes.add)
 
     def enter(self, span: Span, decision: Decision) -> None:
         """Put the budget that is used most, of those a counted span counts against, on its decision, from the first
@@ -130,7 +131,7 @@ class Budgets:
     def _spent_on(self, rule: BudgetRule, value: str, day: int) -> Pico:
         of = (rule.name, value, day)
         if of not in self._by_day:
-            self._by_day[of] = spent_on_day(self._reader, self._tenant, rule, value, day, self._changes.add)
+            self._by_day[of] = self._spent_by_day.of(rule, value, day)
         return self._by_day[of]
 
     def _concerns(self, rule: BudgetRule, session: Sums) -> bool:

@@ -228,22 +228,35 @@ def concerns(reader: Reader, tenant: bytes, rule: BudgetRule, session: Sums, cha
     return len(known) >= VALUES_OF_A_NAME or (rule.value in known if rule.value else bool(known))
 
 
-def spent_on_day(
-    reader: Reader, tenant: bytes, rule: BudgetRule, value: str, day: int, changed: Changed = _NOTHING
-) -> Pico:
-    """Return what was spent on a day (since 1970) by a value of a rule's dimension, or by all."""
-    if rule.dimension and rule.dimension not in (MODEL, PROVIDER):
-        key = dimension_key(tenant, rule.dimension, day, value)
-        return reader.sums(key).cost + (changed[key].cost if key in changed else 0)
-    stored = (unpack(record) for _, record in reader.scan(Table.DAY, tenant, within=near(day.to_bytes(4, "big"))))
-    costs = [(row[4], int(row[2][0])) for row in stored]
-    costs += [(sums.labels, sums.cost) for key, sums in changed.items() if key[0] == Table.DAY]
-    of_day = ((labels, cost) for labels, cost in costs if labels.get("day") == str(day))
-    return sum(
-        cost
-        for labels, cost in of_day
-        if rule.value_of(labels.get("provider", ""), labels.get("model", ""), "", {}) == value
-    )
+class SpentByDay:
+    """What was spent on single days (since 1970); of all models each day is read once."""
+
+    def __init__(self, reader: Reader, tenant: bytes, changed: Changed = _NOTHING) -> None:
+        self._reader = reader
+        self._tenant = tenant
+        self._changed = changed
+        self._models: dict[int, list[tuple[str, str, Pico]]] = {}
+        """By day: provider, model and cost."""
+
+    def of(self, rule: BudgetRule, value: str, day: int) -> Pico:
+        """Return what was spent on a day by a value of a rule's dimension, or by all."""
+        if rule.dimension and rule.dimension not in (MODEL, PROVIDER):
+            key = dimension_key(self._tenant, rule.dimension, day, value)
+            return self._reader.sums(key).cost + (self._changed[key].cost if key in self._changed else 0)
+        if day not in self._models:
+            self._models[day] = [*self._read(day)]
+        return sum(
+            cost for provider, model, cost in self._models[day] if rule.value_of(provider, model, "", {}) == value
+        )
+
+    def _read(self, day: int) -> Iterator[tuple[str, str, Pico]]:
+        scanned = self._reader.scan(Table.DAY, self._tenant, within=near(day.to_bytes(4, "big")))
+        stored = (unpack(record) for _, record in scanned)
+        costs = [(row[4], int(row[2][0])) for row in stored]
+        costs += [(sums.labels, sums.cost) for key, sums in self._changed.items() if key[0] == Table.DAY]
+        for labels, cost in costs:
+            if labels.get("day") == str(day):
+                yield labels.get("provider", ""), labels.get("model", ""), cost
 
 
 def rows(reader: Reader, tenant: bytes, rules: Iterable[BudgetRule], now_ns: int, wanted: str | None) -> list[Row]:
@@ -251,17 +264,18 @@ def rows(reader: Reader, tenant: bytes, rules: Iterable[BudgetRule], now_ns: int
 
     With `wanted`, of that value of a dimension, session or run only, and of the budgets of all; empty: only of those.
     """
+    spent = SpentByDay(reader, tenant)
     result = [
         _row(rule, value, used, now_ns)
         for rule in rules
         if rule.concerns(tenant)
-        for value, used in islice(_used(reader, tenant, rule, now_ns // NS_PER_DAY, wanted), _ROWS)
+        for value, used in islice(_used(reader, tenant, rule, spent, now_ns // NS_PER_DAY, wanted), _ROWS)
     ]
     return sorted(result, key=lambda row: (-row["used"], row["budget"], row["value"]))
 
 
 def _used(
-    reader: Reader, tenant: bytes, rule: BudgetRule, today: int, wanted: str | None
+    reader: Reader, tenant: bytes, rule: BudgetRule, spent: SpentByDay, today: int, wanted: str | None
 ) -> Iterator[tuple[str, Pico]]:
     if rule.period == SESSION:
         yield from _sessions(reader, tenant, rule, wanted)
@@ -275,7 +289,7 @@ def _used(
         return  # what has no value is in no budget of one
     elif wanted in (None, rule.value) or not rule.value:  # what is a budget of all concerns each of them
         value = rule.value or (wanted or "" if rule.dimension else "")
-        yield value, sum(spent_on_day(reader, tenant, rule, value, day) for day in rule.days_until(today))
+        yield value, sum(spent.of(rule, value, day) for day in rule.days_until(today))
 
 
 def _sessions(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -> Iterator[tuple[str, Pico]]:
