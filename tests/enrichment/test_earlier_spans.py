@@ -211,6 +211,22 @@ def test_the_oldest_go_when_too_many_are_kept_and_those_of_other_tenants_stay(mo
     assert stage._earlier._naming._size <= 100_000
 
 
+@pytest.mark.parametrize("giant", [False, True])
+def test_of_many_bytes_each_span_is_kept_for_itself(monkeypatch: pytest.MonkeyPatch, *, giant: bool) -> None:
+    """What stands between the spans is not kept with them; of a giant span its ids are, which still link others."""
+    monkeypatch.setattr(earlier_spans, "_LONGEST", 100)
+    monkeypatch.setattr(earlier_spans, "GIANT", 100 if giant else 1 << 18)
+    ledger = Ledger(new_stage())
+    ledger.stage.know([span(5, trace=5000).trace_id], NOW)
+    body = request([span(5, {"session.id": f"session {trace}" * 20}, trace=trace) for trace in range(1, 21)])
+    ledger.take(body.SerializeToString())
+    assert len(ledger.stage._earlier._naming._of_trace) == (0 if giant else 20)
+    assert len([*ledger.stage._earlier.facts(span(5, trace=7).trace_id)]) == 1
+    called = span(1, {**CHAT, "gen_ai.usage.input_tokens": 1000}, trace=7)
+    ledger.take(request([called]).SerializeToString())
+    assert ledger.views()["sessions"] == {"" if giant else "session 7" * 20: "0.00021"}
+
+
 @pytest.mark.parametrize("large", [False, True])
 def test_requests_that_pass_unread_are_kept_within_a_bound(monkeypatch: pytest.MonkeyPatch, *, large: bool) -> None:
     monkeypatch.setattr(earlier_spans, "UNREAD_BYTES", 5000)

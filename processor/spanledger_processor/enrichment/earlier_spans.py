@@ -1,15 +1,16 @@
 """Plain spans that came before the first GenAI span of their trace: what they link and name, bounded by bytes.
 
 Which plain spans matter is known once their trace has a GenAI span. So until then of each is kept what the rules of
-sessions, runs and agents look at: its three ids, and of one that names a session or run all of it. The oldest of the
+sessions, runs and agents look at: its three ids, and all of it where it may name a session or run. The oldest of the
 tenant that holds most go first, so that a flood of one takes nothing from another.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import add, sub
 from typing import TypeAlias
@@ -36,53 +37,75 @@ MOST = 256
 """Spans that are added at a time."""
 _TRACE_IDS = [slice(at + 2, at + 18) for at in range(0, MOST * _HEAD, _HEAD)]
 """Where the trace ids of heads stand."""
-_BLOCK_BYTES, _TRACE_BYTES = 512, 128
-"""About what a block takes beside its spans, and each of its traces."""
+_BLOCK_BYTES, _TRACE_BYTES, _PLACE_BYTES = 512, 128, 80
+"""About what a block takes beside its spans, each of its traces, and where a span of it begins and ends."""
+_LONGEST = 1 << 20
+"""Bytes of spans that are kept as one; of more each is kept for itself, without what stands between them."""
 
 UnreadRequest: TypeAlias = tuple[bytes, Mapping[str, str]]
 """The bytes and headers of a request."""
 
 
-@dataclass(slots=True, eq=False)
-class _Block:
-    """Spans of one resource. `heads` are the first `_HEAD` bytes of those that only link others, one after the other:
-    in that of a root something else stands in the place of the parent.
-    """
+class _Block(ABC):
+    """Plain spans of one resource."""
 
-    tenant: str
-    resource: Names
-    heads: bytes
-    whole: list[bytes]
-    traces: set[bytes] = field(init=False)
+    __slots__ = ("resource", "size", "tenant", "traces")
 
-    def __post_init__(self) -> None:
-        count = len(self.heads) // _HEAD
-        self.traces = set(map(self.heads.__getitem__, _TRACE_IDS[:count]))
-        if self.whole:
-            self.traces.update(map(_trace_id, self.whole))
-            self.traces.discard(b"")
+    def __init__(self, tenant: str, resource: Names, size: int, traces: set[bytes]) -> None:
+        self.tenant, self.resource, self.traces = tenant, resource, traces
+        self.size = _BLOCK_BYTES + size + sum(len(text) for _, text in resource.ranked.values())
+        """About how many bytes it takes beside its traces."""
 
-    @property
-    def size(self) -> int:
-        """Return about how many bytes it takes beside its traces."""
-        names = sum(len(text) for _, text in self.resource.ranked.values())
-        return _BLOCK_BYTES + names + len(self.heads) + sum(map(len, self.whole))
-
+    @abstractmethod
     def facts(self, trace_id: bytes, builder: FactBuilder) -> Iterator[Fact]:
         """Yield what the spans of a trace link and name."""
-        key, heads = _TRACE_ID + trace_id, self.heads
+
+
+class _Heads(_Block):
+    """Spans that only link others, `heads` of them: in that of a root something else stands in the parent's place."""
+
+    __slots__ = ("_heads",)
+
+    def __init__(self, tenant: str, resource: Names, heads: bytes) -> None:
+        self._heads = heads
+        traces = set(map(heads.__getitem__, _TRACE_IDS[: len(heads) // _HEAD]))
+        super().__init__(tenant, resource, len(heads), traces)
+
+    def facts(self, trace_id: bytes, builder: FactBuilder) -> Iterator[Fact]:
+        """See `_Block`."""
+        key, heads = _TRACE_ID + trace_id, self._heads
         at = heads.find(key)
         while at >= 0:
             if at % _HEAD == 0:
                 parent = heads[at + 30 : at + _HEAD] if heads.startswith(_PARENT_ID, at + 28) else b""
                 yield builder.link(Fact(trace_id, heads[at + 20 : at + 28], parent), NO_NAMES, self.resource)
             at = heads.find(key, at + 1)
-        for span in self.whole:
-            if trace_id in span:
-                view = SpanView.parse(span)
+
+
+class _Whole(_Block):
+    """Spans that may name a session or run: the bytes in which they stand, and where in these each begins and ends."""
+
+    __slots__ = ("_ends", "_spans", "_starts")
+
+    def __init__(self, tenant: str, resource: Names, body: bytes, starts: list[int], ends: list[int]) -> None:
+        first = starts[0]
+        self._spans = body[first : ends[-1]]
+        self._starts, self._ends = list(map(sub, starts, repeat(first))), list(map(sub, ends, repeat(first)))
+        size = len(self._spans) + _PLACE_BYTES * len(starts)
+        super().__init__(tenant, resource, size, _traces_of(self._spans, self._starts, self._ends))
+
+    def facts(self, trace_id: bytes, builder: FactBuilder) -> Iterator[Fact]:
+        """See `_Block`."""
+        at = self._spans.find(trace_id)
+        while at >= 0:
+            place = bisect_right(self._starts, at) - 1
+            end = self._ends[place]
+            if at < end:
+                view = SpanView.parse(self._spans[self._starts[place] : end])
                 fact = Fact(*view.head())
                 if fact.trace_id == trace_id:
                     yield builder.link(fact, builder.resolver.names(view.attributes), self.resource)
+            at = self._spans.find(trace_id, max(at + 1, end))
 
 
 class _Blocks:
@@ -172,21 +195,30 @@ class EarlierSpans:
         return body, headers
 
     def add(
-        self, tenant: str, items: Items, places: Sequence[int], named: Collection[int] = (), resource: Names = NO_NAMES
+        self, tenant: str, items: Items, places: Sequence[int], resource: Names = NO_NAMES, *, may_name: bool
     ) -> None:
-        """Keep the spans at `places` of one resource, `MOST` at most; those that name a session or run are `named`."""
-        starts, ends = items.starts, items.ends
-        naming: list[int] = []
-        if named:
-            naming = [place for place in places if place in named and ends[place] - starts[place] <= GIANT]
-            places = [place for place in places if place not in named] if naming else places
-        heads, odd = _heads(items.body, [starts[place] for place in places], [ends[place] for place in places])
-        whole = [items[place] for place in naming]
-        if resource.ranked and (ranked := {role: resource.ranked[role] for role in _ROLES if role in resource.ranked}):
-            self._enter(self._naming, _Block(tenant, Names(ranked), heads, whole + odd))
+        """Keep the spans at `places` of one resource, in order and `MOST` at most. If they `may_name` a session or run,
+        they are kept whole: to look for those that do would take longer.
+        """
+        starts, ends = [*map(items.starts.__getitem__, places)], [*map(items.ends.__getitem__, places)]
+        if may_name and places and ends[-1] - starts[0] > _LONGEST:
+            for place in places:
+                if items.ends[place] - items.starts[place] <= GIANT:
+                    self._keep_whole(tenant, items.body, [items.starts[place]], [items.ends[place]], resource)
+                else:
+                    self.add(tenant, items, (place,), resource, may_name=False)
+        elif may_name and places:
+            self._keep_whole(tenant, items.body, starts, ends, resource)
         else:
-            self._enter(self._linking, _Block(tenant, NO_NAMES, heads, odd))
-            self._enter(self._naming, _Block(tenant, NO_NAMES, b"", whole))
+            heads, odd = _heads(items.body, starts, ends)
+            names = {role: resource.ranked[role] for role in _ROLES if role in resource.ranked}
+            self._enter(self._naming if names else self._linking, _Heads(tenant, Names(names), heads))
+            for start, end in odd:
+                self._keep_whole(tenant, items.body, [start], [end], resource)
+
+    def _keep_whole(self, tenant: str, body: bytes, starts: list[int], ends: list[int], resource: Names) -> None:
+        names = {role: resource.ranked[role] for role in _ROLES if role in resource.ranked}
+        self._enter(self._naming, _Whole(tenant, Names(names), body, starts, ends))
 
     def _enter(self, blocks: _Blocks, block: _Block) -> None:
         if block.traces:
@@ -221,8 +253,8 @@ def naming_marks(resolver: IdResolver, markers: Sequence[bytes]) -> frozenset[by
     return frozenset(mark for mark in marks if not any(other != mark and other in mark for other in marks))
 
 
-def _heads(body: bytes, starts: Sequence[int], ends: Sequence[int]) -> tuple[bytes, list[bytes]]:
-    """Return the ids of spans as heads, and whole spans of which they cannot be cut out so simply."""
+def _heads(body: bytes, starts: Sequence[int], ends: Sequence[int]) -> tuple[bytes, list[tuple[int, int]]]:
+    """Return the ids of spans as heads, and where those stand of which they cannot be cut out so simply."""
     if not starts:
         return b"", []
     if min(map(sub, ends, starts)) >= _HEAD:
@@ -239,7 +271,7 @@ def _heads(body: bytes, starts: Sequence[int], ends: Sequence[int]) -> tuple[byt
         elif last[:2] == _PARENT_ID and last[10:12] == _SPAN_ID and last[20:22] == _TRACE_ID:
             cut += (last[20:], last[10:20], last[:10])
         elif end - start <= GIANT:
-            odd.append(body[start:end])
+            odd.append((start, end))
     return b"".join(cut), odd
 
 
@@ -247,6 +279,17 @@ def _in_order(heads: bytes, count: int) -> bool:
     """Return whether each of so many heads begins with both ids, and holds the parent's next if there is one."""
     tags = zip((0, 1, 18, 19), _TRACE_ID + _SPAN_ID, strict=True)
     return all(heads[at::_HEAD].count(tag) == count for at, tag in tags) and _TRACE_STATE not in heads[28::_HEAD]
+
+
+def _traces_of(body: bytes, starts: Sequence[int], ends: Sequence[int]) -> set[bytes]:
+    """Return the traces of spans, as far as they can be read."""
+    first = {body[start : start + 18] for start in starts}
+    if all(one.startswith(_TRACE_ID) for one in first):
+        return {one[2:] for one in first}
+    last = {body[max(0, end - 28) : end - 26] + body[max(0, end - 18) : end] for end in ends}
+    if all(one.startswith(_SPAN_ID + _TRACE_ID) for one in last):
+        return {one[4:] for one in last}
+    return {_trace_id(body[start:end]) for start, end in zip(starts, ends, strict=True)} - {b""}
 
 
 def _trace_id(span: bytes) -> bytes:

@@ -389,18 +389,17 @@ class Stage:
         Spans without a marker that name a session or run hold one of `marks`.
         """
         known, read = self._known.ids, 0
-        for number, (group, (batch, others, named)) in enumerate(zip(reading.request.groups, taken, strict=True), 1):
+        for number, (group, (batch, others, marked)) in enumerate(zip(reading.request.groups, taken, strict=True), 1):
             if len(others) == len(group.items):
                 continue
             tenant = reading.batches[batch].tenant_name
-            if marks:
-                yield from _finding(group.items, marks, named)
+            keep = partial(self._earlier.add, tenant, group.items, may_name=bool(marks or marked))
             names = self._builder.names_of(group)
             for first in range(0, len(group.items), RELEASED):
                 if first or number % RELEASED == 0:
                     yield None
                 ours = _maybe_known(group.items, first, known) if known else ()
-                self._earlier.add(tenant, group.items, _but(group.items, first, others, ours), named, names)
+                keep(_but(group.items, first, others, ours), names)
                 for index in ours:
                     if index in others:
                         continue
@@ -418,7 +417,7 @@ class Stage:
                         reading.batches[batch].facts.append(fact)
                         reading.places[batch].append((number - 1, index))
                     else:
-                        self._earlier.add(tenant, group.items, (index,), named, names)
+                        keep((index,), names)
 
     def _add_earlier(
         self, reading: Reading, traces: Collection[bytes], tenants: dict[str, int], now_ns: int
@@ -443,10 +442,8 @@ class Stage:
             try:
                 for group in parse_traces(body).groups:
                     tenant, names = self._tenant_of(group, headers), self._builder.names_of(group)
-                    named = set[int]()
-                    finished(_finding(group.items, marks, named))
                     for first in range(0, len(group.items), RELEASED):
-                        self._earlier.add(tenant, group.items, _but(group.items, first), named, names)
+                        self._earlier.add(tenant, group.items, _but(group.items, first), names, may_name=bool(marks))
             except MalformedError:
                 pass  # it was let pass as it was
             yield None
@@ -475,20 +472,10 @@ def _end_of_slice(items: Items, first: int) -> int:
     return max(last, first + 1)
 
 
-def _finding(items: Items, marks: tuple[bytes, ...], found: set[int]) -> Steps[None]:
-    """Add the places of the items that hold one of `marks`, in slices."""
-    place = yield from next_holding(items, 0, marks)
-    while place < len(items):
-        found.add(place)
-        if len(found) % RELEASED == 0:
-            yield None
-        place = yield from next_holding(items, place + 1, marks)
-
-
 def _but(items: Items, first: int, *without: Collection[int]) -> Sequence[int]:
     """Return the places of `RELEASED` spans from `first` on, without some."""
     places = range(first, min(first + RELEASED, len(items)))
-    return [*set(places).difference(*without)] if any(without) else places
+    return sorted(set(places).difference(*without)) if any(without) else places
 
 
 def _maybe_known(items: Items, first: int, known: Mapping[bytes, bytes]) -> Sequence[int]:
