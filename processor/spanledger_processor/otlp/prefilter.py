@@ -50,11 +50,11 @@ class Prefilter:
         while at < len(body) and left:
             result = {index for index, _, _ in _search(left)(view[at : at + size + self._overlap])}
             if result:
-                left = tuple(marker for index, marker in enumerate(left) if index not in result)
+                left = tuple([marker for index, marker in enumerate(left) if index not in result])
             at, size = at + size, min(2 * size, _LARGEST_WINDOW)
             if size == _LARGEST_WINDOW:
                 yield
-        return tuple(marker for marker in self._markers if marker not in left)
+        return tuple([marker for marker in self._markers if marker not in left])
 
 
 def next_holding(items: Items, place: int, marks: tuple[bytes, ...]) -> Generator[None, None, int]:

@@ -42,6 +42,9 @@ class WireField(NamedTuple):
     end: int
 
 
+_new_field = tuple.__new__  # a named tuple's own is a function of Python
+
+
 def finished(steps: Steps[T]) -> T:
     """Run work that is done in slices to its result, on this thread."""
     sent = None
@@ -88,6 +91,17 @@ def fields(data: bytes, start: int, end: int) -> Iterator[WireField]:
     """
     at = start
     while at < end:
+        tag = data[at]
+        if 0x7 < tag < 0x80 and tag & 7 == LENGTH:  # nearly all; without a call where a length takes one byte
+            content = at + 2
+            if content <= end and data[at + 1] < 0x80:
+                stop = content + data[at + 1]
+            else:
+                content, stop = _read_length(data, at + 1, end)
+            if stop <= end:
+                yield _new_field(WireField, (tag >> 3, LENGTH, at + 1, content, stop))
+                at = stop
+                continue
         field = _read_field(data, at, end, 0)
         if field.wire_type == END_GROUP:
             raise MalformedError(f"byte {at}: the end of a group that never began")
