@@ -23,6 +23,7 @@ from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.otlp.prefilter import Prefilter
 from spanledger_processor.otlp.request import count_traces
+from spanledger_processor.otlp.wire import write_varint
 from spanledger_processor.server.wiring import make_id_resolver, make_stage
 from spanledger_processor.signing import Signer
 
@@ -229,17 +230,55 @@ def test_of_many_bytes_each_span_is_kept_for_itself(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("large", [False, True])
 def test_requests_that_pass_unread_are_kept_within_a_bound(monkeypatch: pytest.MonkeyPatch, *, large: bool) -> None:
-    monkeypatch.setattr(earlier_spans, "UNREAD_BYTES", 5000)
+    monkeypatch.setattr(earlier_spans, "UNREAD_BYTES", 60_000)
     monkeypatch.setattr(earlier_spans, "UNREAD_REQUEST", 50 if large else 1 << 20)
     stage = new_stage()
     for trace in range(1, 101):
         stage.read(request([span(5, trace=trace)]).SerializeToString(), {}, NOW)
-    assert stage._earlier._unread_bytes <= 5000
+    assert stage._earlier._unread_bytes <= 60_000
     assert not large or not stage._earlier._unread
     stage.read(request([span(1, CHAT, trace=200)]).SerializeToString(), {}, NOW)
     kept = [trace for trace in range(1, 101) if any(stage._earlier.facts(trace.to_bytes(16, "big")))]
     assert kept == [*range(1 if large else 101 - len(kept), 101)]
     assert len(kept) > 20
+
+
+def test_what_has_no_bytes_is_kept_within_a_bound_too() -> None:
+    """A probe's empty requests, or tiny ones with long headers."""
+    stage, headers = new_stage(), {"x-some-header": "x" * 5000}
+    for _ in range(earlier_spans.UNREAD_BYTES // 5000 + 100):
+        stage.read(b"", headers, NOW)
+    assert len(stage._earlier._unread) <= earlier_spans.UNREAD_BYTES // 5000
+    for _ in range(10_000):
+        stage.read(b"", {}, NOW)
+    assert len(stage._earlier._unread) < 10_000
+
+
+def test_spans_of_a_trace_that_came_in_several_requests_are_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(earlier_spans, "NAMING_BYTES", 100_000)
+    stage = new_stage()
+    stage.know([span(5, trace=5000).trace_id], NOW)
+    for trace in range(1, 1001):
+        for number in (5, 6, 7):
+            stage.read(request([span(number, {"session.id": "s"}, trace=trace)]).SerializeToString(), {}, NOW)
+    kept = [trace for trace in range(1, 1001) if any(stage._earlier.facts(trace.to_bytes(16, "big")))]
+    assert kept == [*range(1001 - len(kept), 1001)]
+    assert 20 < len(kept) < 70
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_plain_span_that_cannot_be_read_costs_a_later_request_nothing(*, is_read: bool) -> None:
+    """It may be of another sender, and went on as it came."""
+    stage = new_stage()
+    if is_read:
+        stage.know([span(5, trace=5000).trace_id], NOW)
+    broken = span(6, {"session.id": "s"}).SerializeToString() + b"\x2a\x7f"
+    body = request([span(5, {"session.id": "s"})]).SerializeToString()
+    for tag in (b"\x12", b"\x12", b"\x0a"):  # of a span, its scope and its resource
+        broken = tag + write_varint(len(broken)) + broken
+    stage.read(body + broken, {}, NOW)
+    reading = stage.read(request([span(1, CHAT)]).SerializeToString(), {}, NOW)
+    assert [len(batch.facts) for batch in reading.batches] == [2]
 
 
 @given(st.sets(st.sampled_from([b"run_id", b"gen", b"gen_ai.x", b"nest", b"x.session.id", b"session.id", b"id.se"])))

@@ -20,7 +20,9 @@ from configurations import loaded
 from in_parts import InParts
 from replays import spans_of
 from spanledger_exporters.interface import ACCEPTED, Result, Signal
+from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.config import Config
+from spanledger_processor.model import Decision
 from spanledger_processor.otlp.encoding import delimited, flag
 from spanledger_processor.otlp.wire import fields, read_varint
 from spanledger_processor.receivers.enricher import SERVICE
@@ -305,7 +307,7 @@ def _enricher(config: Config, signer: Signer) -> Enricher:
     """An enricher over a ledger of its own."""
     stages = make_stage(config, signer), make_log_stage(config, signer)
     handler = Handler(*stages, LocalLedger(WriterInMemory()), Sent(), UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
-    return Enricher(*stages, handler.account, UNCOUNTED, (), lambda: NOW)
+    return Enricher(*stages, handler.account, handler.entered, UNCOUNTED, (), lambda: NOW)
 
 
 @pytest.mark.parametrize(("spans", "most"), [(512, 0), (2048, 2048)])
@@ -336,11 +338,29 @@ async def test_a_log_record_that_comes_twice_in_one_request_makes_one_span() -> 
     assert len(list(spans_of(ExportTraceServiceRequest.FromString(once)))) > 3
 
 
+async def test_plain_spans_that_came_before_are_accounted_for_once() -> None:
+    config, signer = loaded(), Signer(b"k" * 32)
+    stages = make_stage(config, signer), make_log_stage(config, signer)
+    handler = Handler(*stages, LocalLedger(WriterInMemory()), Sent(), UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
+    accounted: list[int] = []
+
+    async def account(batch: Batch) -> dict[int, Decision]:
+        accounted.append(len(batch.facts))
+        return await handler.account(batch)
+
+    enricher, call = Enricher(*stages, account, handler.entered, UNCOUNTED, (), lambda: NOW), chat()
+    plain = Span(trace_id=call.trace_id, span_id=b"plain 01", name="GET /")
+    set_attributes(plain, {"session.id": "s"})
+    for body in (request(plain), request(call), request(call)):
+        await enricher.enrich(body, {})
+    assert accounted == [2, 1]
+
+
 async def test_a_bug_of_ours_fails_every_span_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     config, signer = loaded(), Signer(b"k" * 32)
     stage, log_stage = make_stage(config, signer), make_log_stage(config, signer)
     handler = Handler(stage, log_stage, LocalLedger(WriterInMemory()), Sent(), UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
-    enricher = Enricher(stage, log_stage, handler.account, UNCOUNTED, (), lambda: NOW)
+    enricher = Enricher(stage, log_stage, handler.account, handler.entered, UNCOUNTED, (), lambda: NOW)
     monkeypatch.setattr(stage, "reading", lambda *_, **__: 1 // 0)
     answers = await enricher.enrich(request(chat()) + _plain(), {})
     assert (answers.seen, answers.attributes, set(answers.failures.values())) == (2, {}, {"ZeroDivisionError"})

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from chats import COST, chat, request, set_attributes
 from in_parts import InParts
@@ -738,6 +739,18 @@ async def test_a_large_request_is_delivered_in_parts_that_a_backend_takes() -> N
         (group,) = ExportTraceServiceRequest.FromString(part).resource_spans
         assert group.resource == sent.resource_spans[0].resource
         assert [scoped.scope for scoped in group.scope_spans] == [sent.resource_spans[0].scope_spans[0].scope]
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_plain_spans_that_name_a_session_gain_nothing_and_leave_as_one() -> None:
+    """A request without GenAI spans is cut only where its own bytes are too many (docs/delivery.md#long-requests)."""
+    backend = Backend("a")
+    span = Span(name="GET /")
+    set_attributes(span, {"session.id": "s"})
+    body = request(*[span] * 100)
+    assert len(body) < 20_000
+    assert await stage_with(backend).take(body) == ACCEPTED
+    assert backend.taken == [("traces", body)]
 
 
 @pytest.mark.usefixtures("small_parts")

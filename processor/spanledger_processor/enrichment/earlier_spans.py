@@ -39,11 +39,16 @@ _TRACE_IDS = [slice(at + 2, at + 18) for at in range(0, MOST * _HEAD, _HEAD)]
 """Where the trace ids of heads stand."""
 _BLOCK_BYTES, _TRACE_BYTES, _PLACE_BYTES = 512, 128, 80
 """About what a block takes beside its spans, each of its traces, and where a span of it begins and ends."""
+_REQUEST_BYTES = 2048
+"""About what an unread request takes beside its bytes, and what its headers tell."""
 _LONGEST = 1 << 20
 """Bytes of spans that are kept as one; of more each is kept for itself, without what stands between them."""
 
 UnreadRequest: TypeAlias = tuple[bytes, Mapping[str, str]]
 """The bytes and headers of a request."""
+
+
+_UNREADABLE = Fact(b"", b"")
 
 
 class _Block(ABC):
@@ -101,10 +106,13 @@ class _Whole(_Block):
             place = bisect_right(self._starts, at) - 1
             end = self._ends[place]
             if at < end:
-                view = SpanView.parse(self._spans[self._starts[place] : end])
-                fact = Fact(*view.head())
+                try:
+                    view = SpanView.parse(self._spans[self._starts[place] : end])
+                    fact, names = Fact(*view.head()), builder.resolver.names(view.attributes)
+                except MalformedError:
+                    fact, names = _UNREADABLE, NO_NAMES  # it went on as it came, and costs the request read now nothing
                 if fact.trace_id == trace_id:
-                    yield builder.link(fact, builder.resolver.names(view.attributes), self.resource)
+                    yield builder.link(fact, names, self.resource)
             at = self._spans.find(trace_id, max(at + 1, end))
 
 
@@ -158,8 +166,9 @@ class _Blocks:
         for trace_id in block.traces:
             if of_trace[trace_id] is block:
                 del of_trace[trace_id]
-            elif left := [one for one in self.of(trace_id) if one is not block]:
-                of_trace[trace_id] = left
+            else:
+                left = [one for one in self.of(trace_id) if one is not block]
+                of_trace[trace_id] = left if len(left) > 1 else left[0]
 
 
 class EarlierSpans:
@@ -168,7 +177,7 @@ class EarlierSpans:
     def __init__(self, builder: FactBuilder) -> None:
         self._builder = builder
         self._naming, self._linking = _Blocks(NAMING_BYTES), _Blocks(LINKING_BYTES)
-        self._unread: deque[UnreadRequest] = deque()
+        self._unread: deque[tuple[int, UnreadRequest]] = deque()
         self._unread_bytes = 0
 
     def __bool__(self) -> bool:
@@ -180,8 +189,9 @@ class EarlierSpans:
         """
         if len(body) > UNREAD_REQUEST:
             return False
-        self._unread.append((body, headers))
-        self._unread_bytes += len(body)
+        size = _REQUEST_BYTES + len(body) + sum(len(key) + len(text) for key, text in headers.items())
+        self._unread.append((size, (body, headers)))
+        self._unread_bytes += size
         while self._unread_bytes > UNREAD_BYTES:
             self.next_unread()
         return True
@@ -190,9 +200,9 @@ class EarlierSpans:
         """Return the oldest request that was kept as it came, which is kept no more; None: there is none."""
         if not self._unread:
             return None
-        body, headers = self._unread.popleft()
-        self._unread_bytes -= len(body)
-        return body, headers
+        size, request = self._unread.popleft()
+        self._unread_bytes -= size
+        return request
 
     def add(
         self, tenant: str, items: Items, places: Sequence[int], resource: Names = NO_NAMES, *, may_name: bool

@@ -232,7 +232,7 @@ class Stage:
 
     def may_change(self, body: bytes) -> Steps[bool]:
         """Return whether a request may gain anything, by its bytes alone, in slices."""
-        return bool((yield from self._marks.searching(body)))
+        return not self._of_genai.isdisjoint((yield from self._marks.searching(body)))
 
     def unenriched(self, body: bytes, *, trusted: bool = False) -> Reading:
         """Return a request whose spans could not be enriched as a reading without facts: all of its attributes that

@@ -330,7 +330,7 @@ async def _start_stage(
         receivers.append(Otlp(config.receivers.otlp, handler, telemetry.requests, share_ports=count is not None))
     if config.receivers.enricher is not None:
         keys, trusted = link_keys(config.processor), config.receivers.enricher.trusted_hop
-        enricher = Enricher(stage, log_stage, handler.account, telemetry.stage, keys, trusted=trusted)
+        enricher = Enricher(stage, log_stage, handler.account, handler.entered, telemetry.stage, keys, trusted=trusted)
         receivers.append(EnricherReceiver(config.receivers.enricher, enricher, telemetry.requests))
     return _Stage(stage, handler, delivery, receivers)
 

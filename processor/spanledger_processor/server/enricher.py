@@ -84,6 +84,7 @@ class Enricher:
         stage: Stage,
         log_stage: LogStage,
         account: Account,
+        entered: Callable[[Reading], None],
         observer: StageObserver,
         link_keys: tuple[str, ...],
         now_ns: Callable[[], int] = time.time_ns,
@@ -101,6 +102,7 @@ class Enricher:
         self._stage = stage
         self._log_stage = log_stage
         self._account = account
+        self._entered = entered
         self._observer = observer
         self._now_ns = now_ns
         self._trusted = trusted
@@ -137,8 +139,11 @@ class Enricher:
     async def _accounted(self, reading: Reading) -> Sequence[Mapping[int, Decision]]:
         """Return the decisions on each batch, of which there is one a tenant; several share a commit."""
         if len(reading.batches) == 1:
-            return [await self._account(reading.batches[0])]
-        return await asyncio.gather(*map(self._account, reading.batches))
+            decisions = [await self._account(reading.batches[0])]
+        else:
+            decisions = await asyncio.gather(*map(self._account, reading.batches))
+        self._entered(reading)
+        return decisions
 
     async def synthesize(self, body: bytes, headers: Mapping[str, str]) -> SynthesizedSpans:
         """Commit the calls that a log request reports and return the spans made from it, enriched.

@@ -406,8 +406,7 @@ class Handler:
                     decisions = [await self._account_large(reading, number) for number in range(len(reading.batches))]
                 else:
                     decisions = [await self.account(batch) for batch in reading.batches]
-                if self._ledger.problem is None:
-                    self._stage.entered(reading)
+                self.entered(reading)
                 await work(applying(reading, decisions), large=large)
                 self._observer.enriched(reading)
                 if large:
@@ -439,6 +438,10 @@ class Handler:
         reading = self._stage.know(trace_ids, self._now_ns())
         for batch in reading.batches:
             await self.account(batch)
+        self.entered(reading)
+
+    def entered(self, reading: Reading) -> None:
+        """Let go of earlier spans that are part of a reading, once all of its batches are accounted for."""
         if self._ledger.problem is None:
             self._stage.entered(reading)
 
