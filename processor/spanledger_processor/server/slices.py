@@ -195,7 +195,7 @@ def splitting(
     facts: Sequence[F], most: int, weight: Callable[[F], int], least_if_cut: int = 1
 ) -> Steps[list[Sequence[int]]]:
     """Return the places of facts, or spans, in parts that weigh about `most`, each trace in one part unless it weighs
-    more; yields after each `_GROUPED`.
+    more; yields after each `_GROUPED`. What fits into one part stays in its order.
 
     A trace that weighs more is cut by the ends of its spans, so that children, which end first, are known before the
     spans above them; each of its spans weighs `least_if_cut` at least. What comes out is what several smaller requests
@@ -208,6 +208,8 @@ def splitting(
         weights[fact.trace_id] = weights.get(fact.trace_id, 0) + weight(fact)
         if place % _GROUPED == 0:
             yield None
+    if sum(weights.values()) <= most:
+        return [range(len(facts))] if facts else []
     parts: list[Sequence[int]] = []
     part: list[int] = []
     filled = 0
