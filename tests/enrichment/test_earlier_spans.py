@@ -154,6 +154,23 @@ def test_a_web_frameworks_span_names_the_session_of_a_call_that_comes_later() ->
     assert ledger.views()["sessions"] == {"s": "0.00021"}  # 1000 x $0.15 and 100 x $0.60, per million
 
 
+def test_a_session_that_is_named_last_has_the_project_of_its_calls() -> None:
+    """As where an application's root span, which ends last, names it."""
+    call = span(1, {**CHAT, "gen_ai.usage.input_tokens": 1000}, parent=5)
+    other = span(2, {**CHAT, "gen_ai.usage.input_tokens": 1000}, parent=5)
+    named = request([span(5, {"session.id": "s"})], {"service.namespace": "shop"}).SerializeToString()
+    calls = [
+        request([one], {"service.namespace": of}).SerializeToString() for one, of in ((call, "shop"), (other, "web"))
+    ]
+    for bodies in ([named, *calls], [*calls, named], [calls[1], named, calls[0]]):
+        ledger = Ledger()
+        for body in bodies:
+            ledger.take(body)
+        with ledger.store.snapshot() as reader:
+            projects = [row.get("project") for row in queries.sessions(reader, tenant_hash("")) if row["spans"]]
+        assert projects == ["shop"]
+
+
 def test_what_came_before_is_kept_until_it_is_accounted_for() -> None:
     """A request may be refused after it was read, for its rate or the state, and comes again."""
     ledger = Ledger()

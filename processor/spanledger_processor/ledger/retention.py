@@ -32,6 +32,7 @@ from spanledger_processor.ledger.keys import (
 from spanledger_processor.ledger.orders import ranks_of, rows_at
 from spanledger_processor.ledger.packing import second
 from spanledger_processor.ledger.rolling import Reached
+from spanledger_processor.ledger.rows import project as project_of
 from spanledger_processor.ledger.store import PREFIX, Key, Table
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import MS_PER_DAY
@@ -221,7 +222,7 @@ def _retire(txn: lmdb.Transaction[bytes], key: Key, record: bytes) -> bool:
         for row in rows_at(key, ranks_of(gone)):
             txn.delete(row)
         arrival_ms, gone.arrival_ms, gone.summarized_ns = gone.arrival_ms, 0, 0
-        project = gone.labels.get("project", "")
+        project = project_of(gone)
         gone.labels, gone.named = {}, set()
         _add(txn, nameless, {"id": ""}, gone)
         if table == Table.SESSION:

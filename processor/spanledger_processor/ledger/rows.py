@@ -77,7 +77,8 @@ def row(sums: Sums) -> Row:
     return {
         "id": sums.labels.get("id", ""),
         **({"parent_id": sums.labels["parent"]} if "parent" in sums.labels else {}),
-        **{name: sums.labels[name] for name in ("name", "project") if name in sums.labels},
+        **({"name": sums.labels["name"]} if "name" in sums.labels else {}),
+        **({"project": text} if (text := project(sums)) else {}),
         **spend(sums),
         **({"note": text} if (text := note(sums.granularities)) else {}),
         "tool_calls": sums.tool_calls,
@@ -87,6 +88,14 @@ def row(sums: Sums) -> Row:
         "last": time_of(sums.last_ns),
         **({"closed": True} if sums.closed else {}),
     }
+
+
+def project(session: Sums) -> str:
+    """Return the project of a session: the first that its spans have as a dimension, else the one that its source or
+    the configuration gave it. Only the former is known of spans that came before anything named their session.
+    """
+    said = session.facts.values.get("project") if session.facts else None
+    return said[0] if said else session.labels.get("project", "")
 
 
 def label(session: Sums) -> str:
