@@ -62,6 +62,23 @@ def test_a_request_leaves_one_row_whatever_it_holds() -> None:
         assert len(list(reader.scan(Table.INDEX, EVERY_TENANT))) == 1, "a repeat counts nothing, and leaves none"
 
 
+def test_of_many_requests_of_few_traces_the_latest_are_looked_at_for_the_latest_traces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When a process starts, before it answers: a ledger may have a million requests of some thousand traces."""
+    monkeypatch.setattr(cross_trace_index, "_MOST_ROWS_LOOKED_AT", 4)
+    store = MemoryStore()
+    for number in range(10):
+        calls = [make_fact(f"{number}-{one}", kind="llm", cost=1000 + number, trace=f"t{number // 2}") for one in "ab"]
+        with store.unit() as unit:
+            enter(Batch(TENANT, calls, NOW + number * 10**9), unit)
+    with store.snapshot() as reader:
+        watched = CountedReads(reader)
+        traces = cross_trace_index.recent_traces(watched, 8)
+    assert traces == [make_fact("", trace="t3").trace_id, make_fact("", trace="t4").trace_id]
+    assert watched.reads == 4
+
+
 def test_twins_are_found_after_a_restart() -> None:
     store = MemoryStore()
     with store.unit() as unit:
