@@ -23,6 +23,7 @@ from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.otlp.prefilter import Prefilter
 from spanledger_processor.otlp.request import count_traces
+from spanledger_processor.otlp.values import GIANT
 from spanledger_processor.otlp.wire import write_varint
 from spanledger_processor.server.wiring import make_id_resolver, make_stage
 from spanledger_processor.signing import Signer
@@ -281,6 +282,20 @@ def test_spans_of_a_trace_that_came_in_several_requests_are_let_go_of(monkeypatc
     kept = [trace for trace in range(1, 1001) if any(stage._earlier.facts(trace.to_bytes(16, "big")))]
     assert kept == [*range(1001 - len(kept), 1001)]
     assert 20 < len(kept) < 70
+
+
+def test_of_a_giant_span_the_ids_alone_are_kept() -> None:
+    """It would be read in one go on the event loop."""
+    stage = new_stage()
+    stage.know([span(5, trace=5000).trace_id], NOW)
+    giant = span(6, {"session.id": "s", "url": "x" * GIANT}, parent=7)
+    stage.read(request([span(5, {"session.id": "s"}), giant]).SerializeToString(), {}, NOW)
+    facts = stage.read(request([span(1, CHAT)]).SerializeToString(), {}, NOW).batches[0].facts
+    assert {fact.span_id[-1]: (fact.session.id, fact.parent_id[-1:]) for fact in facts} == {
+        1: ("", b""),
+        5: ("s", b""),
+        6: ("", b"\x07"),
+    }
 
 
 @pytest.mark.parametrize("is_read", [False, True])

@@ -211,7 +211,7 @@ class EarlierSpans:
         they are kept whole: to look for those that do would take longer.
         """
         starts, ends = [*map(items.starts.__getitem__, places)], [*map(items.ends.__getitem__, places)]
-        if may_name and places and ends[-1] - starts[0] > _LONGEST:
+        if may_name and places and (ends[-1] - starts[0] > _LONGEST or max(map(sub, ends, starts)) > GIANT):
             for place in places:
                 if items.ends[place] - items.starts[place] <= GIANT:
                     self._keep_whole(tenant, items.body, [items.starts[place]], [items.ends[place]], resource)
