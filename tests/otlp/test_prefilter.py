@@ -40,6 +40,26 @@ def test_a_marker_is_found_wherever_it_stands_in_a_large_body(at: int) -> None:
     assert marks.hits(b"x" * at + b"gen_ai." + b"x" * 5000) == (b"gen_ai.",)
 
 
+@given(st.lists(st.sampled_from([b"gen_ai.", b"lk.", b"session.id", b"run_id", b"user", b" "]), max_size=8))
+def test_of_words_of_which_any_will_do_all_are_hits_or_none(words: list[bytes]) -> None:
+    any_of = (b"session.id", b"run_id")
+    hits = Prefilter((b"gen_ai.", b"lk."), any_of).hits(b"|".join(words))
+    expected = {word for word in words if word in (b"gen_ai.", b"lk.")}
+    assert set(hits) == expected | (set(any_of) if set(any_of) & set(words) else set())
+
+
+def test_words_of_which_any_will_do_need_no_searches_of_their_own() -> None:
+    """Each set of words that is left to look for needs one, which takes as long as to search a request twice."""
+    names = tuple(b"name-%d-" % number for number in range(10))
+    marks = Prefilter((b"gen_ai.",), names)
+    prefilter._search.cache_clear()
+    for number in range(2**10):
+        text = b"".join(name for at, name in enumerate(names) if number >> at & 1)
+        for body in (text, text + b"gen_ai.", b"gen_ai." + text):
+            marks.hits(body + b" " * 5000 + body)
+    assert prefilter._search.cache_info().misses <= 4
+
+
 def test_no_markers_no_hits() -> None:
     assert Prefilter(()).hits(b"anything") == ()
 

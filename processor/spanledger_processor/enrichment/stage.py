@@ -163,7 +163,7 @@ class Stage:
         self._of_genai = frozenset(markers)
         self._naming = naming_marks(builder.resolver, markers)
         """Every plain span that names a session or run holds one of these, or a marker."""
-        self._marks = Prefilter((*markers, *sorted(self._naming)))
+        self._marks = Prefilter(markers, sorted(self._naming))
         self._tenant_of = tenant_of
         self.loop, self._asked = loop, MessageTools(builder.signing, loop)
         self._aliases = aliases
