@@ -266,6 +266,15 @@ async def test_a_value_that_cannot_be_read_is_named(query: str, named: str) -> N
         assert named in refused.json()["error"]
 
 
+@pytest.mark.parametrize("route", [route for route in ROUTES if any(one.name == "limit" for one in route.known)])
+async def test_only_where_there_is_another_format_an_error_recommends_it(route: Route) -> None:
+    """A limit of rows has a way round in lists that can be had whole, and in no other answer."""
+    async with served(several()) as client:
+        refused = await client.get(f"{_path(route, {'id': 'a'})}?limit=0")
+        has_formats = any(one.name == "format" for one in route.known)
+        assert ("format=ndjson" in refused.json()["error"]) == has_formats
+
+
 async def test_a_tenant_that_is_not_there_is_an_error() -> None:
     async with served(several()) as client:
         for path in ("summary", "sessions", "sessions/a", "runs", "tasks", "unpriced"):

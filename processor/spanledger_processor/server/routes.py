@@ -9,7 +9,7 @@ import difflib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -170,8 +170,15 @@ def _time_of(text: str) -> int:
 
 def _count(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or not 1 <= int(text) <= MOST_ROWS:
-        raise ValueError(f"write a number from 1 to {MOST_ROWS}; format=ndjson or csv gives all rows")
+        raise ValueError(f"write a number from 1 to {MOST_ROWS}")
     return int(text)
+
+
+def _page_size(text: str) -> int:
+    try:
+        return _count(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; format=ndjson or csv gives all rows") from None
 
 
 def _flag(text: str) -> bool:
@@ -220,7 +227,7 @@ LIMIT = Parameter(
     "limit", _count, {"type": "integer", "minimum": 1, "maximum": MOST_ROWS}, "Rows of a page, at most.", 100
 )
 PAGES = (
-    LIMIT,
+    replace(LIMIT, read=_page_size),
     Parameter("cursor", str, _TEXT, "`next_cursor` of the page before."),
     Parameter(
         "format",
