@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from chats import set_attributes
 from descending import descending
 from spanledger_processor.accounting.account import account
 from spanledger_processor.config import load
@@ -50,12 +51,7 @@ def span(
     made.parent_span_id = parent.to_bytes(8, "big") if parent else b""
     made.trace_state = state
     made.start_time_unix_nano, made.end_time_unix_nano = NOW - 10**9, NOW
-    for key, content in (attributes or {}).items():
-        attribute = made.attributes.add(key=key)
-        if isinstance(content, int):
-            attribute.value.int_value = content
-        else:
-            attribute.value.string_value = content
+    set_attributes(made, dict(attributes or {}))
     return made
 
 

@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from chats import set_attributes
 from descending import descending
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Fact
@@ -62,12 +63,7 @@ def span(number: int, attributes: Mapping[str, Any] | None = None, *, parent: in
     made = Span(name="some span", trace_id=trace.to_bytes(16, "big"), span_id=number.to_bytes(8, "big"))
     made.parent_span_id = parent.to_bytes(8, "big") if parent else b""
     made.start_time_unix_nano, made.end_time_unix_nano = NOW - 10**9, NOW
-    for key, content in (attributes or {}).items():
-        attribute = made.attributes.add(key=key)
-        if isinstance(content, int):
-            attribute.value.int_value = content
-        else:
-            attribute.value.string_value = content
+    set_attributes(made, dict(attributes or {}))
     return made
 
 

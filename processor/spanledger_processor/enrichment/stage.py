@@ -90,11 +90,11 @@ class Reading:
 
 
 class _Taken(NamedTuple):
-    """The batch of a group, the places of its spans that are no plain ones, and of plain ones that hold a marker."""
+    """The batch of a group, the places of its spans that are no plain ones, and whether a plain one holds a marker."""
 
     batch: int
     places: set[int]
-    marked: set[int]
+    marked: bool
 
 
 class _KnownTraces:
@@ -201,12 +201,14 @@ class Stage:
         if not marks and not self._known and self._earlier.keep_unread(body, headers):
             return Reading((yield from counting_traces(body, scopes)))
         request = yield from parsing_traces(body, scopes)
-        naming = tuple(mark for mark in hits if mark in self._naming)
-        return (yield from self._reading(Reading(request), headers, now_ns, marks, naming, trusted))
+        may_name = not self._naming.isdisjoint(hits)
+        return (yield from self._reading(Reading(request), headers, now_ns, marks, may_name, trusted))
 
     def reading_synthesized(self, request: TraceRequest, headers: Mapping[str, str], now_ns: int) -> Steps[Reading]:
         """Read spans that were synthesized here, as `reading` does their bytes: each of them reports a call."""
-        return (yield from self._reading(Reading(request), headers, now_ns, _SYNTHESIZED, (), trusted=False))
+        return (
+            yield from self._reading(Reading(request), headers, now_ns, _SYNTHESIZED, may_name=False, trusted=False)
+        )
 
     def _reading(
         self,
@@ -214,7 +216,7 @@ class Stage:
         headers: Mapping[str, str],
         now_ns: int,
         marks: tuple[bytes, ...],
-        naming: tuple[bytes, ...],
+        may_name: bool,  # noqa: FBT001
         trusted: bool,  # noqa: FBT001
     ) -> Steps[Reading]:
         reading.headers, reading.names = headers, self._builder.resolver.keys
@@ -225,7 +227,7 @@ class Stage:
             taken.append((yield from self._read_group(reading, batch, number, group, marks, trusted)))
             if number % SLICE == SLICE - 1:
                 yield None
-        yield from self._add_plain(reading, taken, naming)
+        yield from self._add_plain(reading, taken, may_name=may_name)
         yield from self._add_earlier(reading, reading.traces, tenants, now_ns)
         reading.batches, reading.places = _without_empty(reading)
         return reading
@@ -269,7 +271,7 @@ class Stage:
         trusted: bool,  # noqa: FBT001
     ) -> Steps[_Taken]:
         """Read the spans of a group that hold one of `hits`."""
-        items, taken, marked, tenant = group.items, set[int](), set[int](), reading.batches[batch].tenant
+        items, taken, marked, tenant = group.items, set[int](), False, reading.batches[batch].tenant
         facts, places, now_ns = reading.batches[batch].facts, reading.places[batch], reading.batches[batch].now_ns
         index, trace_id, work = 0, b"", 0
         while index < len(items):
@@ -300,7 +302,7 @@ class Stage:
                     yield None
                 fact = self._read_span(reading, span, group, place, now_ns, trusted)
             if fact is None:
-                marked.add(index)
+                marked = True
             else:
                 taken.add(index)
                 if fact is not _PASS:
@@ -383,17 +385,17 @@ class Stage:
             reading.failures[type(error).__name__] += 1
             return fact
 
-    def _add_plain(self, reading: Reading, taken: Sequence[_Taken], marks: tuple[bytes, ...]) -> Steps[None]:
+    def _add_plain(self, reading: Reading, taken: Sequence[_Taken], *, may_name: bool) -> Steps[None]:
         """Add plain spans of traces that have GenAI spans, as links and names; keep others until their trace has one.
 
-        Spans without a marker that name a session or run hold one of `marks`.
+        They `may_name` a session or run where the request holds the key of one, or they a marker.
         """
         known, read = self._known.ids, 0
         for number, (group, (batch, others, marked)) in enumerate(zip(reading.request.groups, taken, strict=True), 1):
             if len(others) == len(group.items):
                 continue
             tenant = reading.batches[batch].tenant_name
-            keep = partial(self._earlier.add, tenant, group.items, may_name=bool(marks or marked))
+            keep = partial(self._earlier.add, tenant, group.items, may_name=may_name or marked)
             names = self._builder.names_of(group)
             for first in range(0, len(group.items), RELEASED):
                 if first or number % RELEASED == 0:
@@ -438,12 +440,12 @@ class Stage:
         """Read what was let pass unread, each request in one go: another reading may be at it between two."""
         while unread := self._earlier.next_unread():
             body, headers = unread
-            marks = self._marks.hits(body)
+            may_name = bool(self._marks.hits(body))
             try:
                 for group in parse_traces(body).groups:
                     tenant, names = self._tenant_of(group, headers), self._builder.names_of(group)
                     for first in range(0, len(group.items), RELEASED):
-                        self._earlier.add(tenant, group.items, _but(group.items, first), names, may_name=bool(marks))
+                        self._earlier.add(tenant, group.items, _but(group.items, first), names, may_name=may_name)
             except MalformedError:
                 pass  # it was let pass as it was
             yield None
