@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from statistics import median_low
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from chats import set_attributes
+from counted_work import lines_run
 from descending import descending
 from spanledger_processor.accounting.account import account
 from spanledger_processor.config import load
@@ -25,7 +29,7 @@ from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.otlp.prefilter import Prefilter
 from spanledger_processor.otlp.request import count_traces
 from spanledger_processor.otlp.values import GIANT
-from spanledger_processor.otlp.wire import write_varint
+from spanledger_processor.otlp.wire import finished, write_varint
 from spanledger_processor.server.wiring import make_id_resolver, make_stage
 from spanledger_processor.signing import Signer
 
@@ -185,11 +189,11 @@ def test_spans_that_came_before_the_genai_spans_of_another_worker_are_accounted_
     call = other.read(request([span(1, {**CHAT, "gen_ai.usage.input_tokens": 1000})]).SerializeToString(), {}, NOW)
     ledger.enter(call)
     assert ledger.views()["sessions"] == {"": "0.00021"}
-    known = ledger.stage.know([span(5).trace_id], NOW)
+    known = finished(ledger.stage.knowing([span(5).trace_id], NOW))
     assert [[fact.span_id for fact in batch.facts] for batch in known.batches] == [[span(5).span_id]]
     ledger.enter(known)
     assert ledger.views()["sessions"]["s"] == "0.00021"
-    assert ledger.stage.know([span(5).trace_id], NOW).batches == []
+    assert finished(ledger.stage.knowing([span(5).trace_id], NOW)).batches == []
 
 
 def test_earlier_spans_stay_with_their_tenant() -> None:
@@ -214,7 +218,7 @@ def test_a_request_without_genai_spans_is_not_read_before_there_are_any(monkeypa
 def test_the_oldest_go_when_too_many_are_kept_and_those_of_other_tenants_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(earlier_spans, "NAMING_BYTES", 100_000)
     stage = new_stage("processor.tenant.keys=[team]")
-    stage.know([span(5, trace=5000).trace_id], NOW)
+    finished(stage.knowing([span(5, trace=5000).trace_id], NOW))
     stage.read(request([span(5, {"session.id": "s"})], {"team": "quiet"}).SerializeToString(), {}, NOW)
     for trace in range(10, 1010):
         flood = request([span(5, {"session.id": "s"}, trace=trace)], {"team": "flood"})
@@ -232,7 +236,7 @@ def test_of_many_bytes_each_span_is_kept_for_itself(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(earlier_spans, "_LONGEST", 100)
     monkeypatch.setattr(earlier_spans, "GIANT", 100 if giant else 1 << 18)
     ledger = Ledger(new_stage())
-    ledger.stage.know([span(5, trace=5000).trace_id], NOW)
+    finished(ledger.stage.knowing([span(5, trace=5000).trace_id], NOW))
     body = request([span(5, {"session.id": f"session {trace}" * 20}, trace=trace) for trace in range(1, 21)])
     ledger.take(body.SerializeToString())
     assert len(ledger.stage._earlier._naming._of_trace) == (0 if giant else 20)
@@ -271,7 +275,7 @@ def test_what_has_no_bytes_is_kept_within_a_bound_too() -> None:
 def test_spans_of_a_trace_that_came_in_several_requests_are_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(earlier_spans, "NAMING_BYTES", 100_000)
     stage = new_stage()
-    stage.know([span(5, trace=5000).trace_id], NOW)
+    finished(stage.knowing([span(5, trace=5000).trace_id], NOW))
     for trace in range(1, 1001):
         for number in (5, 6, 7):
             stage.read(request([span(number, {"session.id": "s"}, trace=trace)]).SerializeToString(), {}, NOW)
@@ -280,10 +284,50 @@ def test_spans_of_a_trace_that_came_in_several_requests_are_let_go_of(monkeypatc
     assert 20 < len(kept) < 70
 
 
+def test_work_on_plain_spans_does_not_grow_with_the_requests_that_brought_those_of_their_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Counted: lines run while the oldest of many go, and bytes that are taken while one more is added."""
+
+    def work_beside(kept: int) -> tuple[int, int]:
+        monkeypatch.setattr(earlier_spans, "LINKING_BYTES", 1 << 30)
+        stage = new_stage()
+        finished(stage.knowing([span(5, trace=5000).trace_id], NOW))
+        bodies = [request([span(number)]).SerializeToString() for number in range(1, kept + 20)]
+        for body in bodies[:kept]:
+            stage.read(body, {}, NOW)
+        taken = []
+        for body in bodies[kept:]:
+            tracemalloc.start()
+            stage.read(body, {}, NOW)
+            taken.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        stage._earlier._linking._most = stage._earlier._linking._size
+        return lines_run(partial(stage.read, bodies[0], {}, NOW)), median_low(taken)
+
+    (few_lines, few_bytes), (many_lines, many_bytes) = work_beside(50), work_beside(2000)
+    assert many_lines < few_lines + 10
+    assert many_bytes < few_bytes + 1000
+
+
+def test_tenants_stand_by_what_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the one that holds most is found without a look at each of many."""
+    monkeypatch.setattr(earlier_spans, "LINKING_BYTES", 60_000)
+    stage = new_stage("processor.tenant.keys=[team]")
+    finished(stage.knowing([span(5, trace=5000).trace_id], NOW))
+    for number in range(1, 1001):
+        stage.read(request([span(5, trace=number)], {"team": f"team {number}"}).SerializeToString(), {}, NOW)
+    kept = stage._earlier._linking
+    assert 50 < len(kept._of_tenant) < 100
+    assert sum(map(len, kept._ranks.values())) == len(kept._of_tenant) == len(kept._sizes)
+    assert len(kept._ranks) == 1
+    assert sum(kept._sizes.values()) == kept._size
+
+
 def test_of_a_giant_span_the_ids_alone_are_kept() -> None:
     """It would be read in one go on the event loop."""
     stage = new_stage()
-    stage.know([span(5, trace=5000).trace_id], NOW)
+    finished(stage.knowing([span(5, trace=5000).trace_id], NOW))
     giant = span(6, {"session.id": "s", "url": "x" * GIANT}, parent=7)
     stage.read(request([span(5, {"session.id": "s"}), giant]).SerializeToString(), {}, NOW)
     facts = stage.read(request([span(1, CHAT)]).SerializeToString(), {}, NOW).batches[0].facts
@@ -299,7 +343,7 @@ def test_a_plain_span_that_cannot_be_read_costs_a_later_request_nothing(*, is_re
     """It may be of another sender, and went on as it came."""
     stage = new_stage()
     if is_read:
-        stage.know([span(5, trace=5000).trace_id], NOW)
+        finished(stage.knowing([span(5, trace=5000).trace_id], NOW))
     broken = span(6, {"session.id": "s"}).SerializeToString() + b"\x2a\x7f"
     body = request([span(5, {"session.id": "s"})]).SerializeToString()
     for tag in (b"\x12", b"\x12", b"\x0a"):  # of a span, its scope and its resource

@@ -27,7 +27,7 @@ from spanledger_processor.model import COST_ALIASES
 from spanledger_processor.otlp.encoding import delimited
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import SpanView
-from spanledger_processor.otlp.wire import MalformedError
+from spanledger_processor.otlp.wire import MalformedError, finished
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing import Signer
 
@@ -141,7 +141,7 @@ def test_plain_spans_of_a_trace_whose_genai_spans_were_read_elsewhere_are_links(
     """By another worker, which shares the port."""
     plain = request(span(5, trace=9)).SerializeToString()
     assert stage.read(plain, {}, NOW).batches == []
-    stage.entered(stage.know([span(5, trace=9).trace_id], NOW))
+    stage.entered(finished(stage.knowing([span(5, trace=9).trace_id], NOW)))
     (batch,) = stage.read(plain, {}, NOW).batches
     assert [(fact.span_id, fact.call) for fact in batch.facts] == [((5).to_bytes(8, "big"), None)]
 

@@ -11,7 +11,7 @@ import threading
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -56,7 +56,7 @@ from spanledger_processor.server import handler as handler_module
 from spanledger_processor.server import slices
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.ledger_link import LedgerServer, LocalLedger, RemoteLedger
-from spanledger_processor.server.slices import FairLock, split
+from spanledger_processor.server.slices import FairLock
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
 from stores import WriterInMemory, open_store
@@ -188,6 +188,35 @@ def events(count: int) -> bytes:
     return logs.SerializeToString()
 
 
+async def lines_by_pass(taking: Coroutine[Any, Any, Result], note: Callable[[], None] = lambda: None) -> list[int]:
+    """Lines of code run between two passes of the event loop, but for the ledger's, while a request is accepted."""
+    lines, ended = [0], False
+    in_ledger: list[FrameType] = []
+
+    def trace(frame: FrameType, event: str, _arg: Any) -> Any:
+        if frame.f_code is enter.__code__:  # on a thread of its own, and bounded: tests/accounting/test_bounds.py
+            in_ledger[:] = [frame] if event != "return" else []
+        lines[-1] += event == "line" and not in_ledger
+        return trace
+
+    async def count() -> None:
+        while not ended:
+            lines.append(0)
+            note()
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        assert await taking == ACCEPTED
+    finally:
+        sys.settrace(before)
+        ended = True
+    await counting
+    return lines
+
+
 @pytest.mark.parametrize(
     ("signal", "made"),
     [("traces", large), ("traces", of_resources), ("traces", of_scopes), ("logs", events)],
@@ -208,7 +237,7 @@ async def test_no_step_is_more_than_a_small_part_of_a_large_request(
     monkeypatch.setattr(envelope_module, "SLICE_CUT", slice_)
     monkeypatch.setattr(encoding_module, "SLICE_SPANS", slice_)
     monkeypatch.setattr(encoding_module, "SLICE_FRAMED", slice_)
-    stage, lines, ended = Stage(), [0], False
+    stage = Stage()
     readings: list[Reading] = []
     facts_left: list[int] = []
 
@@ -218,35 +247,43 @@ async def test_no_step_is_more_than_a_small_part_of_a_large_request(
 
     monkeypatch.setattr(handler_module, "releasing", watched)
 
-    in_ledger: list[FrameType] = []
-
-    def trace(frame: FrameType, event: str, _arg: Any) -> Any:
-        if frame.f_code is enter.__code__:  # on a thread of its own, and bounded: tests/accounting/test_bounds.py
-            in_ledger[:] = [frame] if event != "return" else []
-        lines[-1] += event == "line" and not in_ledger
-        return trace
-
-    async def count() -> None:
-        while not ended:
-            lines.append(0)
-            facts_left.extend(len(batch.facts) for reading in readings for batch in reading.batches)
-            await asyncio.sleep(0)
+    def note() -> None:
+        facts_left.extend(len(batch.facts) for reading in readings for batch in reading.batches)
 
     body = made(slices * slice_)
     await stage.take(made(10 * slice_), signal=signal)  # fills what is cached
-    counting = asyncio.create_task(count())
     readings.clear()
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        assert await stage.take(body, signal=signal) == ACCEPTED
-    finally:
-        sys.settrace(before)
-        ended = True
-    await counting
+    lines = await lines_by_pass(stage.take(body, signal=signal), note)
     assert max(lines) < 1.5 * sum(lines) / slices
     assert all(before - after <= slice_ for before, after in pairwise(facts_left))
     assert facts_left[-1] == 0
+
+
+@pytest.mark.parametrize("unread", [False, True], ids=["read", "unread"])
+async def test_no_step_over_plain_spans_that_came_before_is_long(
+    monkeypatch: pytest.MonkeyPatch, *, unread: bool
+) -> None:
+    """Counted, as above: of a request with one call, whose trace had 1,024 plain spans before, in many requests."""
+    slice_, count = 8, 128
+    for module in (stage_module, writer_module):
+        monkeypatch.setattr(module, "SLICE", slice_)
+        monkeypatch.setattr(module, "RELEASED", slice_)
+    monkeypatch.setattr(stage_module, "_UNREAD_SLICE", 1)
+    monkeypatch.setattr(slices, "_GROUPED", slice_)
+    stage, trace_id = Stage(), b"the one trace..."
+    if not unread:
+        await stage.take(request(chat()))
+    ids = [(number + 1).to_bytes(8, "big") for number in range(count * slice_)]
+    plain = [Span(name="GET", trace_id=trace_id, span_id=span_id) for span_id in ids]
+    for first in range(0, len(plain), slice_):
+        await stage.take(request(*plain[first : first + slice_]))
+    lines = await lines_by_pass(stage.take(request(chat(trace_id=trace_id))))
+    alone = sum(await lines_by_pass(Stage().take(request(chat()))))
+    assert max(lines) < alone + 3 * sum(lines) / count
+    assert sum(lines) > 10 * alone
+    assert not [*stage.handler._stage._earlier.facts(trace_id)]
+    with stage.ledger.store.snapshot() as reader:
+        assert total(reader, tenant_hash(""))["spans"] == (1 if unread else 2)
 
 
 @pytest.mark.parametrize("groups", [1, 8, 256])
@@ -832,7 +869,7 @@ async def test_a_large_request_is_written_part_by_part_and_let_go_of(monkeypatch
 @given(st.lists(st.integers(0, 6), max_size=60), st.integers(1, 10))
 def test_every_span_is_in_one_part_and_a_trace_is_cut_only_where_it_must_be(traces: list[int], most: int) -> None:
     facts = [Fact(bytes([trace]), bytes([place]), end_ns=place * 7 % 11) for place, trace in enumerate(traces)]
-    parts = split(facts, most)
+    parts = finished(slices.splitting(facts, most, lambda _: 1))
     assert sorted(place for part in parts for place in part) == list(range(len(facts)))
     assert all(len(part) <= most for part in parts)
     for trace in set(traces):
@@ -868,7 +905,6 @@ async def test_spans_made_from_a_log_are_put_into_parts_in_slices(monkeypatch: p
             await asyncio.sleep(0)
 
     monkeypatch.setattr(handler_module, "splitting", splitting)
-    monkeypatch.setattr(handler_module, "split", lambda *_: 1 // 0)
     counting = asyncio.create_task(count())
     stage = Stage()
     assert await stage.take(events(300), signal="logs") == ACCEPTED

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import add, sub
@@ -39,6 +39,8 @@ _TRACE_IDS = [slice(at + 2, at + 18) for at in range(0, MOST * _HEAD, _HEAD)]
 """Where the trace ids of heads stand."""
 _BLOCK_BYTES, _TRACE_BYTES, _PLACE_BYTES = 512, 128, 80
 """About what a block takes beside its spans, each of its traces, and where a span of it begins and ends."""
+_RANK_BYTES = 1 << 16
+"""Tenants that hold as many of these hold as much."""
 _REQUEST_BYTES = 2048
 """About what an unread request takes beside its bytes, and what its headers tell."""
 _LONGEST = 1 << 20
@@ -122,17 +124,20 @@ class _Blocks:
     def __init__(self, most: int) -> None:
         self._most = most
         self._size = 0
-        self._of_trace: dict[bytes, _Block | list[_Block]] = {}
-        """Most traces have one."""
+        self._of_trace: dict[bytes, _Block | dict[_Block, None]] = {}
+        """Most traces have one; of several each is found at once, however many requests brought spans of a trace."""
         self._of_tenant: dict[str, deque[tuple[int, _Block]]] = {}
         self._sizes: Counter[str] = Counter()
+        self._ranks: dict[int, OrderedDict[str, None]] = {}
+        """Tenants by how many times `_RANK_BYTES` they hold: of many it is found at once which holds most."""
 
     def __bool__(self) -> bool:
         return bool(self._of_trace)
 
     def of(self, trace_id: bytes) -> Sequence[_Block]:
-        found = self._of_trace.get(trace_id, ())
-        return (found,) if isinstance(found, _Block) else found
+        """Return those of a trace that are kept now, in order."""
+        found = self._of_trace.get(trace_id)
+        return (found,) if isinstance(found, _Block) else tuple(found or ())
 
     def add(self, block: _Block) -> None:
         of_trace, traces = self._of_trace, block.traces
@@ -140,14 +145,16 @@ class _Blocks:
             of_trace.update(dict.fromkeys(traces, block))
         else:
             for trace_id in traces:
-                known = self.of(trace_id)
-                of_trace[trace_id] = [*known, block] if known else block
+                known = of_trace.setdefault(trace_id, block)
+                if isinstance(known, dict):
+                    known[block] = None
+                elif known is not block:
+                    of_trace[trace_id] = {known: None, block: None}
         size = block.size + _TRACE_BYTES * len(traces)
         self._of_tenant.setdefault(block.tenant, deque()).append((size, block))
-        self._sizes[block.tenant] += size
-        self._size += size
+        self._resize(block.tenant, size)
         while self._size > self._most:
-            self._drop(max(self._sizes, key=self._sizes.__getitem__) if len(self._sizes) > 1 else block.tenant)
+            self._drop(next(iter(self._ranks[max(self._ranks)])))
 
     def forget(self, trace_id: bytes) -> None:
         for block in self.of(trace_id):
@@ -158,17 +165,32 @@ class _Blocks:
         """Let go of the oldest block of a tenant."""
         blocks = self._of_tenant[tenant]
         size, block = blocks.popleft()
-        self._size -= size
-        self._sizes[tenant] -= size
+        self._resize(tenant, -size)
         if not blocks:
-            del self._of_tenant[tenant], self._sizes[tenant]
+            del self._of_tenant[tenant]
         of_trace = self._of_trace
         for trace_id in block.traces:
-            if of_trace[trace_id] is block:
-                del of_trace[trace_id]
+            known = of_trace[trace_id]
+            if isinstance(known, dict) and len(known) > 1:
+                del known[block]
             else:
-                left = [one for one in self.of(trace_id) if one is not block]
-                of_trace[trace_id] = left if len(left) > 1 else left[0]
+                del of_trace[trace_id]
+
+    def _resize(self, tenant: str, by: int) -> None:
+        """Note that a tenant holds so much more."""
+        self._size += by
+        before = self._sizes[tenant]
+        after = self._sizes[tenant] = before + by
+        old, new = before // _RANK_BYTES, after // _RANK_BYTES
+        if before and (old != new or not after):
+            ranked = self._ranks[old]
+            del ranked[tenant]
+            if not ranked:
+                del self._ranks[old]
+        if not after:
+            del self._sizes[tenant]
+        elif not before or old != new:
+            self._ranks.setdefault(new, OrderedDict())[tenant] = None
 
 
 class EarlierSpans:

@@ -29,7 +29,7 @@ from spanledger_processor.otlp.prefilter import Prefilter, next_holding
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
 from spanledger_processor.otlp.values import GIANT, holds
 from spanledger_processor.otlp.views import SpanView
-from spanledger_processor.otlp.wire import MalformedError, Steps, finished
+from spanledger_processor.otlp.wire import MalformedError, Steps, finished, pause
 
 KNOWN_TRACES = 8192
 """Traces that a process remembers to have GenAI spans."""
@@ -44,6 +44,8 @@ _TRACE_ID, _SPAN_ID = b"\x0a\x10", b"\x12\x08"
 """Tag and length of each. Libraries write the trace id first, the Collector last and the span id before it."""
 _BOTH_IDS = 28
 """Bytes of both ids with their tags."""
+_UNREAD_SLICE, _UNREAD_BYTES = 1 << 16, 1 << 12
+"""Bytes of requests that passed unread which are read between two pauses, and for how many each counts beside them."""
 
 
 Place: TypeAlias = tuple[int, int]
@@ -78,6 +80,10 @@ class Reading:
     """Those of its GenAI spans."""
     earlier: set[bytes] = field(default_factory=set)
     """Traces of which plain spans that came before are among the facts."""
+
+    def fact_count(self) -> int:
+        """Return how many spans are to be accounted for."""
+        return sum(len(batch.facts) for batch in self.batches)
 
     def failed_spans(self) -> dict[int, str]:
         """Return the reasons by the spans' places in the request, counted over all groups."""
@@ -424,20 +430,25 @@ class Stage:
     def _add_earlier(
         self, reading: Reading, traces: Collection[bytes], tenants: dict[str, int], now_ns: int
     ) -> Steps[None]:
-        """Add what was kept of plain spans of these traces."""
+        """Add what was kept of plain spans of these traces, which may be many more than the request has."""
         if traces:
             yield from self._reading_unread()
+        added = 0
         for number, trace_id in enumerate(traces if self._earlier else (), 1):
             if number % RELEASED == 0:
-                yield None
+                yield pause
             for tenant, fact in self._earlier.facts(trace_id):
                 batch = self._batch(reading, tenants, tenant, now_ns)
                 reading.batches[batch].facts.append(fact)
                 reading.places[batch].append(_NO_PLACE)
                 reading.earlier.add(trace_id)
+                added += 1
+                if added % RELEASED == 0:
+                    yield pause
 
     def _reading_unread(self) -> Steps[None]:
         """Read what was let pass unread, each request in one go: another reading may be at it between two."""
+        slice_bytes = 0
         while unread := self._earlier.next_unread():
             body, headers = unread
             may_name = bool(self._marks.hits(body))
@@ -448,17 +459,22 @@ class Stage:
                         self._earlier.add(tenant, group.items, _but(group.items, first), names, may_name=may_name)
             except MalformedError:
                 pass  # it was let pass as it was
-            yield None
+            slice_bytes += _UNREAD_BYTES + len(body)
+            if slice_bytes >= _UNREAD_SLICE:
+                slice_bytes = 0
+                yield pause
 
-    def know(self, trace_ids: Collection[bytes], now_ns: int) -> Reading:
+    def knowing(self, trace_ids: Collection[bytes], now_ns: int) -> Steps[Reading]:
         """Treat plain spans of these traces as links: their GenAI spans were read by another process, or before.
 
         Return those that came earlier, to be accounted for.
         """
-        for trace_id in trace_ids:
+        for number, trace_id in enumerate(trace_ids, 1):
             self._known.add(trace_id, b"")
+            if number % RELEASED == 0:
+                yield None
         reading = Reading(TraceRequest(b"", [], 0))
-        finished(self._add_earlier(reading, trace_ids, {}, now_ns))
+        yield from self._add_earlier(reading, trace_ids, {}, now_ns)
         return reading
 
     def entered(self, reading: Reading) -> None:

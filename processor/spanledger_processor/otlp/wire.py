@@ -12,7 +12,12 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 T = TypeVar("T")
 
 Steps: TypeAlias = Generator[Callable[[], Any] | None, Any, T]
-"""Work in slices: yields None after each, or what is to be done on a thread, and is sent what that returned."""
+"""Work in slices: yields None after each, or what is to be done on a thread, and is sent what that returned; `pause`
+where others are to have their turn also if the request that it is done for is not large."""
+
+
+def pause() -> None:
+    """Do nothing: yielded after a slice of what the size of a request does not bound."""
 
 
 class MalformedError(ValueError):

@@ -34,11 +34,11 @@ from spanledger_processor.server.rate_limits import RateLimitedError, RateLimits
 from spanledger_processor.server.slices import (
     LARGE_BYTES,
     FairLock,
+    are_many,
     in_slices,
     is_large,
     is_large_synthesized,
     return_memory,
-    split,
     splitting,
     survey_size,
     work,
@@ -397,21 +397,12 @@ class Handler:
                 else:
                     steps = self._stage.reading_synthesized(spans, headers, self._now_ns())
                 reading = await work(steps, large=large)
-                if large:
-                    facts = sum(len(batch.facts) for batch in reading.batches)
-                    request.hold(_LARGE_COPIES * len(body) + facts * _FACT_BYTES)
-                if self._limits is not None:
-                    await self._limits.admit_names(request.sender, reading.batches)
-                if large:
-                    decisions = [await self._account_large(reading, number) for number in range(len(reading.batches))]
-                else:
-                    decisions = [await self.account(batch) for batch in reading.batches]
-                self.entered(reading)
-                await work(applying(reading, decisions), large=large)
-                self._observer.enriched(reading)
-                if large:
-                    await in_slices(releasing(reading, decisions))
-                    await return_memory()
+                grown = not large and are_many(reading.fact_count())
+                if not grown:
+                    await self._decide(request, reading, large=large)
+            if grown:  # by plain spans that came before
+                async with self._lock.held(request.sender, large=True):
+                    await self._decide(request, reading, large=True)
         except (MalformedError, UnansweredError, RateLimitedError):
             raise
         except Exception as error:
@@ -419,6 +410,23 @@ class Handler:
             self._observer.enrichment_failed(type(error).__name__)
             return await self._unenriched(body, trusted=request.trusted)
         return reading.request
+
+    async def _decide(self, request: _Request, reading: Reading, *, large: bool) -> None:
+        """Account for a reading and append what was decided to its spans, in parts where it is large."""
+        if large:
+            request.hold(_LARGE_COPIES * len(reading.request.body) + reading.fact_count() * _FACT_BYTES)
+        if self._limits is not None:
+            await self._limits.admit_names(request.sender, reading.batches)
+        if large:
+            decisions = [await self._account_large(reading, number) for number in range(len(reading.batches))]
+        else:
+            decisions = [await self.account(batch) for batch in reading.batches]
+        self.entered(reading)
+        await work(applying(reading, decisions), large=large)
+        self._observer.enriched(reading)
+        if large:
+            await in_slices(releasing(reading, decisions))
+            await return_memory()
 
     async def _unenriched(self, body: bytes, *, trusted: bool) -> TraceRequest:
         """Return a request as it came, but for the attributes that only Spanledger writes: these are moved aside."""
@@ -435,9 +443,9 @@ class Handler:
 
     async def know(self, trace_ids: Collection[bytes]) -> None:
         """Account for the plain spans of traces whose GenAI spans were read by another process, or before."""
-        reading = self._stage.know(trace_ids, self._now_ns())
-        for batch in reading.batches:
-            await self.account(batch)
+        reading = await in_slices(self._stage.knowing(trace_ids, self._now_ns()))
+        for number in range(len(reading.batches)):
+            await self._account_large(reading, number)
         self.entered(reading)
 
     def entered(self, reading: Reading) -> None:
@@ -461,7 +469,7 @@ class Handler:
         ledger at once is, too.
         """
         decisions: dict[int, Decision] = {}
-        for places in split(batch.facts, most):
+        for places in await _parts_of(batch, most) if len(batch.facts) > most else (range(len(batch.facts)),):
             decisions.update(await self._account_places(batch, places))
         return decisions
 
@@ -470,7 +478,7 @@ class Handler:
         the decisions that are not written yet.
         """
         batch, left = reading.batches[number], dict[int, Decision]()
-        for places in await work(splitting(batch.facts, _ACCOUNTED_AT_ONCE // 2, _weight, _IN_CUT_TRACE), large=True):
+        for places in await _parts_of(batch, _ACCOUNTED_AT_ONCE // 2):
             decided = await self._account_places(batch, places)
             left.update(await work(appending(reading, number, places, decided), large=True))
         return left
@@ -496,6 +504,11 @@ class Handler:
             return decisions
         self._observer.ruled(batch, ruling)
         return ruling.decisions
+
+
+async def _parts_of(batch: Batch, most: int) -> list[Sequence[int]]:
+    """Return the places of the facts of a batch in parts that count for about `most` usual calls."""
+    return await in_slices(splitting(batch.facts, most, _weight, _IN_CUT_TRACE))
 
 
 def _weight(fact: Fact) -> int:

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from spanledger_processor.otlp.encoding import SynthesizedSpan
 from spanledger_processor.otlp.envelope import Survey, survey
-from spanledger_processor.otlp.wire import Steps, finished
+from spanledger_processor.otlp.wire import Steps, pause
 
 T = TypeVar("T")
 
@@ -57,6 +57,11 @@ def is_large(body: bytes) -> bool:
 def is_large_synthesized(spans: Sequence[SynthesizedSpan]) -> bool:
     """Return whether spans made from a log request are worked on in slices: each takes as long as several others."""
     return len(spans) > _SYNTHESIZED_SLICED
+
+
+def are_many(facts: int) -> bool:
+    """Return whether so many spans that are accounted for make a request large that was not when it came."""
+    return facts > _LARGE_SPANS
 
 
 _NO_LOCK = nullcontext()
@@ -125,7 +130,8 @@ def _short_collections() -> Iterator[None]:
 async def work(steps: Steps[T], *, large: bool) -> T:
     """Run `steps` to its result: those of a large request in slices, others at once, which takes less.
 
-    What is to be done on a thread is, of any request: a span of a million attributes, say.
+    What is to be done on a thread is, of any request: a span of a million attributes, say. So is what `pause` is
+    yielded after done in slices: plain spans that came in many requests before, say.
     """
     sent = None
     while True:
@@ -134,11 +140,11 @@ async def work(steps: Steps[T], *, large: bool) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
-        if step is not None:
+        if step is not None and step is not pause:
             sent = await asyncio.to_thread(step)
             continue
         sent = None
-        if large:
+        if large or step is pause:
             await asyncio.sleep(0)  # whatever else is ready to run has its turn
 
 
@@ -184,11 +190,6 @@ class _OfTrace(Protocol):
 
 
 F = TypeVar("F", bound=_OfTrace)
-
-
-def split(facts: Sequence[_OfTrace], most: int) -> list[Sequence[int]]:
-    """Return the places of facts, or spans, in parts of about `most`; see `splitting`."""
-    return [range(len(facts))] if len(facts) <= most else finished(splitting(facts, most, lambda _: 1))
 
 
 def splitting(
