@@ -275,7 +275,7 @@ class DeliveryInParts:
         """Send the next part, and return by `deadline` (loop time) at the latest; the parts of a request come in the
         same order each time. Returns whether more of them are of use now.
         """
-        await self._let_others_end()
+        await self._let_others_end(deadline)
         delivery, signal = self._delivery, self._signal
         if delivery._stopping:
             self._stopped = True
@@ -297,12 +297,13 @@ class DeliveryInParts:
         waited_for = [one.name for one in senders if one.exporter.required]
         return not waited_for or not self._busy.issuperset(waited_for)
 
-    async def _let_others_end(self) -> None:
+    async def _let_others_end(self, deadline: float) -> None:
         """Wait for exporters that are not required: one that keeps up would be sent too much at once."""
-        if self._unawaited and self._patience > 0.0:
-            clock = asyncio.get_running_loop().time
-            began = clock()
-            await asyncio.wait(self._unawaited, timeout=self._patience)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        patience = min(self._patience, deadline - began)
+        if self._unawaited and patience > 0.0:
+            await asyncio.wait(self._unawaited, timeout=patience)
             self._patience -= clock() - began
 
     def _enter(self, results: Mapping[str, Result], state: DeliveryState) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requests_out import Counts, soon
+from requests_out import PATIENCE, Counts, soon
 from spanledger_exporters import ACCEPTED, Delivery, Result, Signal, Verdict
 from spanledger_exporters.settings import ALL_SIGNALS
 
@@ -131,6 +132,26 @@ class Beside(Scripted):
         for _ in range(20):
             await asyncio.sleep(0)
         return await super().send(signal, body, deadline)
+
+
+class Hanging(Scripted):
+    """Is not required, and never answers."""
+
+    required = False
+
+    async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_nobody_waits_past_the_deadline_for_one_that_is_not_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spanledger_exporters.delivery._PATIENCE_SECONDS", 1e6)
+    delivery = Delivery([Scripted("required", []), Hanging("hanging", [])], Counts())
+    delivering = delivery.in_parts("traces", b"id")
+    assert await delivering.deliver(b"first", soon(), 1)
+    async with asyncio.timeout(PATIENCE):
+        await delivering.deliver(b"second", soon(0.0), 1)
+    await delivery.close(grace=0.0)
 
 
 async def test_one_that_is_not_required_and_keeps_up_gets_all_parts() -> None:

@@ -610,10 +610,34 @@ async def test_a_large_request_of_another_tenant_is_its_own() -> None:
     assert (len(stage.delivery.bodies), stage.ledger.units) == (2, 2)
 
 
-async def test_a_large_request_is_delivered_although_its_sender_stopped_waiting() -> None:
-    stage = Stage()
-    assert await stage.take(large(30), left=-5.0) == ACCEPTED
-    assert stage.delivery.left[0] > 0
+@pytest.mark.parametrize(
+    ("waits", "worked_on", "left"),
+    [(60.0, 0.0, [60.0, 54.0, 48.0]), (60.0, 100.0, [20.0, 14.0, 8.0]), (15.0, 100.0, [15.0, 9.0, 3.0])],
+)
+async def test_exporters_have_one_deadline_for_all_parts_of_a_request(
+    monkeypatch: pytest.MonkeyPatch, waits: float, worked_on: float, left: list[float]
+) -> None:
+    """Its sender's; where it is worked on for longer, as long as its sender waits, and 20 s at most."""
+    stage, loop, passed = Stage(), asyncio.get_running_loop(), 0.0
+    began, units, deliver = loop.time(), stage.ledger.submit, stage.delivery.deliver
+    monkeypatch.setattr(loop, "time", lambda: began + passed)
+    monkeypatch.setattr(handler_module, "_DELIVERED_BYTES", 1 << 14)
+
+    async def submit(work: Callable[[Unit], T], *, takes_long: bool = False) -> T:
+        nonlocal passed
+        passed = max(passed, worked_on)
+        return await units(work, takes_long=takes_long)
+
+    async def delivered(*given: Any, **named: Any) -> Result:
+        nonlocal passed
+        result = await deliver(*given, **named)
+        passed += 6.0
+        return result
+
+    monkeypatch.setattr(stage.ledger, "submit", submit)
+    monkeypatch.setattr(stage.delivery, "deliver", delivered)
+    assert await stage.take(large(30), left=waits) == ACCEPTED
+    assert stage.delivery.left[:3] == pytest.approx(left)
 
 
 class _Body(bytes):

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from spanledger_exporters.delivery import Delivery, DeliveryInParts
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
@@ -44,6 +44,8 @@ from spanledger_processor.server.slices import (
     work,
 )
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 _LARGE_COPIES = 3
@@ -69,7 +71,7 @@ _SYNTHESIZED_BYTES = 1024
 _LARGE_KNOWN = 64
 """Large requests that are known to have been accepted."""
 _LARGE_SECONDS = 20.0
-"""Time for the exporters to take a large request, however long it was worked on: its sender asks for the result."""
+"""Time that exporters have at most for a large request after its sender's deadline."""
 _UNANSWERED = Result(Verdict.RETRYABLE, "the ledger has not answered; try again")
 _LATE = Result(Verdict.RETRYABLE, "still being worked on")
 
@@ -123,6 +125,27 @@ class StageObserver(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _DeliveryTime:
+    """How long exporters have for a request, all of its parts together: until its sender's deadline.
+
+    A large one may have been worked on until then. Its sender asks for the result, so from then on they have what is
+    `left` of the time that the sender waits.
+    """
+
+    deadline: float
+    left: float = 0.0
+
+    async def spent_on(self, deliver: Callable[[float], Awaitable[T]]) -> T:
+        """Return the result of what delivers by a deadline (loop time)."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            return await deliver(max(self.deadline, began + self.left) if self.left else self.deadline)
+        finally:
+            self.left = max(0.0, self.left - (clock() - began))
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     """An export request but for its bytes, which are let go of as soon as they are read: the parameters of `handle`.
@@ -134,17 +157,12 @@ class _Request:
     signal: Signal
     identifier: bytes
     headers: Mapping[str, str]
-    deadline: float
+    time: _DeliveryTime
     sender: str
     trusted: bool
     hold: Callable[[int], None]
     large: bool
     scopes: FoundScopes
-
-    @property
-    def until(self) -> float:
-        """Return how long exporters have (loop time): after a large request, also where its deadline has passed."""
-        return _late(self.deadline, large=self.large)
 
 
 @dataclass(slots=True, eq=False)
@@ -203,6 +221,8 @@ class Handler:
         may be two: only one whose sender got no result is taken for the first. From a `trusted` hop, spans
         that another instance has marked pass as they are.
         """
+        now = asyncio.get_running_loop().time
+        waits = min(max(0.0, deadline - now()), _LARGE_SECONDS)
         self._check(headers)
         identifier = _request_id(body) if len(body) <= LARGE_BYTES else await asyncio.to_thread(_large_id, body)
         try:
@@ -211,11 +231,11 @@ class Handler:
         except RateLimitedError as limited:
             return self._limited(limited)
         large, scopes = (False, FoundScopes()) if signal == "metrics" else survey_size(body)
-        request = _Request(signal, identifier, headers, deadline, sender, trusted, hold, large, scopes)
+        delivery_time = _DeliveryTime(deadline, waits if large else 0.0)
+        request = _Request(signal, identifier, headers, delivery_time, sender, trusted, hold, large, scopes)
         if not large:
             return await self._through(request, body)
         key = identifier + _digest((signal, frozenset(headers.items())))  # the tenant may stand in a header
-        now = asyncio.get_running_loop().time
         known = self._large.get(key)
         if known is not None and (signal == "traces" or known.until < now()):
             known.until = deadline
@@ -283,7 +303,8 @@ class Handler:
             return self._counted(signal, items, of_spans)
         body = await self._redacted(signal, body, large=request.large)
         request.hold(COPIES * len(body))
-        result = await self._delivery.deliver(signal, request.identifier, body, request.until, items)
+        deliver = partial(self._delivery.deliver, signal, request.identifier, body, items=items)
+        result = await request.time.spent_on(deliver)
         if of_spans.verdict is not Verdict.ACCEPTED:
             result = combined({"as it came": result, "spans made from it": of_spans})
         return self._counted(signal, items, result)
@@ -320,7 +341,7 @@ class Handler:
             if not parts:
                 await work(releasing_request(traces), large=request.large)
             request.hold(len(traces.body) + appended * len(parts) // total + COPIES * len(body))
-            goes_on = await delivering.deliver(body, request.until, part.items)
+            goes_on = await request.time.spent_on(partial(delivering.deliver, body, items=part.items))
             if parts and len(parts) % _TRIMMED == 0:
                 await return_memory()
         await work(releasing_request(traces), large=request.large)
@@ -519,11 +540,6 @@ def _weight(fact: Fact) -> int:
 def _with(hold: Callable[[int], None], kept: int) -> Callable[[int], None]:
     """Return what holds so much more than it is given."""
     return lambda size: hold(size + kept)
-
-
-def _late(deadline: float, *, large: bool) -> float:
-    """Return the deadline of a delivery: that of a large request also has time where its sender waits no more."""
-    return max(deadline, asyncio.get_running_loop().time() + _LARGE_SECONDS) if large else deadline
 
 
 def _request_id(body: bytes) -> bytes:
