@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import pytest
 
 from ledger_in_memory import TENANT, MakeFact, MemoryLedger
+from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.rows import exact_usd
-from spanledger_processor.ledger.runs import sessions_under
+from spanledger_processor.ledger.runs import each_session_of_run, sessions_under
 from spanledger_processor.ledger.store import Key, Table
 from spanledger_processor.ledger.sums import Sums
 
@@ -53,6 +56,65 @@ def test_a_run_named_later_in_the_session_takes_what_floats(ledger: MemoryLedger
     assert costs(ledger, Table.RUN) == {"r": 35}
     ledger.take([fact("c3", kind="llm", cost=7, session="s", run="r2", trace="t3")])
     assert costs(ledger, Table.RUN) == {"r": 5, "r2": 7, "s": 30}
+
+
+def _runs_of(ledger: MemoryLedger, *runs: str) -> dict[str, list[str]]:
+    with ledger.store.snapshot() as reader:
+        return {run: sorted(one.labels["id"] for one in each_session_of_run(reader, TENANT, run)) for run in runs}
+
+
+def test_a_run_is_a_sessions_as_long_as_a_span_of_the_session_names_it(fact: MakeFact) -> None:
+    """An agent names a run, and its trace a second session and run only later: then it is of no session."""
+    apart = fact("apart", kind="llm", cost=7, session="s1", trace="t2")
+    facts = [
+        fact("agent", kind="agent", run="r"),
+        fact("c", kind="llm", cost=5, session="s1"),
+        apart,
+        fact("other", kind="llm", cost=3, session="s2", run="q"),
+    ]
+    for order in permutations(facts):
+        ledger = MemoryLedger()
+        for one in order:
+            ledger.take([one])
+        assert costs(ledger, Table.RUN) == {"s1": 12, "q": 3}
+    facts = [
+        fact("agent", kind="agent", cost=1, run="r", session="s3"),
+        fact("c", "agent", kind="llm", cost=5),
+        replace(apart, session=Named("s3", "attribute")),
+        fact("step", "top", kind="workflow"),
+        fact("own", "step", kind="llm", cost=11, session="s3"),
+        fact("top", kind="workflow", run="q"),
+    ]
+    ledgers = []
+    for order in permutations(facts):
+        ledger = MemoryLedger()
+        for one in order:
+            ledger.take([one])
+        ledgers.append((costs(ledger, Table.RUN), _runs_of(ledger, "r", "q", "s3")))
+    assert ledgers[0] == ({"r": 5, "q": 11, "s3": 7}, {"r": ["s3"], "q": ["s3"], "s3": ["s3"]})
+    assert all(one == ledgers[0] for one in ledgers)
+
+
+def test_a_session_that_two_are_named_to_have_spawned_counts_in_the_run_of_the_first_by_name(fact: MakeFact) -> None:
+    facts = [
+        fact("a", kind="llm", cost=5, session="child", parent_session="one", trace="t1"),
+        fact("b", kind="llm", cost=7, session="child", parent_session="other", trace="t2"),
+        fact("c", kind="llm", cost=9, session="other", trace="t3"),
+    ]
+    for order in permutations(facts):
+        ledger = MemoryLedger()
+        for one in order:
+            ledger.take([one])
+        assert costs(ledger, Table.RUN) == {"one": 12, "other": 9}
+
+
+def test_a_session_of_more_runs_than_are_told_apart_is_listed_under_each(ledger: MemoryLedger, fact: MakeFact) -> None:
+    runs = [f"r{number}" for number in range(20)]
+    for number, run in enumerate(runs):
+        ledger.take([fact(f"c{number}", kind="llm", cost=1, session="s", run=run, trace=f"t{number}")])
+    ledger.take([fact("own", kind="llm", cost=1, session="s", trace="t")])
+    assert costs(ledger, Table.RUN) == dict.fromkeys([*runs, "s"], 1)
+    assert _runs_of(ledger, *runs) == {run: ["s"] for run in runs}
 
 
 def test_a_sub_sessions_run_is_its_parents(ledger: MemoryLedger, fact: MakeFact) -> None:

@@ -100,10 +100,7 @@ class Ledger:
 
 @st.composite
 def traces(draw: st.DrawFn) -> list[tuple[Span, Mapping[str, str]]]:
-    """Spans of two traces with what their resource names; each call has a cost of its own.
-
-    Runs are named where one session is: a session keeps a run that it was once taken to name.
-    """
+    """Spans of two traces with what their resource names; each call has a cost of its own."""
     names = draw(st.sampled_from([["s1"], ["s1", "s2", "s3"]]))
     made: list[tuple[Span, Mapping[str, str]]] = []
     above: dict[int, list[int]] = {1: [0], 2: [0]}
@@ -116,8 +113,10 @@ def traces(draw: st.DrawFn) -> list[tuple[Span, Mapping[str, str]]]:
             attributes["gen_ai.agent.name"] = draw(st.sampled_from(["a", "b"]))
         if named := draw(st.sampled_from(["", "", "", *names])):
             attributes[draw(st.sampled_from(["session.id", "gen_ai.conversation.id"]))] = named
-        if len(names) == 1 and draw(st.integers(0, 7)) == 0:
-            attributes["workflow.run_id"] = "r"
+        if draw(st.integers(0, 7)) == 0:
+            attributes["workflow.run_id"] = draw(st.sampled_from(["r", "q"]))
+        if draw(st.integers(0, 7)) == 0:
+            attributes["spanledger.session.parent_id"] = draw(st.sampled_from(["above", "beside", "s1"]))
         resource = {"session.id": names[-1]} if draw(st.integers(0, 15)) == 0 else {}
         state = draw(st.sampled_from(["", "", "ot=th:8"]))
         parent = draw(st.sampled_from(above[trace]))

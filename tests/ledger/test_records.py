@@ -90,7 +90,8 @@ _sums = st.builds(
     labels=st.dictionaries(_texts, _texts, max_size=3),
     reasons=st.dictionaries(_texts, st.integers(1), max_size=3),
     models=st.dictionaries(_texts, _counts, max_size=3),
-    named=st.sets(_texts, max_size=3),
+    named=st.dictionaries(_texts, st.integers(1, 2**40), max_size=3),
+    parents=st.dictionaries(_texts, st.integers(1, 2**40), max_size=3),
     granularities=st.dictionaries(_texts, st.integers(1), max_size=3),
     elsewhere=st.none() | st.builds(Sums, cost=_counts, calls=_counts),
     speeds=st.dictionaries(st.integers(0, 383), st.integers(1, 2**40), max_size=3),
@@ -125,6 +126,16 @@ def test_a_session_that_was_ended_by_an_earlier_version_still_is() -> None:
     assert Sums.unpack(pack(row)).closed
     row[3] = [3, 5, False]
     assert not Sums.unpack(pack(row)).closed
+
+
+def test_runs_and_the_parent_of_an_earlier_session_have_all_spans_that_may_be_theirs() -> None:
+    """Of schema 2 to 6, which kept them as a set and a label; they stay as long as one of these spans does."""
+    row = unpack(Sums(spans=5, elsewhere=Sums(spans=3)).pack())
+    row[4], row[7] = {"id": "s", "parent": "p"}, ["r"]
+    sums = Sums.unpack(pack(row))
+    assert (sums.labels, sums.named, sums.parents) == ({"id": "s"}, {"r": 3}, {"p": 5})
+    sums.add(Sums(spans=3, named={"r": 3}, parents={"p": 5}, elsewhere=Sums(spans=3)), -1)
+    assert (sums.runs, sums.parent) == ((), "")
 
 
 def test_totals_of_the_first_version_have_six_classes() -> None:

@@ -24,14 +24,25 @@ from spanledger_processor.ledger.keys import (
     total_key,
 )
 from spanledger_processor.ledger.packing import pack
-from spanledger_processor.ledger.runs import INSTANCE, MOST_SESSIONS, NAMES, SPAWNED, run_of_session, sessions_under
+from spanledger_processor.ledger.runs import (
+    INSTANCE,
+    MOST_SESSIONS,
+    NAMES,
+    SPAWNED,
+    RunsAndParent,
+    has_part_in,
+    named_by,
+    run_of_session,
+    sessions_under,
+)
 from spanledger_processor.ledger.store import Changes, Key, Reader
-from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.sums import Sums, count_names
 from spanledger_processor.model import CONTAINERS
 from spanledger_processor.units import NS_PER_MS, Pico
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 _NO_LABELS = ("", "")
+_NAMES_NOTHING: RunsAndParent = ((), "")
 
 Times: TypeAlias = Sequence[tuple[int, int]]
 
@@ -62,8 +73,6 @@ class Totals:
         self._tools: dict[tuple[int, str], Sums] = {}
         """By day and tool."""
         self._parts: dict[tuple[str, str, str], Sums] = {}
-        self._parents: dict[tuple[str, str], str] = {}
-        """The agents above others, by session and agent."""
         self._notes: dict[str, _Notes] = {}
         self._described: dict[str, dict[str, str]] = {}
         """Names and projects of sessions, where their spans tell them."""
@@ -90,7 +99,7 @@ class Totals:
         self._post_tool(span, posting, added, sign)
         if posting.session:
             self._notes_of(posting.session).take(span, posting, added, sign, trace_id)
-            for sums in self._of_parts(span, posting):
+            for sums in self._of_parts(span, posting, sign):
                 sums.add(added)
                 _enter_outcome(sums, span, sign)
             if span.detail.tool and span.again and (span.loops or span.detail.failed):
@@ -135,7 +144,7 @@ class Totals:
             labels = self._described.setdefault(posting.session, {})
             for name, label in zip(("name", "project"), span.session_labels, strict=True):
                 if label:
-                    labels[name] = bounded_id(label)
+                    labels[name] = min(bounded_id(label), labels.get(name, bounded_id(label)))
 
     def post_claims(self, span: Span, posting: Posting, sums: Sums) -> None:
         """Enter the sums of counted spans, of any sessions, whose claims go where that of `span` does."""
@@ -173,7 +182,7 @@ class Totals:
             notes.costs += [(start_ns, cost) for start_ns, cost in costs if cost]
             notes.used += used
             notes.end(latest)
-            for into in self._of_parts(span, posting):
+            for into in self._of_parts(span, posting, len(times)):
                 into.add(sums)
                 _enter_outcome(into, span, len(times))
         _enter(self._groups, (posting.session, posting.run, span.parent_session), sums)
@@ -202,13 +211,15 @@ class Totals:
             notes = self._notes[session] = _Notes()
         return notes
 
-    def _of_parts(self, span: Span, posting: Posting) -> list[Sums]:
-        """Return the sums that gather a session's part by the span's agent, and by its tool."""
+    def _of_parts(self, span: Span, posting: Posting, number: int) -> list[Sums]:
+        """Return the sums that gather a session's part by the agent of so many spans like `span`, and by its tool;
+        negative: they are taken out.
+        """
         session, gathered = posting.session, list[Sums]()
         if posting.agent:
             gathered.append(_of(self._parts, (session, AGENT, posting.agent)))
             if posting.agent_parent:
-                self._parents[session, posting.agent] = posting.agent_parent
+                count_names(gathered[0].parents, {bounded_id(posting.agent_parent): number})
         if span.detail.tool and not span.again:
             gathered.append(_of(self._parts, (session, TOOL, span.detail.tool)))
         return gathered
@@ -224,8 +235,6 @@ class Totals:
                 self._claim_link(INSTANCE, instance, session)
         for (session, kind, name), sums in self._parts.items():
             labels = {"session": bounded_id(session), "kind": kind, "id": bounded_id(name)}
-            if kind == AGENT and (parent := self._parents.get((session, name))):
-                labels["parent"] = bounded_id(parent)
             self._add(part_key(self._tenant, session, kind, name), sums, labels)
 
     def enter(self) -> None:
@@ -235,14 +244,16 @@ class Totals:
             models, sums.models = sums.models, {}  # the whole has none
             whole.add(sums)
             sums.models = models
-            labels = {"id": bounded_id(session), **({"parent": bounded_id(parent)} if parent else {})}
-            labels |= self._described.get(session, {})
+            labels = {"id": bounded_id(session), **self._described.get(session, _NONE)}
             self._link(session, run, parent)
             key = session_key(self._tenant, session)
             if run:
                 self._add(run_key(self._tenant, run), sums.copy(), {"id": bounded_id(run)})
                 sums.elsewhere = sums.copy()
-            self._add(key, sums, labels, {bounded_id(run)} if run else None)
+                count_names(sums.named, {bounded_id(run): sums.spans})
+            if parent:
+                count_names(sums.parents, {bounded_id(parent): sums.spans})
+            self._add(key, sums, labels)
         if self._groups:
             self._add(total_key(self._tenant), whole, self._tenant_label)
         self._enter_sessions()
@@ -253,7 +264,7 @@ class Totals:
         known = self._known(session_key(self._tenant, session))
         if session and run and bounded_id(run) not in known.named:
             self._claim_link(NAMES, run, session)
-        if session and parent and known.labels.get("parent") != bounded_id(parent):
+        if session and parent and bounded_id(parent) not in known.parents:
             self._claim_link(SPAWNED, parent, session)
 
     def _claim_link(self, kind: bytes, above: str, session: str) -> None:
@@ -288,7 +299,7 @@ class Totals:
     def sessions_of_run(self, run_id: str) -> list[Sums]:
         """Return the sessions of which some part belongs to a run; none where `run_cost` is None."""
         under, run_id = self._sessions_under(run_id) or (), bounded_id(run_id)
-        parts = (one for one in under if run_id in self._names(one)[0] or self.run_of(one).id == run_id)
+        parts = (one for one in under if has_part_in(run_id, self.run_of(one).id, self._names(one)[0]))
         return [session for session in map(self.session, parts) if session.spans]
 
     def run_cost(self, run_id: str) -> Pico | None:
@@ -343,18 +354,22 @@ class Totals:
             labels = {"session": session, "id": task, "kind": kind, "provider": provider, "model": model}
             self._add(key, sums, {name: bounded_id(label) for name, label in labels.items()})
 
-    def _names(self, session_id: str) -> tuple[set[str], str]:
+    def _names(self, session_id: str) -> RunsAndParent:
         """Return the runs that a session names, and its parent."""
         key = session_key(self._tenant, session_id)
         stored, change = self._known(key), self._changes.add.get(key)
-        parent = stored.labels.get("parent", "") or (change.labels.get("parent", "") if change else "")
-        return stored.named | change.named if change else stored.named, parent
+        if change is not None and (change.named or change.parents):
+            both = Sums(named=stored.named.copy(), parents=stored.parents.copy())
+            count_names(both.named, change.named)
+            count_names(both.parents, change.parents)
+            return named_by(both)
+        return named_by(stored) if stored.named or stored.parents else _NAMES_NOTHING
 
     def _cost(self, key: Key) -> Pico:
         change = self._changes.add.get(key)
         return self._known(key).cost + (change.cost if change else 0)
 
-    def _add(self, key: Key, sums: Sums, labels: Mapping[str, str] = _NONE, named: set[str] | None = None) -> None:
+    def _add(self, key: Key, sums: Sums, labels: Mapping[str, str] = _NONE) -> None:
         """Add `sums`, which from now on are the change's."""
         change = self._changes.add.get(key)
         if change is None:
@@ -363,8 +378,6 @@ class Totals:
             change.add(sums)
         for name, text in labels.items():
             change.labels.setdefault(name, text)
-        if named and len(change.named) < 3:
-            change.named |= named
 
     def _known(self, key: Key) -> Sums:
         total = self._stored.get(key)

@@ -282,7 +282,7 @@ def _cut(parts: list[Sums]) -> list[Sums]:
 def _agent(sums: Sums) -> Row:
     return {
         **_named(sums),
-        **({"parent_id": sums.labels["parent"]} if "parent" in sums.labels else {}),
+        **({"parent_id": parent} if (parent := sums.parent) else {}),
         **spend(sums),
         "tool_calls": sums.tool_calls,
         "failures": sums.facts.failed if sums.facts else 0,

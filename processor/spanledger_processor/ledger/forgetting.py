@@ -53,7 +53,7 @@ def names_of(txn: lmdb.Transaction[bytes], tenant: bytes) -> set[str]:
             sums = Sums.unpack(record)
             kept = (*_KEPT_LABELS, "kind") if table == Table.PART else _KEPT_LABELS
             result.update(text for label, text in sums.labels.items() if label not in kept)
-            result.update(sums.named)
+            result.update(sums.named, sums.parents)
     return result - {""}
 
 

@@ -28,12 +28,13 @@ from spanledger_processor.units import NS_PER_MS
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """A change that older code would misread takes the next number, and brings a migration from the one before."""
 
 _WITHOUT_ORDERS = 2
-"""Read as it is, like those without rows of usual calls (3), without an order of thresholds and warnings (4), or with
-the values of usual calls one by one (5); opened for writing they become ledgers of this version.
+"""Read as it is, like those without rows of usual calls (3), without an order of thresholds and warnings (4), with the
+values of usual calls one by one (5), or with the runs that sessions name as sets (6: `Sums.unpack`); opened for writing
+they become ledgers of this version.
 """
 _MIGRATED_AT_ONCE = 4096
 """Totals in a commit."""

@@ -86,7 +86,7 @@ def cost_rank(cost: int) -> int:
 
 def ranks_of(sums: Sums) -> Ranks:
     """Return the values that rank a total in the orders."""
-    is_grouped = bool(sums.named or "parent" in sums.labels)
+    is_grouped = bool(sums.named or sums.parents)
     due = _unsummarized_rank(sums) if sums.summarized_ns else None
     return Ranks(time_rank(sums.last_ns), cost_rank(sums.cost), is_grouped, due)
 

@@ -31,7 +31,7 @@ from spanledger_processor.ledger.keys import (
 from spanledger_processor.ledger.orders import Order, Position, cost_rank, ranks_of, time_at, time_rank, walk
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.rows import Row, row, spend, time_of
-from spanledger_processor.ledger.runs import named_by, one_run, run_of_session, sessions_under
+from spanledger_processor.ledger.runs import RunsAndParent, named_by, one_run, run_of_session, sessions_under
 from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
 
@@ -448,7 +448,7 @@ class _RunPositions:
     def _runs_of(self, session: Sums) -> list[str]:
         """Return the runs that the parts of a session belong to, that of its own part first."""
         decided, _ = run_of_session(session.labels.get("id", ""), self._names)
-        return [decided, *sorted(session.named)]
+        return [decided, *sorted(session.runs)]
 
     def _run_at(self, position: Position) -> str:
         return self._reader.sums(hashed_key(self._tenant, Table.RUN, position[1])).labels.get("id", "")
@@ -474,7 +474,7 @@ class _RunPositions:
             if session.labels.get("id") and (ranks.is_grouped or self._all) and run_id in self._runs_of(session):
                 yield ranks.last, key[ID_HASH]
 
-    def _names(self, session_id: str) -> tuple[set[str], str]:
+    def _names(self, session_id: str) -> RunsAndParent:
         return named_by(self._reader.sums(session_key(self._tenant, session_id)))
 
 

@@ -223,7 +223,7 @@ def _retire(txn: lmdb.Transaction[bytes], key: Key, record: bytes) -> bool:
             txn.delete(row)
         arrival_ms, gone.arrival_ms, gone.summarized_ns = gone.arrival_ms, 0, 0
         project = project_of(gone)
-        gone.labels, gone.named = {}, set()
+        gone.labels, gone.named, gone.parents = {}, {}, {}
         _add(txn, nameless, {"id": ""}, gone)
         if table == Table.SESSION:
             gone.sessions, gone.elsewhere = 1, None

@@ -76,7 +76,7 @@ def row(sums: Sums) -> Row:
     """Return sums as a row: names, what was spent, on which models (the dearest first), and when."""
     return {
         "id": sums.labels.get("id", ""),
-        **({"parent_id": sums.labels["parent"]} if "parent" in sums.labels else {}),
+        **({"parent_id": parent} if (parent := sums.parent) else {}),
         **({"name": sums.labels["name"]} if "name" in sums.labels else {}),
         **({"project": text} if (text := project(sums)) else {}),
         **spend(sums),

@@ -7,9 +7,10 @@ amount moves when a run becomes known, or ceases to be the only one, and sums co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
+from typing import TypeAlias
 
 from spanledger_processor.ledger.keys import bounded_id, id_bytes, link_key, run_key, session_key
 from spanledger_processor.ledger.packing import unpack
@@ -21,6 +22,8 @@ NAMES, SPAWNED, INSTANCE = b"names", b"spawned", b"instance"
 (`service.instance.id`) to its sessions.
 """
 
+RunsAndParent: TypeAlias = tuple[Collection[str], str]
+"""The runs that spans of a session name, and its parent session."""
 _NONE: Mapping[tuple[bytes, str], Iterable[str]] = MappingProxyType({})
 _MOST_ABOVE = 64
 """The most ancestors of a session that are visited; the links come from the network and may form a cycle."""
@@ -28,7 +31,7 @@ MOST_SESSIONS = 1024
 """Sessions of one run that are added up while its spans are accounted for."""
 
 
-def run_of_session(session_id: str, look: Callable[[str], tuple[set[str], str]]) -> tuple[str, str]:
+def run_of_session(session_id: str, look: Callable[[str], RunsAndParent]) -> tuple[str, str]:
     """Return the run of a session whose trace names none, and its source as on spans: the only run that the session
     names, else the run of the session that spawned it, else the session.
 
@@ -37,15 +40,15 @@ def run_of_session(session_id: str, look: Callable[[str], tuple[set[str], str]])
     if not session_id:
         return "", ""
     runs, above = look(session_id)
-    if len(runs) == 1:
-        return next(iter(runs)), "session"
+    if len(runs) == 1 and (run := next(iter(runs))):
+        return run, "session"
     if runs or not above:
         return session_id, "session_id"
     seen = {session_id}
     while above not in seen and len(seen) < _MOST_ABOVE:
         runs, parent = look(above)
-        if len(runs) == 1:
-            return next(iter(runs)), "parent_session"
+        if len(runs) == 1 and (run := next(iter(runs))):
+            return run, "parent_session"
         if runs or not parent or parent in seen:
             break
         seen.add(above)
@@ -56,9 +59,9 @@ def run_of_session(session_id: str, look: Callable[[str], tuple[set[str], str]])
 def run_of(reader: Reader, tenant: bytes, session_id: str) -> str:
     """Return the run that spans of a session count in where their trace names none."""
 
-    def look(one: str) -> tuple[set[str], str]:
+    def look(one: str) -> RunsAndParent:
         record = reader.get(session_key(tenant, one))
-        return (set(), "") if record is None else named_by(Sums.unpack(record))
+        return ((), "") if record is None else named_by(Sums.unpack(record))
 
     return run_of_session(session_id, look)[0]
 
@@ -103,17 +106,17 @@ def all_runs(reader: Reader, tenant: bytes) -> dict[str, Sums]:
     for _, record in reader.scan(Table.RUN, tenant):
         sums = Sums.unpack(record)
         runs[sums.labels.get("id", "")] = sums
-    known: dict[str, tuple[set[str], str]] = {}
+    known: dict[str, RunsAndParent] = {}
     own: list[tuple[str, Sums]] = []
     for _, record in reader.scan(Table.SESSION, tenant):
         sums = Sums.unpack(record)
-        session_id, parent = sums.labels.get("id", ""), sums.labels.get("parent", "")
-        if sums.named or parent:
-            known[session_id] = sums.named, parent
+        session_id = sums.labels.get("id", "")
+        if sums.named or sums.parents:
+            known[session_id] = named_by(sums)
         own.append((session_id, sums.own()))
     for session_id, sums in own:
         if sums.spans or sums.cost or sums.calls:
-            run_id, _ = run_of_session(session_id, lambda of: known.get(of, (set(), "")))
+            run_id, _ = run_of_session(session_id, lambda of: known.get(of, ((), "")))
             runs.setdefault(run_id, Sums(labels={"id": run_id})).add(sums)
     return runs
 
@@ -149,10 +152,18 @@ def each_session_of_run(reader: Reader, tenant: bytes, run_id: str) -> Iterator[
         if not session.spans:
             continue
         decided, _ = run_of_session(session_id, lambda asked: named_by(reader.sums(session_key(tenant, asked))))
-        if decided == run_id or run_id in session.named:
+        if has_part_in(run_id, decided, session.runs):
             yield session
 
 
-def named_by(session: Sums) -> tuple[set[str], str]:
+def has_part_in(run_id: str, decided: str, named: Collection[str]) -> bool:
+    """Return whether a part of a session that is linked to a run belongs to it: its rest counts in the run `decided`.
+
+    Of one that names more runs than are told apart, each that it is linked to may have a part.
+    """
+    return decided == run_id or run_id in named or "" in named
+
+
+def named_by(session: Sums) -> RunsAndParent:
     """Return the runs that spans of a session name, and its parent session."""
-    return session.named, session.labels.get("parent", "")
+    return session.runs, session.parent

@@ -15,7 +15,7 @@ from spanledger_processor.ledger.keys import hashed_key, session_key
 from spanledger_processor.ledger.orders import Order, time_rank, unsummarized, unsummarized_until, walk
 from spanledger_processor.ledger.queries import session, tenant_name
 from spanledger_processor.ledger.rows import Row
-from spanledger_processor.ledger.runs import run_of_session
+from spanledger_processor.ledger.runs import RunsAndParent, named_by, run_of_session
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table, Unit
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import NS_PER_MS
@@ -69,9 +69,8 @@ def summary(reader: Reader, one: Ended, lifecycle: Lifecycle, now_ns: int) -> Ro
     if row is None:
         return None
 
-    def look(session_id: str) -> tuple[set[str], str]:
-        sums = reader.sums(session_key(one.tenant, session_id))
-        return sums.named, sums.labels.get("parent", "")
+    def look(session_id: str) -> RunsAndParent:
+        return named_by(reader.sums(session_key(one.tenant, session_id)))
 
     tenant = tenant_name(reader, one.tenant)
     return {**row, "run_id": run_of_session(one.id, look)[0], "tenant": tenant}

@@ -8,7 +8,7 @@ waits for the answer sees no more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from math import log2
@@ -25,16 +25,20 @@ _NO_COUNTS = NO_SPEND.counts
 _VERSION = 1
 _CLASSES_OF_VERSION_1 = 6
 """Usage classes that stand before the numbers of tool calls and spans; those declared later stand behind."""
+_NAMES_KEPT = 16
+"""Runs, and parents, that are told apart in one record: they come from the network."""
+_OTHER_NAMES = ""
+"""In place of all beyond them; no run or session has it for its id."""
 
 
 @dataclass(slots=True)
 class Sums:
-    """A record of numbers that commute: counts are added, times widened, labels kept (the first one wins), sets united.
+    """A record of numbers that commute: counts are added, times widened, labels kept (the first one in their order).
 
     `cost` in 1e-12 USD, `usage` in the order of `USAGE_CLASSES`; both may be negative in a change that moves an amount
     elsewhere, never in what is stored.
-    `reasons` counts unpriced calls by reason. `named` unites up to three names seen, enough to tell one from several.
-    `arrival_ms` is when the record last changed; the store writes it, and retention goes by it.
+    `reasons` counts unpriced calls by reason. `arrival_ms` is when the record last changed; the store writes it, and
+    retention goes by it.
     """
 
     cost: int = 0
@@ -52,7 +56,8 @@ class Sums:
     labels: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     models: dict[str, int] = field(default_factory=dict)
-    named: set[str] = field(default_factory=set)
+    named: dict[str, int] = field(default_factory=dict)
+    """Of a session: how many of its spans are of each run that a trace names."""
     elsewhere: Sums | None = None
     """Of a session: the part that stands under runs which its traces know."""
     sessions: int = 0
@@ -65,6 +70,8 @@ class Sums:
     """Of a session that is watched: up to which last activity a summary was sent, 1 before one was; 0 for any other."""
     speeds: dict[int, int] = field(default_factory=dict)
     """Of a day and model: how many calls were how fast, by bucket (`speeds_of`)."""
+    parents: dict[str, int] = field(default_factory=dict)
+    """How many spans name each session that spawned this one; of an agent's part, each agent above it."""
     record: bytes = field(default=b"", init=False, compare=False, repr=False)
     """The stored form that they were read from; a copy has none."""
 
@@ -83,7 +90,8 @@ class Sums:
         self.unpriced += other.unpriced
         self.tool_calls += other.tool_calls
         self.sessions += other.sessions
-        if other.speeds or other.granularities or other.reasons or other.elsewhere is not None or other.facts:
+        names = other.named or other.parents
+        if other.speeds or other.granularities or other.reasons or other.elsewhere is not None or other.facts or names:
             self._add_rest(other)
         if other.first_ns and (not self.first_ns or other.first_ns < self.first_ns):
             self.first_ns = other.first_ns
@@ -95,16 +103,19 @@ class Sums:
             self.summarized_ns = other.summarized_ns
         if other.arrival_ms > self.arrival_ms:
             self.arrival_ms = other.arrival_ms
+        labels = self.labels
         for name, text in other.labels.items():
-            self.labels.setdefault(name, text)
-        if other.named and len(self.named) < 3:
-            self.named = set(sorted(self.named | other.named)[:3])
+            if text < labels.setdefault(name, text):
+                labels[name] = text
 
     def _add_rest(self, other: Sums) -> None:
         """Add what only some records have."""
         _merge_counts(self.speeds, other.speeds)
         _merge_counts(self.granularities, other.granularities)
         _merge_counts(self.reasons, other.reasons)
+        if other.named or other.parents:
+            count_names(self.named, other.named)
+            count_names(self.parents, other.parents)
         if other.elsewhere is not None:
             self.elsewhere = self.elsewhere or Sums()
             self.elsewhere.add(other.elsewhere)
@@ -120,6 +131,7 @@ class Sums:
         negative.tool_calls, negative.spans, negative.sessions = -self.tool_calls, -self.spans, -self.sessions
         negative.granularities, negative.speeds = _negative(self.granularities), _negative(self.speeds)
         negative.reasons, negative.models = _negative(self.reasons), _negative(self.models)
+        negative.named, negative.parents = _negative(self.named), _negative(self.parents)
         negative.elsewhere = None if self.elsewhere is None else self.elsewhere._negative()
         negative.facts = None if self.facts is None else self.facts.negative()
         return negative
@@ -127,7 +139,7 @@ class Sums:
     def copy(self) -> Sums:
         """Return the same numbers, to be changed on their own."""
         copy = self._of_spans()
-        copy.labels, copy.named = self.labels.copy(), self.named.copy()
+        copy.labels, copy.named, copy.parents = self.labels.copy(), self.named.copy(), self.parents.copy()
         copy.elsewhere = None if self.elsewhere is None else self.elsewhere.copy()
         copy.facts = None if self.facts is None else self.facts.copy()
         return copy
@@ -161,6 +173,16 @@ class Sums:
     def closed(self) -> bool:
         """Return whether a session was ended and nothing was done since."""
         return self.closed_ns > 0 and self.last_ns <= self.closed_ns
+
+    @property
+    def runs(self) -> Collection[str]:
+        """Return the runs that traces name for spans of a session; an empty one stands for those beyond a bound."""
+        return [name for name, spans in self.named.items() if spans > 0] if self.named else ()
+
+    @property
+    def parent(self) -> str:
+        """Return the session that spawned this one, or the agent above this one; of several the first by name."""
+        return min((name for name, spans in self.parents.items() if name and spans > 0), default="")
 
     @property
     def spent(self) -> UsageVector:
@@ -209,11 +231,13 @@ class Sums:
         calls = (self.cost, self.calls, self.priced, self.unpriced)
         counts = [*calls, *first, self.tool_calls, self.spans, *later]
         times = [self.first_ns, self.last_ns, self.closed_ns]
-        row = [_VERSION, self.arrival_ms, counts, times, self.labels, self.reasons, self.models, sorted(self.named)]
+        row = [_VERSION, self.arrival_ms, counts, times, self.labels, self.reasons, self.models, self.named]
         elsewhere = None if self.elsewhere is None else self.elsewhere.pack()
         facts = None if self.facts is None else self.facts.pack()
         speeds = dict(sorted(self.speeds.items())) if self.speeds else self.speeds
-        return pack([*row, elsewhere, self.sessions, self.granularities, facts, self.summarized_ns, speeds])
+        return pack(
+            [*row, elsewhere, self.sessions, self.granularities, facts, self.summarized_ns, speeds, self.parents]
+        )
 
     @classmethod
     def unpack(cls, record: bytes) -> Sums:
@@ -229,7 +253,7 @@ class Sums:
         sums.first_ns, sums.last_ns, closed_ns = times
         sums.closed_ns = sums.last_ns if closed_ns is True else int(closed_ns)  # earlier records say no time
         sums.arrival_ms = arrival_ms
-        sums.labels, sums.named = labels, set(named)
+        sums.labels, sums.named = labels, named
         sums.reasons, sums.models = _integers_of(reasons), _integers_of(models)
         if more and more[0] is not None:
             sums.elsewhere = cls.unpack(more[0])
@@ -243,7 +267,21 @@ class Sums:
             sums.summarized_ns = more[4]
         if len(more) > 5:
             sums.speeds = {int(bucket): int(count) for bucket, count in more[5].items()}
+        if len(more) > 6:
+            sums.parents = more[6]
+        if type(named) is list or "parent" in labels:
+            sums._count_earlier_names(named)
         return sums
+
+    def _count_earlier_names(self, named: Collection[str]) -> None:
+        """Count the runs and the parent of a record of schema 2 to 6, which tells no numbers: each has all the spans
+        that may be of it, so that it stays as long as one of them does.
+        """
+        if type(named) is list:
+            spans = self.elsewhere.spans if self.elsewhere is not None else 0
+            self.named = dict.fromkeys(named, max(1, spans))
+        if (parent := self.labels.pop("parent", "")) != "":
+            count_names(self.parents, {parent: max(1, self.spans)})
 
 
 class Merging:
@@ -305,7 +343,7 @@ class Merging:
     def row(self) -> list[Any]:
         """Return what the records add up to as an unpacked record, for `add`; all models are in it."""
         counts = self._counts or [0] * (4 + _CLASSES_OF_VERSION_1 + 2)
-        return [_VERSION, 0, counts, [0, 0, 0], {}, self._reasons, self._models, [], None, 0, self._granularities]
+        return [_VERSION, 0, counts, [0, 0, 0], {}, self._reasons, self._models, {}, None, 0, self._granularities]
 
     def sums(self) -> Sums:
         """Return what the records add up to."""
@@ -339,6 +377,17 @@ def _merge_counts(into: dict[_Name, int], counts: Mapping[_Name, int]) -> None:
     for name, count in counts.items():
         total = into.get(name, 0) + count
         if total:
+            into[name] = total
+        else:
+            into.pop(name, None)
+
+
+def count_names(into: dict[str, int], names: Mapping[str, int]) -> None:
+    """Count spans by what they name; all names beyond a bound are one."""
+    for name, spans in names.items():
+        if name not in into and len(into) >= _NAMES_KEPT:
+            name = _OTHER_NAMES
+        if total := into.get(name, 0) + spans:
             into[name] = total
         else:
             into.pop(name, None)

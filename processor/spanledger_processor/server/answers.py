@@ -110,7 +110,7 @@ def sessions(asked: Question) -> Answer:
     if closed is not None:
         tests.append(lambda sums: sums.closed == closed)
     if parent is not None:
-        tests.append(lambda sums: sums.labels.get("parent") == parent)
+        tests.append(lambda sums: sums.parent == parent)
     if (dimension := asked.values["dimension"]) is not None:
         tests.append(lambda sums: dimensions.has_value(asked.reader, asked.tenant, sums, *dimension))
     if (state := asked.values["state"]) is not None:
