@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +13,19 @@ import pytest
 
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
+from spanledger_processor.enrichment.stage import KNOWN_TRACES
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.queries import total
 from spanledger_processor.ledger.store import StateError, tenant_hash
 from spanledger_processor.model import Call, Cost, Usage
 from spanledger_processor.server import ledger_link
-from spanledger_processor.server.ledger_link import LedgerServer, RemoteLedger, Status, UnansweredError
+from spanledger_processor.server.ledger_link import (
+    AnnouncedTraces,
+    LedgerServer,
+    RemoteLedger,
+    Status,
+    UnansweredError,
+)
 
 COST = 250_000
 TENANT = tenant_hash("")
@@ -154,29 +161,43 @@ async def test_what_the_ledger_says_is_said_in_the_worker(path: str, error: Exce
 
 async def test_workers_know_the_traces_of_each_other(path: str) -> None:
     """Plain spans of a trace matter as links once it has GenAI spans, whichever worker read those."""
-    known: asyncio.Queue[Sequence[bytes]] = asyncio.Queue()
-    other = RemoteLedger(path, lambda: {"listening": {}, "metrics": []}, known.put_nowait)
+    known = AnnouncedTraces(lambda _: None)
+    other = RemoteLedger(path, lambda: {"listening": {}, "metrics": []}, known.add)
     async with serving(path, Accounts()), worker(path) as ledger:
         await other.start()
         await other.account(batch("of the other"))
         await ledger.account(batch("a"))
         async with asyncio.timeout(30):
-            assert await known.get() == [b"trace-a"]
-        assert known.empty()
+            assert await known.take() == [b"trace-a"]
+        assert not len(known)
         await other.close()
+
+
+async def test_traces_of_others_wait_once_each_and_within_a_bound() -> None:
+    """A slow ledger keeps a worker from looking for their plain spans for as long as others send."""
+    unlinked: list[int] = []
+    traces = AnnouncedTraces(unlinked.append)
+    for number in range(KNOWN_TRACES + 100):
+        traces.add([b"again", number.to_bytes(16, "big")])
+        assert len(traces) <= KNOWN_TRACES
+    assert sum(unlinked) == 101
+    *before, last = [number.to_bytes(16, "big") for number in range(101, KNOWN_TRACES + 100)]
+    assert await traces.take() == [*before, b"again", last]
+    traces.add([b"next"])
+    assert await traces.take() == [b"next"]
 
 
 async def test_a_worker_that_connects_is_told_the_traces_that_had_genai_spans_before(path: str) -> None:
     """Those that were stored before the ledger process began, and those that other workers saw: the latest."""
-    known: asyncio.Queue[Sequence[bytes]] = asyncio.Queue()
+    known = AnnouncedTraces(lambda _: None)
     server = LedgerServer(path, Accounts(), lambda _: None, traces=[b"stored"])
     await server.start()
     async with worker(path) as ledger:
         await ledger.account(batch("a"))
-        late = RemoteLedger(path, lambda: {"listening": {}, "metrics": []}, known.put_nowait)
+        late = RemoteLedger(path, lambda: {"listening": {}, "metrics": []}, known.add)
         await late.start()
         async with asyncio.timeout(30):
-            assert await known.get() == [b"stored", b"trace-a"]
+            assert await known.take() == [b"stored", b"trace-a"]
         await late.close()
     await server.close()
 

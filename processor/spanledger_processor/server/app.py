@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ from spanledger_processor.server.enricher import Enricher
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.http_api import Api, Health
 from spanledger_processor.server.ledger_link import (
+    AnnouncedTraces,
     BatchLedger,
     Deliver,
     LedgerServer,
@@ -241,12 +242,12 @@ async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> R
         listening = {} if stage is None else dict(stage.listening())
         return {"listening": listening, "metrics": telemetry.registry.samples()}
 
-    known = asyncio.Queue[Sequence[bytes]]()
+    known = AnnouncedTraces(telemetry.stage.unlinked)
 
     async def deliver(signal: Signal, request_id: bytes, body: bytes) -> Verdict:
         return Verdict.RETRYABLE if stage is None else await stage.deliver(signal, request_id, body)
 
-    ledger = RemoteLedger(link, status, known.put_nowait, deliver)
+    ledger = RemoteLedger(link, status, known.add, deliver)
     await ledger.start()
     closing.push_async_callback(ledger.close)
     pricer = make_pricer(config)

@@ -29,7 +29,7 @@ from spanledger_processor.otlp.request import TraceRequest, count_log_records, c
 from spanledger_processor.otlp.splice import RequestPart
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.receivers.driver import COPIES, no_matter
-from spanledger_processor.server.ledger_link import BatchLedger, UnansweredError
+from spanledger_processor.server.ledger_link import AnnouncedTraces, BatchLedger, UnansweredError
 from spanledger_processor.server.rate_limits import RateLimitedError, RateLimits
 from spanledger_processor.server.slices import (
     LARGE_BYTES,
@@ -474,10 +474,10 @@ class Handler:
         if self._ledger.problem is None:
             self._stage.entered(reading)
 
-    async def keep_knowing(self, traces: asyncio.Queue[Sequence[bytes]]) -> None:
+    async def keep_knowing(self, traces: AnnouncedTraces) -> None:
         """Do so for all that come."""
         while True:
-            trace_ids = await traces.get()
+            trace_ids = await traces.take()
             try:
                 await self.know(trace_ids)
             except Exception:

@@ -261,6 +261,42 @@ class RemoteLedger:
             self._writer = None
 
 
+class AnnouncedTraces:
+    """Traces of which other workers saw GenAI spans, until plain spans of them are looked for here: the latest
+    `KNOWN_TRACES`, each once, however long the ledger takes meanwhile.
+
+    `unlinked` is called with the number of those that are not looked for.
+    """
+
+    def __init__(self, unlinked: Callable[[int], None]) -> None:
+        self._unlinked = unlinked
+        self._waiting: OrderedDict[bytes, None] = OrderedDict()
+        self._some = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._waiting)
+
+    def add(self, trace_ids: Iterable[bytes]) -> None:
+        """Have these wait, as the latest."""
+        for trace_id in trace_ids:
+            self._waiting[trace_id] = None
+            self._waiting.move_to_end(trace_id)
+        beyond = max(0, len(self._waiting) - KNOWN_TRACES)
+        for _ in range(beyond):
+            self._waiting.popitem(last=False)
+        self._unlinked(beyond)
+        self._some.set()
+
+    async def take(self) -> Sequence[bytes]:
+        """Wait for some, and return all that wait."""
+        await self._some.wait()
+        self._some.clear()
+        taken = list(self._waiting)
+        self._waiting.clear()
+        return taken
+
+
 @dataclass(eq=False)
 class _Worker:
     """A connected worker, and its last status."""

@@ -100,6 +100,10 @@ class StageMetrics:
         for reason, spans in reading.failures.items():
             self._count("enrichment_failures_total", *self._reasons(reason), by=spans)
 
+    def unlinked(self, traces: int) -> None:
+        """Count traces whose earlier plain spans were not looked for."""
+        self._count("unlinked_traces_total", by=traces)
+
     def rate_limited(self, limit: str) -> None:
         """Count a request beyond a limit of its sender or tenant."""
         self._count("rate_limited_requests_total", limit)

@@ -153,6 +153,12 @@ TABLE: tuple[MetricRow, ...] = (
         "",
         "Traces so long that spans were forgotten on which later agents may depend; those are marked as estimates.",
     ),
+    _counter(
+        "unlinked_traces_total",
+        "",
+        "Traces of which another worker saw GenAI spans while over 8,192 such waited for a slow ledger: plain spans "
+        "that this one had before name no session of theirs.",
+    ),
     _counter("unaccounted_spans_total", "", "Spans let through while the state was not available (not_accounted)."),
     _counter(
         "unaccounted_usd_total",
