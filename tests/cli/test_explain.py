@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from decimal import Decimal
@@ -10,11 +11,27 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from chats import COST, USAGE, chat, request, set_attributes, without
 from commands import answer, output, run
+from requests_out import Counts
+from spanledger_exporters import ACCEPTED, Delivery
+from spanledger_processor.accounting.account import enter
+from spanledger_processor.accounting.facts import Batch, Ruling
+from spanledger_processor.config import load
+from spanledger_processor.explain import explainer
+from spanledger_processor.ledger.store import Unit
 from spanledger_processor.otlp.json_form import to_json
+from spanledger_processor.server import ledger_link, slices
+from spanledger_processor.server.handler import Handler
+from spanledger_processor.server.ledger_link import LocalLedger
+from spanledger_processor.server.wiring import make_log_stage, make_stage
+from spanledger_processor.signing.signer import Signer
+from spanledger_processor.telemetry.metrics import StageMetrics
+from spanledger_processor.telemetry.registry import Registry
+from spanledger_processor.telemetry.table import TABLE
+from stores import WriterInMemory
 
 CAPTURES = Path(__file__).parents[1] / "data" / "otlp"
 DOUBLE = CAPTURES / "otel-genai" / "S3-anthropic+double" / "001.traces.binpb"
@@ -207,6 +224,38 @@ def test_our_own_output_is_explained_as_it_was(tmp_path: Path) -> None:
     assert reported["marked"] == 1
     assert reported["spans"][0]["cost"]["cost_usd"] == COST
     assert reported["spans"][0]["cost"]["reported_usd_exact"] is None
+
+
+async def test_requests_are_accounted_for_as_the_server_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large one in the same parts, and plain spans that came before once, with the first call of their trace."""
+    monkeypatch.setattr(slices, "_LARGE_SPANS", 20)
+    monkeypatch.setattr(slices, "ACCOUNTED_AT_ONCE", 80)
+    one = chat().trace_id
+    named = Span(name="GET", trace_id=one, span_id=b"the root")
+    set_attributes(named, {"session.id": "s"})
+    first, second = request(chat(trace_id=one)), request(chat(trace_id=one))
+    bodies = [request(named), first, second, request(*(chat(trace_id=one) for _ in range(60)))]
+    entered: dict[str, list[int]] = {"explain": [], "serve": []}
+
+    def counting(who: str) -> Callable[[Batch, Unit], Ruling]:
+        def count(batch: Batch, unit: Unit) -> Ruling:
+            entered[who].append(len(batch.facts))
+            return enter(batch, unit)
+
+        return count
+
+    monkeypatch.setattr(explainer, "enter", counting("explain"))
+    monkeypatch.setattr(ledger_link, "enter", counting("serve"))
+    config, signer = load(None, ()), Signer(b"k" * 32)
+    stages, delivery = (make_stage(config, signer), make_log_stage(config, signer)), Delivery([], Counts())
+    handler = Handler(*stages, LocalLedger(WriterInMemory()), delivery, StageMetrics(Registry(TABLE), 0))  # type: ignore[arg-type]
+    for body in bodies:
+        assert await handler.handle("traces", body, {}, asyncio.get_running_loop().time() + 60) == ACCEPTED
+    replayed = explainer.replay(config, signer, bodies)
+    assert entered["explain"] == entered["serve"]
+    assert entered["serve"][:2] == [2, 1]
+    assert len(entered["serve"]) > 3
+    assert {span.decision.session_id for span in replayed.spans} == {"s"}
 
 
 def test_spans_that_are_no_genai() -> None:

@@ -468,7 +468,7 @@ async def test_a_small_request_does_not_wait_for_a_large_one() -> None:
 
 
 async def test_a_large_request_is_accounted_for_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handler_module, "_ACCOUNTED_AT_ONCE", 400)
+    monkeypatch.setattr(slices, "ACCOUNTED_AT_ONCE", 400)
     stage = Stage()
     assert await stage.take(large(420)) == ACCEPTED
     assert stage.ledger.units == 9
@@ -504,7 +504,7 @@ async def test_facts_and_decisions_of_a_large_request_are_let_go_of_part_by_part
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Those of 110,000 calls took as much memory as the request that they made."""
-    monkeypatch.setattr(handler_module, "_ACCOUNTED_AT_ONCE", 400)
+    monkeypatch.setattr(slices, "ACCOUNTED_AT_ONCE", 400)
     stage, kept = Stage(), list[int]()
     appending = writer_module.appending
 
@@ -524,7 +524,7 @@ async def test_where_the_ledger_fails_on_the_way_every_span_says_what_became_of_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The sum over spans stays the ledger's; the sender's retry of a part that failed counts it then."""
-    monkeypatch.setattr(handler_module, "_ACCOUNTED_AT_ONCE", 400)
+    monkeypatch.setattr(slices, "ACCOUNTED_AT_ONCE", 400)
     stage = Stage(Ledger(full_after=2))
     await stage.take(large(200))
     spans = stage.spans(stage.delivery.bodies[0])

@@ -198,7 +198,7 @@ async def _simulate(seed: int, faults: int, hooks: Hooks) -> Run:
     work = workload.make(random.Random(f"{seed}/workload"), tenants, options.senders)
     with ExitStack() as closing:
         closing.enter_context(patch.object(slices, "_LARGE_SPANS", options.large))
-        closing.enter_context(patch.object(handler, "_ACCOUNTED_AT_ONCE", options.large))
+        closing.enter_context(patch.object(slices, "ACCOUNTED_AT_ONCE", options.large))
         closing.enter_context(patch.object(handler, "_DELIVERED_BYTES", options.delivered_bytes))
         closing.enter_context(patch.object(trace, "MAX_SPANS", options.most_spans))
         closing.enter_context(patch.object(trace, "_SLACK", min(trace._SLACK, options.most_spans // 8)))

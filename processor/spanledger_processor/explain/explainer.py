@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.account import enter
@@ -27,9 +27,11 @@ from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.rows import exact_usd, money
 from spanledger_processor.model import Call, Decision
 from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.otlp.wire import finished
 from spanledger_processor.pricing import Explanation, explain
 from spanledger_processor.pricing.explain import REASONS
 from spanledger_processor.pricing.pricer import OF_TOOL
+from spanledger_processor.server.slices import are_many, is_large, parts_of
 from spanledger_processor.server.wiring import make_pricer, make_stage
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.units import Pico
@@ -75,11 +77,18 @@ def replay(config: Config, signer: Signer, bodies: Iterable[bytes]) -> Replay:
         replayed.failures += sum(reading.failures.values())
         replayed.plain += reading.request.span_count
         replayed.links.update(_links(reading))
+        large = is_large(body) or are_many(reading.fact_count())
         for batch, places in zip(reading.batches, reading.places, strict=True):
-            with store.unit() as unit:
-                ruling = enter(batch, unit)
-            replayed.correction += ruling.correction
-            for index, decision in sorted(ruling.decisions.items(), key=lambda item: places[item[0]]):
+            decisions: dict[int, Decision] = {}
+            for part in finished(parts_of(batch.facts)) if large else (range(len(batch.facts)),):
+                of_part = batch
+                if len(part) < len(batch.facts):
+                    of_part = replace(batch, facts=[batch.facts[index] for index in part], is_part=True)
+                with store.unit() as unit:
+                    ruling = enter(of_part, unit)
+                replayed.correction += ruling.correction
+                decisions.update((part[index], decision) for index, decision in ruling.decisions.items())
+            for index, decision in sorted(decisions.items(), key=lambda item: places[item[0]]):
                 fact = batch.facts[index]
                 group, place = places[index]
                 scope = reading.request.groups[group]
@@ -89,6 +98,7 @@ def replay(config: Config, signer: Signer, bodies: Iterable[bytes]) -> Replay:
                     at_ns, own = price_time(span.start_ns, now_ns)
                     price = explain(fact.call, at_ns, pricer, time_known=own)
                 replayed.spans.append(ReplayedSpan(span, ScopedSpanView(span, scope), fact, decision, price))
+        stage.entered(reading)
     replayed.plain -= len(replayed.spans) + replayed.failures
     return replayed
 

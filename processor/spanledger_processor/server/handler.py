@@ -15,8 +15,7 @@ from typing import Protocol, TypeVar
 from spanledger_exporters.delivery import Delivery, DeliveryInParts
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
 from spanledger_processor.accounting.decide import unaccounted
-from spanledger_processor.accounting.facts import Batch, Fact, Ruling
-from spanledger_processor.accounting.usual import UsualFact
+from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.enrichment import Reading, Stage, appending, applying, releasing, releasing_request
 from spanledger_processor.enrichment.logs import LogStage, encoding
 from spanledger_processor.enrichment.marks import OWN, without_marks
@@ -32,12 +31,14 @@ from spanledger_processor.receivers.driver import COPIES, no_matter
 from spanledger_processor.server.ledger_link import AnnouncedTraces, BatchLedger, UnansweredError
 from spanledger_processor.server.rate_limits import RateLimitedError, RateLimits
 from spanledger_processor.server.slices import (
+    ACCOUNTED_AT_ONCE,
     LARGE_BYTES,
     FairLock,
     are_many,
     in_slices,
     is_large,
     is_large_synthesized,
+    parts_of,
     return_memory,
     splitting,
     survey_size,
@@ -74,15 +75,6 @@ _LARGE_SECONDS = 20.0
 """Time that exporters have at most for a large request after its sender's deadline."""
 _UNANSWERED = Result(Verdict.RETRYABLE, "the ledger has not answered; try again")
 _LATE = Result(Verdict.RETRYABLE, "still being worked on")
-
-_ACCOUNTED_AT_ONCE = 1024
-"""Spans of one unit of work: the ledger serves others between two. Of a large request half as many usual calls, so that
-others, who wait for one under way and then for their own, are served soon.
-"""
-_FULL_RULES, _IN_CUT_TRACE = 4, 2
-"""Usual calls for which a span counts there that takes the full rules, 200 us of CPU and more, where these take 50; and
-any of a trace that is cut, for it is decided on beside those that are known.
-"""
 
 
 class StageObserver(Protocol):
@@ -483,14 +475,15 @@ class Handler:
             except Exception:
                 log.exception("plain spans that came before the GenAI spans of their trace could not be accounted for")
 
-    async def account(self, batch: Batch, most: int = _ACCOUNTED_AT_ONCE) -> dict[int, Decision]:
+    async def account(self, batch: Batch, most: int = ACCOUNTED_AT_ONCE) -> dict[int, Decision]:
         """Return the decisions on a batch once they are committed; without a ledger, those that need none.
 
         A batch of more than `most` spans is accounted for in several units of work; what does not fit into a small
         ledger at once is, too.
         """
         decisions: dict[int, Decision] = {}
-        for places in await _parts_of(batch, most) if len(batch.facts) > most else (range(len(batch.facts)),):
+        many = len(batch.facts) > most
+        for places in await in_slices(parts_of(batch.facts, most)) if many else (range(len(batch.facts)),):
             decisions.update(await self._account_places(batch, places))
         return decisions
 
@@ -499,7 +492,7 @@ class Handler:
         the decisions that are not written yet.
         """
         batch, left = reading.batches[number], dict[int, Decision]()
-        for places in await _parts_of(batch, _ACCOUNTED_AT_ONCE // 2):
+        for places in await in_slices(parts_of(batch.facts)):
             decided = await self._account_places(batch, places)
             left.update(await work(appending(reading, number, places, decided), large=True))
         return left
@@ -525,16 +518,6 @@ class Handler:
             return decisions
         self._observer.ruled(batch, ruling)
         return ruling.decisions
-
-
-async def _parts_of(batch: Batch, most: int) -> list[Sequence[int]]:
-    """Return the places of the facts of a batch in parts that count for about `most` usual calls."""
-    return await in_slices(splitting(batch.facts, most, _weight, _IN_CUT_TRACE))
-
-
-def _weight(fact: Fact) -> int:
-    """Return for how many usual calls a span counts while it is accounted for."""
-    return 1 if type(fact) is UsualFact else _FULL_RULES
 
 
 def _with(hold: Callable[[int], None], kept: int) -> Callable[[int], None]:

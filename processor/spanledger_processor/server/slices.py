@@ -12,6 +12,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from functools import partial
 from typing import Protocol, TypeVar
 
+from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.accounting.usual import UsualFact
 from spanledger_processor.otlp.encoding import SynthesizedSpan
 from spanledger_processor.otlp.envelope import Survey, survey
 from spanledger_processor.otlp.wire import Steps, pause
@@ -33,6 +35,16 @@ _SYNTHESIZED_SLICED = 256
 _YOUNG_OF_LARGE = 5_000
 """New objects that start a collection while a large request is worked on: with those that three such have left 20,000,
 or a few milliseconds.
+"""
+
+
+ACCOUNTED_AT_ONCE = 1024
+"""Spans of one unit of work: the ledger serves others between two. Of a large request half as many usual calls, so that
+others, who wait for one under way and then for their own, are served soon.
+"""
+_FULL_RULES, _IN_CUT_TRACE = 4, 2
+"""Usual calls for which a span counts there that takes the full rules, 200 us of CPU and more, where these take 50; and
+any of a trace that is cut, for it is decided on beside those that are known.
 """
 
 
@@ -190,6 +202,18 @@ class _OfTrace(Protocol):
 
 
 F = TypeVar("F", bound=_OfTrace)
+
+
+def parts_of(facts: Sequence[Fact], most: int | None = None) -> Steps[list[Sequence[int]]]:
+    """Return the places of the facts of a large request in its units of work; see `splitting`. With `most`, each counts
+    for about so many usual calls.
+    """
+    return splitting(facts, ACCOUNTED_AT_ONCE // 2 if most is None else most, _weight, _IN_CUT_TRACE)
+
+
+def _weight(fact: Fact) -> int:
+    """Return for how many usual calls a span counts while it is accounted for."""
+    return 1 if type(fact) is UsualFact else _FULL_RULES
 
 
 def splitting(
