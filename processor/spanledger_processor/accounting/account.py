@@ -5,10 +5,9 @@ Pure: what is known comes from `read`, what changes is returned. Running it agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import TypeAlias
 
 from spanledger_processor.accounting.budgets import Budgets
 from spanledger_processor.accounting.count_once import calls_again
@@ -34,12 +33,10 @@ from spanledger_processor.accounting.trace_state import Memory, TraceState
 from spanledger_processor.accounting.usual import account_usual
 from spanledger_processor.ledger.keys import EVERY_TENANT, corrections_key
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
-from spanledger_processor.ledger.store import Changes, Key, Reader, Unit
+from spanledger_processor.ledger.store import Changes, Reader, Unit
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import NO_SPEND, Decision, UsageVector
 from spanledger_processor.units import Pico
-
-ReadRecord: TypeAlias = Callable[[Key], bytes | None]
 
 _MEMORY = "accounting"
 
@@ -101,10 +98,10 @@ class _Account:
     def __init__(self, batch: Batch, reader: Reader, memory: Memory) -> None:
         self.batch = batch
         self.ruling = Ruling()
-        changes, read = self.ruling.changes, reader.get
+        changes = self.ruling.changes
         self._totals = Totals(batch, reader, changes)
         self._budgets = Budgets(batch.budgets, batch.tenant, reader, changes, self._totals, batch.now_ns)
-        self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns, batch.loop)
+        self._tools = ToolCounts(batch.tenant, reader.get, changes, batch.now_ns, batch.loop)
         index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), memory.calls)
         self._traces = TraceSet(batch.tenant, reader, changes, batch.now_ns, memory.traces, index)
         self._twice: list[tuple[int, int]] = []
@@ -129,6 +126,7 @@ class _Account:
         self._totals.enter()
         for state in self._traces:
             self._decide(state)
+        self._tools.save()
         self._finish()
         self.ruling.cut_traces = self._traces.keep(self._packed)
         for index, first in self._twice:
@@ -319,18 +317,6 @@ class _Account:
     def _keep(self, index: int, decision: Decision) -> None:
         self.ruling.fresh.append(index)
         self._packed[index] = pack_decision(decision, self.batch.facts[index].digest)
-
-
-def _over(changes: Changes, stored: ReadRecord) -> ReadRecord:
-    """Return a reader of what a request changes, else of what is stored.
-
-    It is no method: that would tie all that was read into a ring.
-    """
-
-    def read(key: Key) -> bytes | None:
-        return changes.replace.get(key) or changes.create.get(key) or stored(key)
-
-    return read
 
 
 def _counted_below(trace: Trace) -> dict[bytes, Pico]:

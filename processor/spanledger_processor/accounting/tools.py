@@ -101,6 +101,9 @@ class ToolCounts:
         self._tenant = tenant
         self._read = read
         self._changes = changes
+        self._values: dict[Key, tuple[Any, ...]] = {}
+        """Rows as they are now: a session's are asked for by each of its calls, and change with it."""
+        self._changed: dict[Key, None] = {}
         self._now_ms = now_ns // 1_000_000
         self._latest_end_ns = now_ns + AHEAD_NS
         """A later end is of a clock that was never set: how long such a call was under way is not known."""
@@ -144,7 +147,7 @@ class ToolCounts:
 
         They have counts of their own: a session whose tools' executions are reported has results, or may have them yet.
         """
-        if not signatures or self._read(tool_key(self._tenant, session)) is not None:
+        if not signatures or self._load(tool_key(self._tenant, session), ()):
             return
         detail, stuck = span.detail, list[str]()
         for (identifier, tool), signature in zip(in_pairs(detail.asked), signatures, strict=True):
@@ -181,8 +184,8 @@ class ToolCounts:
         return not repeats.again or (not repeats.same and known is not None and not known.is_loop)
 
     def _known(self, session: bytes, identifier: str) -> _Known | None:
-        record = self._read(tool_call_key(self._tenant, session, identifier))
-        return None if record is None else _Known(*unpack(record)[2:])
+        values = self._load(tool_call_key(self._tenant, session, identifier), ())
+        return _Known(*values) if values else None
 
     def _save_call(self, session: bytes, identifier: str, known: _Known) -> None:
         self._save(tool_call_key(self._tenant, session, identifier), *known)
@@ -421,12 +424,23 @@ class ToolCounts:
         return stuck
 
     def _load(self, key: Key, absent: tuple[Any, ...]) -> Any:
-        record = self._read(key)
-        return absent if record is None else tuple(unpack(record)[2:])
+        values = self._values.get(key)
+        if values is None:
+            record = self._read(key)
+            if record is None:
+                return absent
+            values = self._values[key] = tuple(unpack(record)[2:])
+        return values
 
     def _save(self, key: Key, *values: object) -> None:
-        self._changes.replace[key] = pack([1, self._now_ms, *values])
-        self._changes.expire.append(key)
+        self._values[key] = values
+        self._changed[key] = None
+
+    def save(self) -> None:
+        """Write the rows that changed, each once. Call once, after all tool calls."""
+        for key in self._changed:
+            self._changes.replace[key] = pack([1, self._now_ms, *self._values[key]])
+        self._changes.expire += self._changed
 
 
 def _without(named: tuple[str, ...], ids: set[str]) -> tuple[str, ...]:

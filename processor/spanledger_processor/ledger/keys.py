@@ -10,7 +10,7 @@ from spanledger_processor.ledger.store import PREFIX, Key, Table, record_key, te
 ID_BOUND = 512
 """Bytes of an id, name or label that are kept."""
 _KEPT = 512
-"""Cached keys for each kind of sums: a request needs those of its sessions and models many times."""
+"""Cached keys for each kind of sums and tool calls: a request needs those of its sessions and models many times."""
 TRACE_PREFIX = 23
 """Bytes that the keys of one trace have in common."""
 LAST_SEGMENT = 65_535
@@ -119,21 +119,25 @@ def part_key(tenant: bytes, session_id: str, kind: str, name: str) -> Key:
     return record_key(Table.PART, tenant, id_bytes(bounded_id(session_id)), kind.encode(), id_bytes(bounded_id(name)))
 
 
+@lru_cache(maxsize=_KEPT)
 def tool_key(tenant: bytes, session: bytes) -> Key:
     """Return the key of what a session's tool calls were last, and how often in a row."""
     return record_key(Table.TOOL, tenant, session)
 
 
+@lru_cache(maxsize=_KEPT)
 def tool_times_key(tenant: bytes, session: bytes, signature: str) -> Key:
     """Return the key of how often a session made a tool call."""
     return record_key(Table.TOOL, tenant, session, signature.encode())
 
 
+@lru_cache(maxsize=_KEPT)
 def tool_call_key(tenant: bytes, session: bytes, call_id: str) -> Key:
     """Return the key that a session has once it has named this id of a tool call."""
     return record_key(Table.TOOL, tenant, session, b"call", id_bytes(call_id))
 
 
+@lru_cache(maxsize=_KEPT)
 def repeat_key(tenant: bytes, session: bytes, signature: str) -> Key:
     """Return the key of the row of a tool call that a session has made again."""
     return record_key(Table.TOOL, tenant, session, b"repeat", signature.encode())
