@@ -163,10 +163,13 @@ def state_of(span: Span) -> list[Any]:
         of_sent = True if sent is spend or sent == spend else [sent.cost, *sent.counts]
     lent, price = span.lent_session or None, list(span.lent_price) if span.lent_price else None
     state = [flags, role, session, run, of_sent, span.twin or None, lent]
-    state += (sorted(span.reported_by) if span.reported_by else None, agent, agent_parent, price, fed, asked, stuck)
-    while state and not state[-1]:
-        state.pop()
-    return state
+    rest = (sorted(span.reported_by) if span.reported_by else None, agent, agent_parent, price, fed, asked, stuck)
+    if any(rest):
+        state += rest
+    end = len(state)
+    while end and not state[end - 1]:
+        end -= 1
+    return state[:end]
 
 
 _PLAIN = 8

@@ -86,6 +86,8 @@ _TEXT_MARKS = tuple(mark.encode() for mark in _TELLS)
 """A text in which none of these stands tells nothing of a call: no usage, no terms, nothing that was bought."""
 _OBJECT_MARKS = (*_TEXT_MARKS, b"llm_output", ESCAPED)
 """Likewise, of a text that is parsed as a whole."""
+_MODEL_MARKS = (b'"model"', b"'model'", ESCAPED)
+"""A text in which none of these stands names no model under a key of its objects."""
 _MAX_NODES = 4000
 _NESTED = (dict, list)
 
@@ -165,7 +167,8 @@ def models_in(view: ScopedSpan, locations: tuple[UsageText, ...]) -> set[str]:
     """Return the models beside usage in the responses on a span."""
     models: set[str] = set()
     for location in locations:
-        stack, nodes = [texts.parse(inside(view, location))], 0
+        value = inside(view, location) if location.path else view.attributes.marked(location.key, _MODEL_MARKS)
+        stack, nodes = [texts.parse(value)], 0
         while stack and nodes < _MAX_NODES:
             node = stack.pop()
             nodes += 1

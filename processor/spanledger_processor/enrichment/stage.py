@@ -279,8 +279,9 @@ class Stage:
         """Read the spans of a group that hold one of `hits`."""
         items, taken, marked, tenant = group.items, set[int](), False, reading.batches[batch].tenant
         facts, places, now_ns = reading.batches[batch].facts, reading.places[batch], reading.batches[batch].now_ns
+        body, starts, ends = items.body, items.starts, items.ends
         index, trace_id, work = 0, b"", 0
-        while index < len(items):
+        while index < len(starts):
             usual = self._usual_from(reading, group, index, now_ns)
             if usual:
                 run = range(index, index + len(usual))
@@ -293,15 +294,17 @@ class Stage:
                 index = run.stop
                 yield None
                 continue
-            holding = yield from next_holding(items, index, hits)
-            if holding > index:
-                index = holding  # it may be a usual call
-                continue
+            start, end = starts[index], ends[index]
+            if end - start > GIANT or not holds(body, start, end, hits):
+                holding = yield from next_holding(items, index, hits)
+                if holding > index:
+                    index = holding  # it may be a usual call
+                    continue
             place = number, index
-            if items.ends[index] - items.starts[index] > GIANT:
+            if end - start > GIANT:
                 fact = yield partial(self._read_giant, reading, group, place, now_ns, trusted)
             else:
-                span = items[index]
+                span = body[start:end]
                 work += 1 + len(span) // _SPAN_BYTES
                 if work >= SLICE:
                     work = 0
@@ -334,8 +337,10 @@ class Stage:
 
     def _usual_from(self, reading: Reading, group: ScopeGroup, index: int, now_ns: int) -> list[UsualFact]:
         """Return the facts of usual calls that stand side by side from `index` on, in a slice at most."""
-        end = _end_of_slice(group.items, index)
         try:
+            if not self._usual.knows_layouts(group, reading.headers):
+                return []
+            end = _end_of_slice(group.items, index)
             return self._usual.side_by_side(group.items, index, end, group, now_ns, reading.headers)
         except Exception as error:  # noqa: BLE001 - a failure of ours is counted, and the full rules read them
             reading.failures[type(error).__name__] += 1
@@ -359,7 +364,7 @@ class Stage:
         if is_own:
             reading.own[place] = None
         try:
-            view = reading.request.view(*place) if builder is None else SpanView.parse(span)
+            view = reading.request.view(*place, span) if builder is None else SpanView.parse(span)
             if is_own and KIND in view.attributes:
                 if trusted or is_summary(view, self._builder.signing):
                     reading.marked += 1

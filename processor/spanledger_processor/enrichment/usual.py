@@ -134,6 +134,12 @@ class UsualSpans:
             if self._known is None:
                 self._known = self._groups[which] = _Group()
 
+    def knows_layouts(self, group: ScopeGroup, headers: Mapping[str, str]) -> bool:
+        """Return whether spans of a group may be laid out like ones before."""
+        if self._group is not group:
+            self.enter(group, headers)
+        return self._known is not None and bool(self._known.layouts)
+
     def side_by_side(
         self, items: Items, first: int, end: int, group: ScopeGroup, now_ns: int, headers: Mapping[str, str]
     ) -> list[UsualFact]:

@@ -149,7 +149,7 @@ def _plan_of(reading: Reading, place: Place, decision: Decision | None) -> Rewri
     span = reading.request.groups[place[0]].items[place[1]]
     try:
         decided = b"" if decision is None else encode(decision)
-        plan = plan_rewrite(span, reading.request.view(*place).attributes, decided, reading.names)
+        plan = plan_rewrite(span, reading.request.view(*place, span).attributes, decided, reading.names)
     except MalformedError:
         plan = RewritePlan(b"", unreadable=True)
     reading.marked += plan.known

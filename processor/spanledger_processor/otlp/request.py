@@ -53,14 +53,16 @@ class TraceRequest:
         self._extras: dict[int, dict[int, bytes]] = {}
         self._replaced: dict[int, dict[int, bytes]] = {}
 
-    def view(self, group: int, span: int) -> SpanView:
-        """Return the span at groups[group].items[span] as it can be read.
+    def view(self, group: int, span: int, encoded: bytes | None = None) -> SpanView:
+        """Return the span at groups[group].items[span] as it can be read; `encoded` is that span where it is at hand.
 
         Raises:
             MalformedError: it cannot.
         """
         view = self._views.get((group, span)) if self._views else None
-        return SpanView.parse(self.groups[group].items[span]) if view is None else view
+        if view is None:
+            view = SpanView.parse(self.groups[group].items[span] if encoded is None else encoded)
+        return view
 
     def append(self, group: int, span: int, extra: bytes) -> None:
         """Append encoded `attributes` fields of Span to the span at groups[group].items[span]."""

@@ -134,7 +134,7 @@ class Card:
 
     def written(self) -> str:
         """Return the card as text, which `read_card` reads."""
-        return json.dumps([sorted(value) if isinstance(value, frozenset) else value for value in astuple(self)])
+        return _written(self)
 
     def guessed(self, counts: ClassRates) -> list[UsageClass]:
         """Return the classes that were used and whose own rate is not known."""
@@ -154,6 +154,11 @@ class Card:
     def depends_on_calls(self, total_input: int) -> bool:
         """Return whether the price of several calls with that much input in all depends on how they divide it."""
         return bool(self.base[-1]) or bool(self.tiers and total_input > self.tiers[0][0])
+
+
+@lru_cache(maxsize=256)
+def _written(card: Card) -> str:
+    return json.dumps([sorted(value) if isinstance(value, frozenset) else value for value in astuple(card)])
 
 
 @lru_cache(maxsize=256)
