@@ -127,7 +127,6 @@ async def test_a_work_that_takes_long_lands_after_those_that_wait_and_alone() ->
     """Others would wait for it a second time: it begins when they have landed, the next time at the latest."""
     watcher = Watcher()
     ledger = LedgerWriter(MemoryStore, watcher)
-    ledger._collect_s = 60.0
     gate, held = await _held(ledger)
     order = list[str]()
 
@@ -140,10 +139,10 @@ async def test_a_work_that_takes_long_lands_after_those_that_wait_and_alone() ->
     gate.open.set()
     await asyncio.gather(held, *submitted)
     assert order == ["a", "b", "part"]
-    assert watcher.works == [3, 1]
+    assert watcher.works == [1, 2, 1]
 
 
-async def test_works_that_wait_share_commits() -> None:
+async def test_works_that_wait_share_a_commit() -> None:
     watcher = Watcher()
     ledger = LedgerWriter(MemoryStore, watcher)
     gate, held = await _held(ledger)
@@ -151,12 +150,49 @@ async def test_works_that_wait_share_commits() -> None:
     await asyncio.sleep(0)
     gate.open.set()
     await asyncio.gather(held, *waiting)
-    assert sum(watcher.works) == 101
-    assert len(watcher.works) < 20
+    assert watcher.works == [1, 100]
     assert _cost(ledger, "s") == 100
     assert watcher.usage is not None
     assert watcher.usage.records > 0
     ledger.close()
+
+
+async def test_works_that_the_event_loop_is_still_about_to_bring_come_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are begun when nothing came for some turns of the loop."""
+    monkeypatch.setattr(writer, "_GATHER_S", 60.0)
+    watcher = Watcher()
+    ledger = LedgerWriter(MemoryStore, watcher)
+
+    async def later(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await ledger.submit(_spend("s"))
+
+    await asyncio.gather(*map(later, range(0, 50, 5)))
+    assert watcher.works == [10]
+    ledger.close()
+
+
+async def test_works_are_begun_although_the_event_loop_is_never_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first waits for `_GATHER_S` at most: here, for one turn."""
+    monkeypatch.setattr(writer, "_GATHER_S", 0.0)
+    watcher = Watcher()
+    ledger = LedgerWriter(MemoryStore, watcher)
+    others = [asyncio.create_task(ledger.submit(_spend("s")))]
+    while not others[0].done():
+        others.append(asyncio.create_task(ledger.submit(_spend("s"))))
+        await asyncio.sleep(0)
+    await asyncio.gather(*others)
+    assert len(watcher.works) > 1
+    ledger.close()
+
+
+async def test_works_that_come_while_others_gather_are_not_left_when_the_ledger_closes() -> None:
+    ledger = LedgerWriter(MemoryStore)
+    task = asyncio.create_task(ledger.submit(_spend("s")))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(ledger.close)
+    assert await task == 1
 
 
 @dataclass
@@ -190,7 +226,6 @@ class Joint:
 async def _done(works: Sequence[Any], long: int = -1) -> tuple[list[Any], int]:
     """The results of works that waited together, and what they spent."""
     ledger = LedgerWriter(MemoryStore)
-    ledger._collect_s = 60.0
     gate, held = await _held(ledger)
     tasks = [asyncio.create_task(ledger.submit(work, takes_long=n == long)) for n, work in enumerate(works)]
     await asyncio.sleep(0)
@@ -205,7 +240,7 @@ async def _done(works: Sequence[Any], long: int = -1) -> tuple[list[Any], int]:
 async def test_works_that_can_be_are_done_together() -> None:
     """In the order in which they came, those behind one another, of one kind and not too large."""
     done: list[str] = []
-    works = [Joint(name, 200, done) for name in "abcd"] + [Joint("e", 1, done, "b"), Joint("f", 1, done, "b")]
+    works = [Joint(name, 800, done) for name in "abcd"] + [Joint("e", 1, done, "b"), Joint("f", 1, done, "b")]
     results, spent = await _done(works)
     assert done == ["a+b", "c+d", "e+f"]
     assert results == [*"abcdef"]
@@ -340,8 +375,7 @@ async def test_a_commit_that_fails_fails_none_that_wait_behind_it(faulty: Faulty
         faulty.error = None
 
     waiting = asyncio.create_task(ledger.submit(mends))
-    while time.monotonic() <= ledger._begun + ledger._collect_s:  # noqa: ASYNC110 - works still join that commit
-        await asyncio.sleep(0)
+    await asyncio.sleep(0)
     gate.open.set()
     with pytest.raises(StateError, match="one too large"):
         await held

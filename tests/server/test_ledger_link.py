@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -17,11 +18,13 @@ from spanledger_processor.enrichment.stage import KNOWN_TRACES
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.queries import total
 from spanledger_processor.ledger.store import StateError, tenant_hash
+from spanledger_processor.ledger.writer import LedgerWriter, can_join
 from spanledger_processor.model import Call, Cost, Usage
 from spanledger_processor.server import ledger_link
 from spanledger_processor.server.ledger_link import (
     AnnouncedTraces,
     LedgerServer,
+    LocalLedger,
     RemoteLedger,
     Status,
     UnansweredError,
@@ -89,6 +92,26 @@ def batch(name: str = "a") -> Batch:
     cost = Cost(amount=COST, source="computed", computed=COST, input=COST, price="p")
     call = Call("otel", "llm", provider="openai", request_model="gpt", usage=Usage(input=1, output=1))
     return Batch(TENANT, [Fact(b"trace-" + name.encode(), b"span", call=call, cost=cost, digest=b"d")], 10**18)
+
+
+@pytest.mark.parametrize(("spans", "join"), [(200, True), (300, False)])
+async def test_spans_that_take_the_full_rules_count_as_four_where_requests_are_accounted_for_as_one(
+    spans: int,
+    join: bool,  # noqa: FBT001
+) -> None:
+    """So that nobody waits for more than 512 of them, or 2,048 usual calls."""
+    [fact] = batch().facts
+    works = []
+
+    class Writer:
+        async def submit(self, work: object, *, takes_long: bool) -> Ruling:
+            works.append(work)
+            return Ruling()
+
+    ledger = LocalLedger(cast("LedgerWriter", Writer()))
+    for _ in "ab":
+        await ledger.account(Batch(TENANT, [fact] * spans, 10**18))
+    assert can_join(works[:1], works[1]) == join
 
 
 async def test_a_batch_is_accounted_for_in_the_other_process(path: str) -> None:

@@ -30,7 +30,7 @@ from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import COUNTED, REPEATS, Span, Trace, event_cost
 from spanledger_processor.accounting.trace_set import TraceSet
 from spanledger_processor.accounting.trace_state import Memory, TraceState
-from spanledger_processor.accounting.usual import account_usual
+from spanledger_processor.accounting.usual import UsualFact, account_usual
 from spanledger_processor.ledger.keys import EVERY_TENANT, corrections_key
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import Changes, Reader, Unit
@@ -39,6 +39,13 @@ from spanledger_processor.model import NO_SPEND, Decision, UsageVector
 from spanledger_processor.units import Pico
 
 _MEMORY = "accounting"
+_FULL_RULES = 4
+"""Usual calls for which a span counts that takes the full rules: 200 us of CPU and more, where these take 50."""
+
+
+def weight_of(fact: Fact) -> int:
+    """Return for how many usual calls a span counts while it is accounted for."""
+    return 1 if type(fact) is UsualFact else _FULL_RULES
 
 
 def account(batch: Batch, reader: Reader, memory: Memory | None = None) -> Ruling:

@@ -125,10 +125,14 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_COLLECT_S = (0.005, 0.05)
-"""Works that wait join an open unit for as long as the last commit took to be written, within these bounds: a slow disk
-gets fewer and larger commits. Nobody waits for works that might come.
+_QUIET_TURNS = 12
+"""Turns of the event loop without another work after which those that wait are begun: what is being received and read
+comes along, and works that are done together take fewer steps. A turn in which nothing is ready takes 4 us.
 """
+_GATHER_S = 0.02
+"""Seconds after which they are begun however much there is to read."""
+_UNIT_S = 0.05
+"""Seconds for which a unit takes in works that waited when it began."""
 _MOST_WAITING = 32_768
 """More than the receivers take in at once."""
 _PATIENCE_S = 5.0
@@ -141,7 +145,7 @@ _WORK_PATIENCE_S = 20.0
 """How long one work may compute, and read. Works are small (the handler splits large requests): only a disk that hangs
 takes so long.
 """
-_MOST_TOGETHER = 512
+_MOST_TOGETHER = 2048
 """The size of works that are done as one, at most."""
 _MOST_RUNS = 8
 """Times that a unit is run which other writers of the store get in the way of; then its works fail."""
@@ -177,7 +181,7 @@ class JointWork(Protocol):
 
     @property
     def size(self) -> int:
-        """Return the number of its parts."""
+        """Return how much it takes: one for each usual call."""
         ...
 
     def __call__(self, unit: Unit) -> Any:
@@ -248,9 +252,8 @@ class LedgerWriter:
         self._jobs: deque[_Job] = deque()
         self._closed = False
         self._next_maintenance = 0.0
-        self._collect_s = _COLLECT_S[0]
-        self._begun = math.inf
-        """The beginning of the commit under way."""
+        self._gathering_until = -math.inf
+        """Until then works wait for others, unless the event loop is quiet before."""
         self._patience_ends = math.inf
         """The deadline of the work or write under way."""
         self._cpu_begun = 0.0
@@ -271,8 +274,10 @@ class LedgerWriter:
             Exception: what `work` raised; nothing of it is stored.
         """
         self._store.ready()
-        job = _Job(work, asyncio.get_running_loop().create_future(), takes_long)
-        self._enqueue(job)
+        loop = asyncio.get_running_loop()
+        job = _Job(work, loop.create_future(), takes_long)
+        if self._enqueue(job):
+            loop.call_soon(self._gather, loop, 0, 0)
         self._give_up_if_hanging(job)
         watch = _Watch(self._give_up_if_hanging, job)
         try:
@@ -312,13 +317,29 @@ class LedgerWriter:
             self._wake.notify()
         self._thread.join()
 
-    def _enqueue(self, job: _Job) -> None:
+    def _enqueue(self, job: _Job) -> bool:
+        """Let a work wait; return whether it is the first of those that will be begun together."""
         with self._wake:
             if self._closed:
                 raise StateError("the ledger is closed")
             if len(self._jobs) >= _MOST_WAITING:
                 raise StateError(f"{_MOST_WAITING} requests wait for the ledger already")
             self._jobs.append(job)
+            now = time.monotonic()
+            if now < self._gathering_until:
+                return False
+            self._gathering_until = now + _GATHER_S
+            return True
+
+    def _gather(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
+        """Let the thread begin what waits once no work came for some turns of the loop, or the first waits long."""
+        waiting = len(self._jobs)
+        quiet = quiet + 1 if waiting == seen else 0
+        if waiting and quiet < _QUIET_TURNS and time.monotonic() < self._gathering_until:
+            loop.call_soon(self._gather, loop, waiting, quiet)
+            return
+        with self._wake:
+            self._gathering_until = -math.inf
             self._wake.notify()
 
     def _give_up_if_hanging(self, job: _Job) -> None:
@@ -348,7 +369,7 @@ class LedgerWriter:
 
     def _run(self) -> None:
         while self._wait():
-            if self._jobs:
+            if self._jobs and self._may_begin():
                 self._commit()
             if time.monotonic() >= self._next_maintenance:
                 self._maintain()
@@ -360,16 +381,19 @@ class LedgerWriter:
     def _wait(self) -> bool:
         """Wait until there is something to do; return False when there will be nothing more."""
         with self._wake:
-            self._wake.wait_for(lambda: self._jobs or self._closed, max(0.0, self._next_maintenance - time.monotonic()))
+            self._wake.wait_for(self._may_begin, max(0.0, self._next_maintenance - time.monotonic()))
             return bool(self._jobs) or not self._closed
+
+    def _may_begin(self) -> bool:
+        return self._closed or (bool(self._jobs) and time.monotonic() >= self._gathering_until)
 
     def _commit(self, again: Sequence[_Job] = ()) -> None:
         """Do the works that wait in one commit; or `again` those of one that was too large."""
-        self._begun = begun = time.monotonic()
+        begun = time.monotonic()
         jobs = [*again]
         try:
             store = self._store.ready()
-            worked = self._run_unit(store, begun, jobs)
+            self._run_unit(store, begun, jobs)
         except UnitTooLargeError as error:
             if len(jobs) == 1:
                 self._fail(jobs, error)
@@ -383,13 +407,11 @@ class LedgerWriter:
             log.exception("the ledger's writer failed")
             self._fail(jobs, error)
         else:
-            landed = time.monotonic()
-            self._collect_s = min(max(landed - worked, _COLLECT_S[0]), _COLLECT_S[1])
-            self._landed(store, landed - begun, jobs)
+            self._landed(store, time.monotonic() - begun, jobs)
         self._patience_ends = math.inf
 
-    def _run_unit(self, store: Store, begun: float, jobs: list[_Job]) -> float:
-        """Do works in a unit of their own until it lands, and add them to `jobs`; return when they were done last.
+    def _run_unit(self, store: Store, begun: float, jobs: list[_Job]) -> None:
+        """Do works in a unit of their own until it lands, and add them to `jobs`.
 
         What other writers of the store have changed meanwhile may need it to be run again, with the same works.
         """
@@ -401,23 +423,23 @@ class LedgerWriter:
                     for joined in [[job] for job in jobs] or self._waiting(begun, jobs):
                         self._wait_for(_WORK_PATIENCE_S)
                         _do(joined, unit)
-                    worked = time.monotonic()
                     self._wait_for(_PATIENCE_S)
             except UnitConflictError:
                 if runs == _MOST_RUNS:
                     raise
             else:
-                return worked
+                return
 
     def _wait_for(self, seconds: float) -> None:
         """Let works wait so long for what the thread begins now."""
         self._cpu_begun, self._patience_ends = time.thread_time(), time.monotonic() + seconds
 
     def _waiting(self, begun: float, jobs: list[_Job]) -> Iterator[list[_Job]]:
-        """Yield the works that wait, those together that can be, for as long as a unit takes them in, and add them to
-        `jobs`.
+        """Yield the works that wait now, those together that can be, for as long as a unit takes them in, and add them
+        to `jobs`. Those that come meanwhile gather for the next.
         """
-        while joined := self._next(begun + self._collect_s, is_first=not jobs):
+        waiting = len(self._jobs)
+        while joined := self._next(waiting - len(jobs), begun + _UNIT_S, is_first=not jobs):
             jobs += joined
             yield joined
 
@@ -429,19 +451,19 @@ class LedgerWriter:
             log.exception("after a commit that landed")
         _answer(jobs)
 
-    def _next(self, until: float, *, is_first: bool) -> list[_Job]:
-        """Return the work that waits longest, with those behind it that can be done together with it; one that takes
-        long only alone, as the first of its unit.
+    def _next(self, most: int, until: float, *, is_first: bool) -> list[_Job]:
+        """Return the work that waits longest, with those behind it that can be done together with it, `most` at most;
+        one that takes long only alone, as the first of its unit.
         """
         with self._wake:
-            if not self._jobs or time.monotonic() >= until:
+            if most <= 0 or time.monotonic() >= until:
                 return []
             job = next((job for job in self._jobs if is_first or not job.takes_long), None)
             if job is None:
                 return []
             self._jobs.remove(job)
             joined = [job]
-            while self._jobs and not job.takes_long and not self._jobs[0].takes_long:
+            while self._jobs and len(joined) < most and not (job.takes_long or self._jobs[0].takes_long):
                 if not can_join([one.work for one in joined], self._jobs[0].work):
                     break
                 joined.append(self._jobs.popleft())

@@ -14,12 +14,13 @@ import struct
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import orjson
 
 from spanledger_exporters import Signal, Verdict
-from spanledger_processor.accounting.account import are_alike, enter, enter_together
+from spanledger_processor.accounting.account import are_alike, enter, enter_together, weight_of
 from spanledger_processor.accounting.cross_trace_index import recent_traces
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.enrichment.stage import KNOWN_TRACES
@@ -79,10 +80,10 @@ class _Accounting:
 
     batch: Batch
 
-    @property
+    @cached_property
     def size(self) -> int:
-        """Return the number of spans."""
-        return len(self.batch.facts)
+        """Return how much it takes, in usual calls."""
+        return sum(map(weight_of, self.batch.facts))
 
     def __call__(self, unit: Unit) -> Ruling:
         """Return the ruling on the batch."""

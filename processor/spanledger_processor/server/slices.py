@@ -12,8 +12,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from functools import partial
 from typing import Protocol, TypeVar
 
+from spanledger_processor.accounting.account import weight_of
 from spanledger_processor.accounting.facts import Fact
-from spanledger_processor.accounting.usual import UsualFact
 from spanledger_processor.otlp.encoding import SynthesizedSpan
 from spanledger_processor.otlp.envelope import Survey, survey
 from spanledger_processor.otlp.wire import Steps, pause
@@ -42,10 +42,8 @@ ACCOUNTED_AT_ONCE = 1024
 """Spans of one unit of work: the ledger serves others between two. Of a large request half as many usual calls, so that
 others, who wait for one under way and then for their own, are served soon.
 """
-_FULL_RULES, _IN_CUT_TRACE = 4, 2
-"""Usual calls for which a span counts there that takes the full rules, 200 us of CPU and more, where these take 50; and
-any of a trace that is cut, for it is decided on beside those that are known.
-"""
+_IN_CUT_TRACE = 2
+"""How many times as much a span counts there of a trace that is cut: it is decided on beside those that are known."""
 
 
 _GROUPED = 1024
@@ -208,12 +206,7 @@ def parts_of(facts: Sequence[Fact], most: int | None = None) -> Steps[list[Seque
     """Return the places of the facts of a large request in its units of work; see `splitting`. With `most`, each counts
     for about so many usual calls.
     """
-    return splitting(facts, ACCOUNTED_AT_ONCE // 2 if most is None else most, _weight, _IN_CUT_TRACE)
-
-
-def _weight(fact: Fact) -> int:
-    """Return for how many usual calls a span counts while it is accounted for."""
-    return 1 if type(fact) is UsualFact else _FULL_RULES
+    return splitting(facts, ACCOUNTED_AT_ONCE // 2 if most is None else most, weight_of, _IN_CUT_TRACE)
 
 
 def splitting(
