@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from counted_work import lines_run
 from ledger_in_memory import make_fact
 from spanledger_processor.accounting import trace as trace_rules
 from spanledger_processor.accounting.account import enter as account
 from spanledger_processor.accounting.facts import Batch, Fact
-from spanledger_processor.ledger import dimensions
-from spanledger_processor.ledger.keys import dimension_key, index_key, link_key, trace_key
+from spanledger_processor.ledger import dimensions, queries
+from spanledger_processor.ledger.keys import day_key, dimension_key, index_key, link_key, trace_key
 from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.queries import gone
 from spanledger_processor.ledger.runs import NAMES
@@ -360,6 +362,76 @@ def test_a_value_that_joined_the_others_and_is_taken_back_is_never_below_nothing
     assert all(row["cost_usd"] > 0 for row in rows)
     assert sum(row["calls"] for row in rows) == 2 * dimensions.VALUES_KEPT
     store.close()
+
+
+def _spend_by_model(costs: dict[tuple[str, str], int], calls: int = 1, day: int = 3) -> Changes:
+    """Calls of each provider and model, with their cost."""
+    changes = Changes()
+    for (provider, model), cost in costs.items():
+        labels = {"day": str(day), "provider": provider, "model": model}
+        sums = Sums(cost, calls, priced=calls, models={f"{provider}/{model}": cost}, labels=labels)
+        changes.add[day_key(TENANT, day, provider, model)] = sums
+    return changes
+
+
+def _many_models() -> dict[tuple[str, str], int]:
+    """More than are told apart, of two providers, and of as many as there are models."""
+    numbers = range(3 * dimensions.VALUES_KEPT)
+    names = [("acme", "tiny", f"provider {number}") for number in numbers]
+    return {(of[number % 3], f"model {number}"): number + 1 for number, of in enumerate(names)}
+
+
+def test_a_day_keeps_its_dearest_models_and_the_rest_exactly(tmp_path: Path, clock: Clock) -> None:
+    """Models are named by senders: of one that names each call's otherwise a list took 14 s."""
+    store, costs = open_store(tmp_path, clock=clock), _many_models()
+    for batch in range(3):
+        _enter(store, _spend_by_model(dict(list(costs.items())[batch::3])), clock)
+    _maintain(store)
+    with store.snapshot() as reader:
+        kept, rows = count(reader, Table.DAY), queries.models(reader, TENANT)
+        lists = [queries.Days(reader, TENANT).by(what) for what in ("day", "day_model")]
+        lists += [dimensions.values(reader, TENANT, name)[0] for name in ("model", "provider")]
+    assert kept <= 2 * dimensions.VALUES_KEPT
+    dearest = sorted(costs, key=lambda name: -costs[name])[: dimensions.VALUES_KEPT // 2]
+    assert [(row["provider"], row["model"]) for row in rows if row["model"] != "other"][: len(dearest)] == dearest
+    for some in (rows, *lists):
+        assert sum(round(row["cost_usd"] * 10**12) for row in some) == sum(costs.values())
+        assert sum(row["calls"] for row in some) == len(costs)
+    providers = {row["value"]: round(row["cost_usd"] * 10**12) for row in lists[-1]}
+    for provider in ("acme", "tiny"):
+        assert providers[provider] == sum(cost for (of, _), cost in costs.items() if of == provider)
+    store.close()
+
+
+def test_a_model_that_joined_the_others_and_is_taken_back_is_never_below_nothing(tmp_path: Path, clock: Clock) -> None:
+    store, costs = open_store(tmp_path, clock=clock), _many_models()
+    _enter(store, _spend_by_model(costs), clock)
+    _maintain(store)
+    with store.snapshot() as reader:
+        kept = {(row["provider"], row["model"]) for row in queries.models(reader, TENANT)}
+    joined = {name: costs[name] for name in costs if name not in kept}
+    assert {"acme", "tiny"} < {provider for provider, _ in joined}
+    _enter(store, _spend_by_model({name: -cost for name, cost in joined.items()}, calls=-1), clock)
+    with store.snapshot() as reader:
+        lists = [queries.Days(reader, TENANT).by(what, most) for what in ("model", "day_model") for most in (None, 9)]
+        unpriced = queries.Days(reader, TENANT).unpriced()
+    for rows in lists:
+        assert all(row["cost_usd"] >= 0 and row["calls"] >= 0 for row in rows)
+        assert sum(row["calls"] for row in rows) == len(costs) - len(joined)
+        assert sum(round(row["cost_usd"] * 10**12) for row in rows) == sum(costs.values()) - sum(joined.values())
+    assert not unpriced
+    store.close()
+
+
+def test_a_list_of_many_models_takes_a_few_steps_for_each(clock: Clock) -> None:
+    """Counted: lines run. Each record was unpacked twice and made into sums in each of three passes."""
+    store = MemoryStore()
+    names = {("acme", f"model {number}"): number + 1 for number in range(5000)}
+    with store.unit() as unit:
+        unit.apply(_spend_by_model(names), clock())
+    with store.snapshot() as reader:
+        days = queries.Days(reader, TENANT)
+        assert lines_run(lambda: days.by("model", 100)) < 110 * len(names)
 
 
 def test_values_of_days_long_past_become_one(tmp_path: Path, clock: Clock) -> None:

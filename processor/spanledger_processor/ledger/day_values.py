@@ -7,10 +7,11 @@ of use in the same commit (`outdated`), so that they are never anything else tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spanledger_processor.ledger.facts import OTHER_MODELS
 from spanledger_processor.ledger.keys import day_values_key, dimension_day, total_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Key, Reader, Table, near
@@ -63,7 +64,14 @@ def _read(name: str, day: int, records: Iterable[bytes]) -> DayValues:
 
 def values_of(records: Iterable[bytes], name: str) -> DayValues:
     """Return what the records of one day by provider and model say of each of these; what names none is left out."""
-    return _collected((record, row, row[4][name]) for record, row in _spent(records) if row[4].get(name))
+    rows = ((record, row, _named(row[4], name)) for record, row in _spent(records))
+    return _collected((record, row, value) for record, row, value in rows if value != "")
+
+
+def _named(labels: Mapping[str, str], name: str) -> str | None:
+    """Return the provider or model of a record, None where that is not told apart on its day any more."""
+    value, of_others = labels.get(name, ""), labels.get("model") == OTHER_MODELS
+    return None if of_others and (name == "model" or not value) else value
 
 
 def _spent(records: Iterable[bytes]) -> Iterator[tuple[bytes, list[Any]]]:

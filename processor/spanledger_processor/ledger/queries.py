@@ -8,14 +8,15 @@ the list price of other models, at the average size of the agent's calls.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
-from typing import TypeAlias
+from itertools import islice
+from typing import Any, TypeAlias
 
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.day_values import records_of_days
 from spanledger_processor.ledger.dimensions import agents_of
-from spanledger_processor.ledger.facts import USUAL, Lifecycle
+from spanledger_processor.ledger.facts import OTHER_MODELS, USUAL, Lifecycle
 from spanledger_processor.ledger.keys import (
     TENANT_HASH,
     UNATTRIBUTED,
@@ -28,7 +29,7 @@ from spanledger_processor.ledger.keys import (
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, label, money, row, spend, time_of, usd
 from spanledger_processor.ledger.runs import all_runs, one_run, run_of
 from spanledger_processor.ledger.store import Reader, Table, near, tenant_hash
-from spanledger_processor.ledger.sums import Sums, percentiles
+from spanledger_processor.ledger.sums import Merging, Sums, percentiles
 from spanledger_processor.model import CLASS_NAMES, Call, Usage
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.units import USD, Pico
@@ -120,7 +121,9 @@ def days(reader: Reader, tenant: bytes, since: int = 0) -> list[Row]:
 
 
 _KEPT = 4096
-"""Sums of days and models that are kept from one list to the next: a few MB."""
+"""Records of days and models that are kept from one list to the next: a few MB."""
+_AT_ONCE = 1024
+"""Records that are added up at once."""
 Group: TypeAlias = tuple[int, str, str]
 """A day, a provider and a model; 0 or empty where sums are not by it."""
 
@@ -133,87 +136,116 @@ class Days:
         self._tenant = tenant
         self._since = since
         self._until = until
-        self._kept: list[tuple[int, Sums]] | None = None
+        self._kept: list[tuple[int, list[Any]]] | None = None
         """All of it, where it is little: what is asked for is several lists of the same."""
 
     def total(self) -> Row:
         """Return the whole of these days."""
-        whole = Sums()
-        for _, sums in self._parts():
-            whole.add(sums)
-        return spend(whole)
+        whole = Merging()
+        rows = (record for _, record in self._rows())
+        while some := list(islice(rows, _AT_ONCE)):
+            whole.add_all(some)
+        return spend(whole.sums())
 
     def by(self, what: str, most: int | None = None) -> list[Row]:
         """Return sums by `model` (the dearest first), `day` or `day_model` (in order).
 
-        Of more than `most` the dearest (of days the latest) have a row, and the last row has all others.
+        Of more than `most` the dearest (of days the latest) have a row, and the last row has all others: those, and
+        models that were not told apart on their day any more.
         """
-        groups, others = self._groups(what, most)
-        rows = [{**_names_of(what, group), **spend(sums), **_speed(sums)} for group, sums in groups]
-        if others is not None:
-            rows.append({**_names_of(what, (0, "", "other")), "other": True, **spend(others), **_speed(others)})
-        return rows
+        totals = self._totals(what)
+        kept = _kept(what, totals, most)
+        groups, others, rest = {group: Merging(speeds=True) for group in kept}, Merging(speeds=True), list[list[Any]]()
+        for group, record in self._grouped(what):
+            merging = groups.get(_known(group, totals))
+            if merging is not None:
+                merging.add(record)
+                continue
+            rest.append(record)
+            if len(rest) == _AT_ONCE:
+                others.add_all(rest)
+                rest.clear()
+        others.add_all(rest)
+        named = [(_names_of(what, group), groups[group].sums()) for group in kept]
+        if len(kept) < len(totals):
+            named.append(({**_names_of(what, (0, "", OTHER_MODELS)), "other": True}, others.sums()))
+        return [{**names, **spend(sums), **_speed(sums)} for names, sums in named]
 
     def unpriced(self) -> list[Row]:
         """Return calls without a price by provider, model and reason, most first."""
         counts: Counter[tuple[str, str, str]] = Counter()
-        for (_, provider, model), sums in self._groups("model", None)[0]:
-            for reason, calls in sums.reasons.items():
-                counts[provider, model, reason] += calls
+        totals = self._totals("model")
+        for group, record in self._grouped("model"):
+            _, provider, model = _known(group, totals)
+            for reason, calls in record[5].items():
+                counts[provider, model, reason] += int(calls)
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return [
             {"provider": provider, "model": model, "reason": reason, "calls": calls}
             for (provider, model, reason), calls in ranked
+            if calls
         ]
 
-    def _groups(self, what: str, most: int | None) -> tuple[list[tuple[Group, Sums]], Sums | None]:
-        groups: dict[Group, Sums] = {}
-        for group, sums in self._grouped(what):
-            if most is not None and group not in groups and len(groups) >= most:
-                return self._dearest(what, most)
-            groups.setdefault(group, Sums()).add(sums)
-        return _sorted(what, groups), None
+    def _totals(self, what: str) -> dict[Group, tuple[Pico, int]]:
+        """Return cost and calls of each group, but for models that were taken out again after a part of them had joined
+        the others: these are part of them.
+        """
+        totals: dict[Group, tuple[Pico, int]] = {}
+        for group, record in self._grouped(what):
+            cost, calls = totals.get(group, (0, 0))
+            totals[group] = cost + int(record[2][0]), calls + int(record[2][1])
+        for of_others in (False, True) if what != "day" else ():
+            negative = [group for group, spent in totals.items() if min(spent) < 0]
+            for group in negative:
+                if (group[2] == OTHER_MODELS) is of_others and group != _others_of(group):
+                    cost, calls = totals.pop(group)
+                    before = totals.get(others := _others_of(group), (0, 0))
+                    totals[others] = before[0] + cost, before[1] + calls
+        return totals
 
-    def _dearest(self, what: str, most: int) -> tuple[list[tuple[Group, Sums]], Sums]:
-        """Return the groups with a row of their own, and the others as one: two passes, in little memory."""
-        costs: dict[Group, Pico] = {}
-        for group, sums in self._grouped(what):
-            costs[group] = costs.get(group, 0) + sums.cost
-        kept = nlargest(most, costs, key=(lambda group: group) if what == "day" else lambda g: (costs[g], g))
-        groups, others = {group: Sums() for group in kept}, Sums()
-        for group, sums in self._grouped(what):
-            groups.get(group, others).add(sums)
-        return _sorted(what, groups), others
+    def _grouped(self, what: str) -> Iterator[tuple[Group, list[Any]]]:
+        """Yield records by group, as they are stored."""
+        for day, record in self._rows():
+            labels = {} if what == "day" else record[4]
+            yield (0 if what == "model" else day, labels.get("provider", ""), labels.get("model", "")), record
 
-    def _grouped(self, what: str) -> Iterator[tuple[Group, Sums]]:
-        for day, sums in self._parts():
-            labels = {} if what == "day" else sums.labels
-            group = (0 if what == "model" else day, labels.get("provider", ""), labels.get("model", ""))
-            yield group, sums
-
-    def _parts(self) -> Iterator[tuple[int, Sums]]:
+    def _rows(self) -> Iterator[tuple[int, list[Any]]]:
         """Yield what was spent by day, provider and model; what moved elsewhere since and left nothing is skipped."""
         if self._kept is not None:
             yield from self._kept
             return
-        parts: list[tuple[int, Sums]] = []
-        for day, _, record in records_of_days(self._reader, self._tenant, self._since, self._until):
-            sums = Sums.unpack(record)
-            if len(parts) <= _KEPT:
-                parts.append((day, sums))
-            yield day, sums
-        if len(parts) <= _KEPT:
-            self._kept = parts
+        kept: list[tuple[int, list[Any]]] = []
+        for day, record, _ in records_of_days(self._reader, self._tenant, self._since, self._until):
+            if len(kept) <= _KEPT:
+                kept.append((day, record))
+            yield day, record
+        if len(kept) <= _KEPT:
+            self._kept = kept
+
+
+def _kept(what: str, totals: Mapping[Group, tuple[Pico, int]], most: int | None) -> list[Group]:
+    """Return the groups that have a row of their own, in order."""
+    groups = [group for group in totals if what != "model" or group[1:] != ("", OTHER_MODELS)]
+    if most is not None and len(groups) > most:
+        groups = nlargest(most, groups, key=(lambda group: group) if what == "day" else lambda g: (totals[g][0], g))
+    return sorted(groups, key=lambda group: (group[0], -totals[group][0], group))
+
+
+def _others_of(group: Group) -> Group:
+    """Return the other models of a group's provider and day; of these, those of all providers."""
+    day, provider, model = group
+    return day, "" if model == OTHER_MODELS else provider, OTHER_MODELS
+
+
+def _known(group: Group, totals: Container[Group]) -> Group:
+    """Return the group of these that a group is, or is part of."""
+    if group not in totals:
+        group = _others_of(group)
+    return group if group in totals else _others_of(group)
 
 
 def _speed(sums: Sums) -> Row:
     return {"speed": speed} if (speed := percentiles(sums.speeds)) else {}
-
-
-def _sorted(what: str, groups: dict[Group, Sums]) -> list[tuple[Group, Sums]]:
-    if what == "model":
-        return sorted(groups.items(), key=lambda item: (-item[1].cost, item[0]))
-    return sorted(groups.items(), key=lambda item: (item[0][0], -item[1].cost, item[0]))
 
 
 def _names_of(what: str, group: Group) -> Row:

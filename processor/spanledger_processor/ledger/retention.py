@@ -277,36 +277,62 @@ def _join_others(txn: lmdb.Transaction[bytes], values: list[tuple[Key, Sums]]) -
 
 
 class Narrowing:
-    """Goes round the dimensions, and keeps of each and day the dearest values apart."""
+    """Goes round the dimensions and the models of days, and keeps of each day the dearest ones apart."""
 
     def __init__(self) -> None:
-        self._next = _DIMENSION
+        self._next = {_DIMENSION: _DIMENSION, _DAY: _DAY}
 
     def go(self, txn: lmdb.Transaction[bytes], limit: int) -> list[KeyAndRecord]:
-        """Look at `limit` keys more; return the values of the first day that has too many, a part of them at most.
+        """Look at `limit` keys more of both; return the values or models of the first day that has too many, a part of
+        them at most.
 
         Keys are hashes of the values, so that a part is a sample: the half that stays has the dearest of all.
         """
+        return self._too_many(txn, _DIMENSION, limit) or self._too_many(txn, _DAY, limit)
+
+    def _too_many(self, txn: lmdb.Transaction[bytes], table: bytes, limit: int) -> list[KeyAndRecord]:
         with txn.cursor() as cursor:
-            more = cursor.set_range(self._next)
-            while more and limit > 0 and cursor.key()[:1] == _DIMENSION:
+            more = cursor.set_range(self._next[table])
+            while more and limit > 0 and cursor.key()[:1] == table:
                 prefix, rows = cursor.key()[:PREFIX], list[KeyAndRecord]()
                 while more and cursor.key()[:PREFIX] == prefix and len(rows) <= 2 * VALUES_KEPT:
                     rows.append(cursor.item())
                     more = cursor.next()
                 limit -= len(rows)
                 if len(rows) > 2 * VALUES_KEPT:
-                    self._next = prefix
+                    self._next[table] = prefix
                     return rows
-            self._next = cursor.key() if more and cursor.key()[:1] == _DIMENSION else _DIMENSION
+            self._next[table] = cursor.key() if more and cursor.key()[:1] == table else table
         return []
 
 
 def narrow(txn: lmdb.Transaction[bytes], rows: list[KeyAndRecord]) -> int:
-    """Let those of a day's values that spent the least join the others, and return how many they were."""
+    """Let those of a day's values, or models, that spent the least join the others, and return how many they were."""
     values = [(key, Sums.unpack(record)) for key, record in rows]
     values.sort(key=lambda item: (item[1].cost, item[1].calls, item[1].tool_calls, item[0]))
-    return _join_others(txn, values[:-VALUES_KEPT])
+    join = _join_other_models if rows[0][0].startswith(_DAY) else _join_others
+    return join(txn, values[:-VALUES_KEPT])
+
+
+def _join_other_models(txn: lmdb.Transaction[bytes], models: list[tuple[Key, Sums]]) -> int:
+    """Merge models into the others of their provider and day, and those others into the ones of all providers."""
+    gone = 0
+    for key, sums in models:
+        provider = sums.labels.get("provider", "") if sums.labels.get("model") != OTHER_MODELS else ""
+        gone += _join_other_model(txn, key, sums, provider)
+    return gone
+
+
+def _join_other_model(txn: lmdb.Transaction[bytes], key: Key, sums: Sums, provider: str) -> bool:
+    """Merge a model into the others of a provider on its day; return whether it is not they."""
+    day = sums.labels.get("day", "0")
+    others = day_key(key[TENANT_HASH], int(day), provider, OTHER_MODELS)
+    if key == others:
+        return False
+    sums.labels, sums.models = {}, {OTHER_MODELS: sums.cost} if sums.cost else {}
+    _add(txn, others, {"day": day, "provider": provider, "model": OTHER_MODELS}, sums)
+    txn.delete(key)
+    return True
 
 
 class Packing:
@@ -421,13 +447,8 @@ def fold_days(txn: lmdb.Transaction[bytes], before: int, limit: int) -> int:
         more = cursor.set_range(_DAY)
         while more and cursor.key()[:1] == _DAY and len(folded) < limit:
             sums = Sums.unpack(cursor.value())
-            if sums.labels.get("model") != OTHER_MODELS and int(sums.labels.get("day", "0")) < before:
+            is_whole = (sums.labels.get("provider", ""), sums.labels.get("model")) == ("", OTHER_MODELS)
+            if not is_whole and int(sums.labels.get("day", "0")) < before:
                 folded.append((cursor.key(), sums))
             more = cursor.next()
-    for key, sums in folded:
-        day = int(sums.labels.get("day", "0"))
-        labels = {"day": str(day), "provider": "", "model": OTHER_MODELS}
-        sums.labels, sums.models = {}, {OTHER_MODELS: sums.cost} if sums.cost else {}
-        _add(txn, day_key(key[TENANT_HASH], day, "", OTHER_MODELS), labels, sums)
-        txn.delete(key)
-    return len(folded)
+    return sum(_join_other_model(txn, key, sums, "") for key, sums in folded)

@@ -287,13 +287,15 @@ class Sums:
 class Merging:
     """Adds up stored records, of which no `Sums` is made: lists of them are read in a third of the time.
 
-    Cost, calls, tokens, reasons, models and granularities are added; nothing else of the records is kept.
+    Cost, calls, tokens, reasons, models and granularities are added, and with `speeds` how fast calls were; nothing
+    else of the records is kept.
     """
 
-    __slots__ = ("_counts", "_granularities", "_models", "_reasons")
+    __slots__ = ("_counts", "_granularities", "_models", "_reasons", "_speeds")
 
-    def __init__(self) -> None:
+    def __init__(self, *, speeds: bool = False) -> None:
         self._counts: list[int] = []
+        self._speeds: dict[int, int] | None = {} if speeds else None
         self._reasons: dict[str, int] = {}
         self._models: dict[str, int] = {}
         self._granularities: dict[str, int] = {}
@@ -313,6 +315,8 @@ class Merging:
             _merge_counts(self._reasons, _integers_of(row[5]))
         if len(row) > 10 and row[10]:
             _merge_counts(self._granularities, _integers_of(row[10]))
+        if self._speeds is not None and len(row) > 13:
+            _merge_counts(self._speeds, row[13])
 
     def add_all(self, rows: Sequence[list[Any]]) -> None:
         """Add unpacked records: counts by column, where they are of one length and below 64 bits."""
@@ -353,6 +357,7 @@ class Merging:
         sums = Sums(cost, calls, priced, unpriced, usage, tool_calls, spans)
         sums.add_models(dict(sorted(self._models.items(), key=lambda item: (-item[1], item[0]))))
         sums.reasons, sums.granularities = self._reasons, self._granularities
+        sums.speeds = self._speeds or {}
         return sums
 
 
