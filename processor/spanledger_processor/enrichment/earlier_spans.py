@@ -8,9 +8,10 @@ tenant that holds most go first, so that a flood of one takes nothing from anoth
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from array import array
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import add, sub
 from typing import TypeAlias
@@ -37,7 +38,7 @@ MOST = 256
 """Spans that are added at a time."""
 _TRACE_IDS = [slice(at + 2, at + 18) for at in range(0, MOST * _HEAD, _HEAD)]
 """Where the trace ids of heads stand."""
-_BLOCK_BYTES, _TRACE_BYTES, _PLACE_BYTES = 512, 128, 80
+_BLOCK_BYTES, _TRACE_BYTES, _PLACE_BYTES = 768, 128, 16
 """About what a block takes beside its spans, each of its traces, and where a span of it begins and ends."""
 _RANK_BYTES = 1 << 16
 """Tenants that hold as many of these hold as much."""
@@ -45,6 +46,9 @@ _REQUEST_BYTES = 2048
 """About what an unread request takes beside its bytes, and what its headers tell."""
 _LONGEST = 1 << 20
 """Bytes of spans that are kept as one; of more each is kept for itself, without what stands between them."""
+
+_BOTH_IDS = 28
+"""Bytes of a span's own two ids with their tags."""
 
 UnreadRequest: TypeAlias = tuple[bytes, Mapping[str, str]]
 """The bytes and headers of a request."""
@@ -92,24 +96,26 @@ class _Heads(_Block):
 class _Whole(_Block):
     """Spans that may name a session or run: the bytes in which they stand, and where in these each begins and ends."""
 
-    __slots__ = ("_ends", "_spans", "_starts")
+    __slots__ = ("_ends", "_first", "_spans", "_starts")
 
-    def __init__(self, tenant: str, resource: Names, body: bytes, starts: list[int], ends: list[int]) -> None:
-        first = starts[0]
-        self._spans = body[first : ends[-1]]
-        self._starts, self._ends = list(map(sub, starts, repeat(first))), list(map(sub, ends, repeat(first)))
-        size = len(self._spans) + _PLACE_BYTES * len(starts)
-        super().__init__(tenant, resource, size, _traces_of(self._spans, self._starts, self._ends))
+    def __init__(
+        self, tenant: str, resource: Names, body: bytes, starts: Sequence[int], ends: Sequence[int], traces: set[bytes]
+    ) -> None:
+        self._first = starts[0]
+        """Where the first one began in its request; the others by that, too."""
+        self._spans = body[self._first : ends[-1]]
+        self._starts, self._ends = array("L", starts), array("L", ends)
+        super().__init__(tenant, resource, len(self._spans) + _PLACE_BYTES * len(starts), traces)
 
     def facts(self, trace_id: bytes, builder: FactBuilder) -> Iterator[Fact]:
         """See `_Block`."""
-        at = self._spans.find(trace_id)
+        at, first = self._spans.find(trace_id), self._first
         while at >= 0:
-            place = bisect_right(self._starts, at) - 1
-            end = self._ends[place]
+            place = bisect_right(self._starts, at + first) - 1
+            start, end = self._starts[place] - first, self._ends[place] - first
             if at < end:
                 try:
-                    view = SpanView.parse(self._spans[self._starts[place] : end])
+                    view = SpanView.parse(self._spans[start:end])
                     fact, names = Fact(*view.head()), builder.resolver.names(view.attributes)
                 except MalformedError:
                     fact, names = _UNREADABLE, NO_NAMES  # it went on as it came, and costs the request read now nothing
@@ -193,6 +199,65 @@ class _Blocks:
             self._ranks.setdefault(new, OrderedDict())[tenant] = None
 
 
+class SpanSlice:
+    """Up to `MOST` spans of a group, at `places`, whose traces are cut out all at once: libraries write a span's trace
+    first, the Collector last and the span's own id before it.
+    """
+
+    __slots__ = ("_ids", "_tags", "items", "places")
+
+    def __init__(self, items: Items, first: int) -> None:
+        """Take `MOST` spans from `first` on; there is one at least."""
+        self.items, self.places = items, range(first, min(first + MOST, len(items)))
+        body, (starts, ends) = items.body, self.bounds(self.places)
+        self._tags, self._ids = _TRACE_ID, [body[start : start + 18] for start in starts]
+        if not self._ids[0].startswith(_TRACE_ID):
+            self._tags = _SPAN_ID + _TRACE_ID
+            self._ids = [body[end - 28 : end - 26] + body[end - 18 : end] for end in ends]
+
+    def bounds(self, places: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Return where the spans at some places begin and end."""
+        starts, ends = self.items.starts, self.items.ends
+        if isinstance(places, range):
+            return starts[places.start : places.stop], ends[places.start : places.stop]
+        return [*map(starts.__getitem__, places)], [*map(ends.__getitem__, places)]
+
+    def but(self, *without: Collection[int]) -> Sequence[int]:
+        """Return its places without some."""
+        return sorted(set(self.places).difference(*without)) if any(without) else self.places
+
+    def maybe_of(self, known: Container[bytes]) -> Sequence[int]:
+        """Return the places of spans of these traces, and of those whose ends do not tell their trace."""
+        tags, (starts, ends) = self._tags, self.bounds(self.places)
+        some = {one for one in set(self._ids) if not one.startswith(tags) or one[len(tags) :] in known}
+        if not some and min(map(sub, ends, starts)) >= _BOTH_IDS:
+            return ()
+        at = enumerate(zip(self._ids, starts, ends, strict=True), self.places.start)
+        return [
+            place
+            for place, (one, start, end) in at
+            if (one in some or end - start < _BOTH_IDS) and _may_be_of(known, self.items.body, start, end)
+        ]
+
+    def traces_of(self, places: Sequence[int]) -> set[bytes]:
+        """Return the traces of the spans at some of its places, as far as they can be read."""
+        ids, first, tags = self._ids, self.places.start, self._tags
+        found = set(ids) if places is self.places else {ids[place - first] for place in places}
+        if all(one.startswith(tags) for one in found):
+            return {one[len(tags) :] for one in found}
+        return set[bytes]().union(*(_trace_of(self.items[place]) for place in places))
+
+
+def _may_be_of(known: Container[bytes], body: bytes, start: int, end: int) -> bool:
+    """Return whether the span at [start, end) is of one of these traces, also where its ends do not show it."""
+    if body.startswith(_TRACE_ID, start, end):
+        return body[start + 2 : min(start + 18, end)] in known
+    last = body[max(start, end - _BOTH_IDS) : end]
+    if last[-18:-16] == _TRACE_ID and last[-28:-26] == _SPAN_ID:
+        return last[-16:] in known
+    return True
+
+
 class EarlierSpans:
     """Plain spans whose trace has no GenAI span yet, as far as they were kept. `builder` makes facts of them."""
 
@@ -226,31 +291,41 @@ class EarlierSpans:
         self._unread_bytes -= size
         return request
 
-    def add(
-        self, tenant: str, items: Items, places: Sequence[int], resource: Names = NO_NAMES, *, may_name: bool
-    ) -> None:
-        """Keep the spans at `places` of one resource, in order and `MOST` at most. If they `may_name` a session or run,
-        they are kept whole: to look for those that do would take longer.
+    def add(self, tenant: str, spans: SpanSlice, places: Sequence[int], resource: Names, *, may_name: bool) -> None:
+        """Keep those spans of a slice that stand at `places`, in order, of one resource. If they `may_name` a session
+        or run, they are kept whole: to look for those that do would take longer.
         """
-        starts, ends = [*map(items.starts.__getitem__, places)], [*map(items.ends.__getitem__, places)]
-        if may_name and places and (ends[-1] - starts[0] > _LONGEST or max(map(sub, ends, starts)) > GIANT):
-            for place in places:
-                if items.ends[place] - items.starts[place] <= GIANT:
-                    self._keep_whole(tenant, items.body, [items.starts[place]], [items.ends[place]], resource)
-                else:
-                    self.add(tenant, items, (place,), resource, may_name=False)
-        elif may_name and places:
-            self._keep_whole(tenant, items.body, starts, ends, resource)
-        else:
-            heads, odd = _heads(items.body, starts, ends)
+        if not places:
+            return
+        body, (starts, ends) = spans.items.body, spans.bounds(places)
+        if not may_name:
+            heads, odd = _heads(body, starts, ends)
             names = {role: resource.ranked[role] for role in _ROLES if role in resource.ranked}
             self._enter(self._naming if names else self._linking, _Heads(tenant, Names(names), heads))
             for start, end in odd:
-                self._keep_whole(tenant, items.body, [start], [end], resource)
+                self._keep_whole(tenant, body, (start,), (end,), resource, _trace_of(body[start:end]))
+        elif ends[-1] - starts[0] <= GIANT or (
+            ends[-1] - starts[0] <= _LONGEST and max(map(sub, ends, starts)) <= GIANT
+        ):
+            self._keep_whole(tenant, body, starts, ends, resource, spans.traces_of(places))
+        else:
+            for place, start, end in zip(places, starts, ends, strict=True):
+                if end - start <= GIANT:
+                    self._keep_whole(tenant, body, (start,), (end,), resource, spans.traces_of((place,)))
+                else:
+                    self.add(tenant, spans, (place,), resource, may_name=False)
 
-    def _keep_whole(self, tenant: str, body: bytes, starts: list[int], ends: list[int], resource: Names) -> None:
+    def _keep_whole(
+        self,
+        tenant: str,
+        body: bytes,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        resource: Names,
+        traces: set[bytes],
+    ) -> None:
         names = {role: resource.ranked[role] for role in _ROLES if role in resource.ranked}
-        self._enter(self._naming, _Whole(tenant, Names(names), body, starts, ends))
+        self._enter(self._naming, _Whole(tenant, Names(names), body, starts, ends, traces))
 
     def _enter(self, blocks: _Blocks, block: _Block) -> None:
         if block.traces:
@@ -313,22 +388,11 @@ def _in_order(heads: bytes, count: int) -> bool:
     return all(heads[at::_HEAD].count(tag) == count for at, tag in tags) and _TRACE_STATE not in heads[28::_HEAD]
 
 
-def _traces_of(body: bytes, starts: Sequence[int], ends: Sequence[int]) -> set[bytes]:
-    """Return the traces of spans, as far as they can be read."""
-    first = {body[start : start + 18] for start in starts}
-    if all(one.startswith(_TRACE_ID) for one in first):
-        return {one[2:] for one in first}
-    last = {body[max(0, end - 28) : end - 26] + body[max(0, end - 18) : end] for end in ends}
-    if all(one.startswith(_SPAN_ID + _TRACE_ID) for one in last):
-        return {one[4:] for one in last}
-    return {_trace_id(body[start:end]) for start, end in zip(starts, ends, strict=True)} - {b""}
-
-
-def _trace_id(span: bytes) -> bytes:
-    """Return the trace of a span; empty where it cannot be read."""
+def _trace_of(span: bytes) -> set[bytes]:
+    """Return the trace of a span, as a set that is empty where it cannot be read."""
     if span.startswith(_TRACE_ID):
-        return span[2:18]
+        return {span[2:18]}
     try:
-        return SpanView.parse(span).head()[0]
+        return {SpanView.parse(span).head()[0]} - {b""}
     except MalformedError:
-        return b""
+        return set()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate, groupby, repeat
-from operator import attrgetter, sub
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 from spanledger_processor import synthesized
@@ -18,7 +18,7 @@ from spanledger_processor.dialects.asked_tools import FLAT_MARK, MARKS
 from spanledger_processor.dialects.registry import first_token_ns
 from spanledger_processor.enrichment.asked import MessageTools
 from spanledger_processor.enrichment.attributes import ALIASES
-from spanledger_processor.enrichment.earlier_spans import MOST, EarlierSpans, naming_marks
+from spanledger_processor.enrichment.earlier_spans import MOST, EarlierSpans, SpanSlice, naming_marks
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.marks import KIND, OWN, as_sent, is_summary
 from spanledger_processor.enrichment.usual import UsualSpans
@@ -40,13 +40,9 @@ RELEASED = MOST
 """Spans let go of, or looked for among known traces, between two pauses: a few milliseconds at most."""
 _SPAN_BYTES = 4096
 """Bytes of a span that count as one more."""
-_TRACE_ID, _SPAN_ID = b"\x0a\x10", b"\x12\x08"
-"""Tag and length of each. Libraries write the trace id first, the Collector last and the span id before it."""
-_BOTH_IDS = 28
-"""Bytes of both ids with their tags."""
+
 _UNREAD_SLICE, _UNREAD_BYTES = 1 << 16, 1 << 12
 """Bytes of requests that passed unread which are read between two pauses, and for how many each counts beside them."""
-
 
 Place: TypeAlias = tuple[int, int]
 """The index of a group in the request, and of a span in the group."""
@@ -406,13 +402,14 @@ class Stage:
             if len(others) == len(group.items):
                 continue
             tenant = reading.batches[batch].tenant_name
-            keep = partial(self._earlier.add, tenant, group.items, may_name=may_name or marked)
             names = self._builder.names_of(group)
             for first in range(0, len(group.items), RELEASED):
                 if first or number % RELEASED == 0:
                     yield None
-                ours = _maybe_known(group.items, first, known) if known else ()
-                keep(_but(group.items, first, others, ours), names)
+                spans = SpanSlice(group.items, first)
+                keep = partial(self._earlier.add, tenant, spans, resource=names, may_name=may_name or marked)
+                ours = spans.maybe_of(known) if known else ()
+                keep(spans.but(others, ours))
                 for index in ours:
                     if index in others:
                         continue
@@ -430,7 +427,7 @@ class Stage:
                         reading.batches[batch].facts.append(fact)
                         reading.places[batch].append((number - 1, index))
                     else:
-                        keep((index,), names)
+                        keep((index,))
 
     def _add_earlier(
         self, reading: Reading, traces: Collection[bytes], tenants: dict[str, int], now_ns: int
@@ -461,7 +458,8 @@ class Stage:
                 for group in parse_traces(body).groups:
                     tenant, names = self._tenant_of(group, headers), self._builder.names_of(group)
                     for first in range(0, len(group.items), RELEASED):
-                        self._earlier.add(tenant, group.items, _but(group.items, first), names, may_name=may_name)
+                        spans = SpanSlice(group.items, first)
+                        self._earlier.add(tenant, spans, spans.places, names, may_name=may_name)
             except MalformedError:
                 pass  # it was let pass as it was
             slice_bytes += _UNREAD_BYTES + len(body)
@@ -493,41 +491,6 @@ def _end_of_slice(items: Items, first: int) -> int:
     starts = items.starts
     last = bisect_right(starts, starts[first] + SLICE * _SPAN_BYTES, first + 1, min(first + SLICE, len(starts)))
     return max(last, first + 1)
-
-
-def _but(items: Items, first: int, *without: Collection[int]) -> Sequence[int]:
-    """Return the places of `RELEASED` spans from `first` on, without some."""
-    places = range(first, min(first + RELEASED, len(items)))
-    return sorted(set(places).difference(*without)) if any(without) else places
-
-
-def _maybe_known(items: Items, first: int, known: Mapping[bytes, bytes]) -> Sequence[int]:
-    """Return which of `RELEASED` spans from `first` on are of one of these traces, also where that cannot be told from
-    their ends. Most are told apart by their ids all at once.
-    """
-    body, starts, ends = items.body, items.starts[first : first + RELEASED], items.ends[first : first + RELEASED]
-    tags, ids = _TRACE_ID, [body[start : start + 18] for start in starts]
-    if not ids[0].startswith(_TRACE_ID):
-        tags, ids = _SPAN_ID + _TRACE_ID, [body[end - 28 : end - 26] + body[end - 18 : end] for end in ends]
-    some = {one for one in set(ids) if not one.startswith(tags) or one[len(tags) :] in known}
-    if not some and min(map(sub, ends, starts)) >= _BOTH_IDS:
-        return ()
-    at = enumerate(zip(ids, starts, ends, strict=True), first)
-    return [
-        index
-        for index, (one, start, end) in at
-        if (one in some or end - start < _BOTH_IDS) and _may_be_known(body, start, end, known)
-    ]
-
-
-def _may_be_known(body: bytes, start: int, end: int, known: Mapping[bytes, bytes]) -> bool:
-    """Return whether the span at [start, end) is of one of these traces, also where its ends do not show it."""
-    if body.startswith(_TRACE_ID, start, end):
-        return body[start + 2 : min(start + 18, end)] in known
-    last = body[max(start, end - _BOTH_IDS) : end]
-    if last[-18:-16] == _TRACE_ID and last[-28:-26] == _SPAN_ID:
-        return last[-16:] in known
-    return True
 
 
 def _plain_fact(builder: FactBuilder, span: bytes, group: ScopeGroup) -> Fact | None:
