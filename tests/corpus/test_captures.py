@@ -26,11 +26,14 @@ from captures import (
     shuffled,
     twice,
 )
+from every_view import Views, differences, every_view
 from gaps import GAPS, NO_ARGUMENTS, NO_TOOL_SPANS, SILENT_SESSIONS, UNNAMED, reported_calls
 from pipelines import TENANT, Pipeline
+from spanledger_processor.config import load
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger import queries as questions
 from spanledger_processor.model import USAGE_CLASSES
+from spanledger_processor.server.wiring import make_budgets
 
 ORDERS: dict[str, Order] = {
     "as recorded": list,
@@ -149,6 +152,23 @@ def test_a_restart_in_the_middle_changes_nothing(capture: Capture, tmp_path: Pat
     pipeline.take(requests[max(0, middle - 2) :])
     check(pipeline, capture)
     pipeline.store.close()
+
+
+@every_capture
+def test_every_view_is_the_same_in_every_order(capture: Capture) -> None:
+    """All rows of all routes, less the fields that `every_view.NO_SUMS` names."""
+    recorded = _views(capture.requests)
+    assert recorded["/api/v1/summary "]["total"]["spans"] > 0
+    for order in (shuffled(1), shuffled(2), backwards, lambda requests: twice(all_at_once(requests))):
+        assert [*differences(recorded, _views(order(capture.requests)))] == []
+
+
+def _views(requests: Sequence[Request]) -> Views:
+    pipeline = Pipeline(sets=["processor.budgets=[{name: session, amount: 0.001, period: session}]"])
+    pipeline.take(requests)
+    budgets = make_budgets(load(None, pipeline.sets).processor)
+    with pipeline.store.snapshot() as reader:
+        return every_view(reader, pipeline.now_ns(), budgets, ("service", "project", "user"))
 
 
 @every_capture

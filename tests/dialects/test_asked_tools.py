@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from captures import captures
 from chats import set_attributes
 from spanledger_processor.accounting.facts import LoopRule
-from spanledger_processor.accounting.tools import history_loop
+from spanledger_processor.accounting.loops import history_loop
 from spanledger_processor.dialects.asked_tools import FLAT_MARK, MARKS, asked_in, history, is_made_id
 from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.otlp.values import Attributes

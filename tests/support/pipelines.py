@@ -40,22 +40,22 @@ class Pipeline:
         self, folder: Path | None = None, now_ns: Callable[[], int] | None = None, sets: Sequence[str] = ()
     ) -> None:
         self._folder = folder
-        self._sets = sets
-        self._now_ns = now_ns or (lambda: 1_795_500_000_000_000_000)
+        self.sets = sets
+        self.now_ns = now_ns or (lambda: 1_795_500_000_000_000_000)
         self.sent: dict[tuple[bytes, bytes], dict[str, Any]] = {}
         self.repeats_differ: list[str] = []
         self.made = 0
         self._open()
 
     def _open(self) -> None:
-        config = load(None, self._sets)
+        config = load(None, self.sets)
         signer = Signer(KEY)
         self._stage = make_stage(config, signer)
         self._logs = LogStage(make_tenant_of(config.processor), signer.sign)
         self.store: LmdbStore | MemoryStore = MemoryStore()
         if self._folder is not None:
             self.store = LmdbStore.open(
-                self._folder, max_size_mib=64, durability="async", retention_ns=86_400 * 10**9, now_ns=self._now_ns
+                self._folder, max_size_mib=64, durability="async", retention_ns=86_400 * 10**9, now_ns=self.now_ns
             )
 
     def restart(self) -> None:
@@ -74,9 +74,9 @@ class Pipeline:
             spans = self._logs.read(body, {}).spans
             if not spans:
                 return b""
-            reading = finished(self._stage.reading_synthesized(finished(encoding(spans)), {}, self._now_ns()))
+            reading = finished(self._stage.reading_synthesized(finished(encoding(spans)), {}, self.now_ns()))
         else:
-            reading = self._stage.read(body, {}, self._now_ns())
+            reading = self._stage.read(body, {}, self.now_ns())
         assert not reading.failures
         decisions = []
         for batch in reading.batches:

@@ -25,13 +25,13 @@ from spanledger_processor.accounting.decide import (
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest
-from spanledger_processor.accounting.tools import ToolCounts, ToolRepeats
+from spanledger_processor.accounting.tools import MovedCalls, ToolCounts, ToolRepeats
 from spanledger_processor.accounting.totals import Totals
-from spanledger_processor.accounting.trace import COUNTED, REPEATS, Span, Trace, event_cost
+from spanledger_processor.accounting.trace import COUNTED, REPEATS, Posting, Span, Trace, event_cost
 from spanledger_processor.accounting.trace_set import TraceSet
 from spanledger_processor.accounting.trace_state import Memory, TraceState
 from spanledger_processor.accounting.usual import UsualFact, account_usual
-from spanledger_processor.ledger.keys import EVERY_TENANT, corrections_key
+from spanledger_processor.ledger.keys import EVERY_TENANT, bounded_id, corrections_key, id_bytes
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import Changes, Reader, Unit
 from spanledger_processor.ledger.sums import Sums
@@ -115,8 +115,8 @@ class _Account:
         self._posted: list[tuple[int, Span]] = []
         self._carried: dict[int, UsageVector] = {}
         self._repeats: dict[int, ToolRepeats] = {}
-        self._loops: dict[int, int] = {}
-        """Of known tool calls whose session is known only now, by `id` of the span."""
+        self._moved: dict[int, MovedCalls] = {}
+        """Known tool calls, and what asks for some, whose session is another one now, by `id` of the span."""
         self._packed: dict[int, bytes] = {}
         """The decisions of new spans."""
 
@@ -125,7 +125,9 @@ class _Account:
             self._traces.enter(trace_id, [(index, span_of(self.batch.facts[index])) for index in indices])
         self._traces.find_twins()
         for state in self._traces:
-            self._give_up_asked(state)
+            if state.incremental is None:
+                self._move_tools(state)
+                self._give_up_asked(state)
         for state in self._traces:
             self._count_tools(state)
             self._post(state)
@@ -187,13 +189,26 @@ class _Account:
                 self._totals.post(span, span.posting, trace_id=state.trace_id)
         for span in state.trace.spans.values() if state.incremental is None else state.touched:
             if span.posting is not None and span.posting != (posting := state.posting(span)):
-                self._totals.post(span, span.posting, -1, trace_id=state.trace_id)
-                span.posting, span.loops = posting, self._loops.get(id(span), span.loops)
-                self._totals.post(span, span.posting, trace_id=state.trace_id)
+                self._repost(state, span, span.posting, posting)
         credit = state.credit()
         for index, span in state.new:
             credit = self._post_new(index, state, span, credit)
         state.excess = credit
+
+    def _repost(self, state: TraceState, span: Span, before: Posting, posting: Posting) -> None:
+        """Take a known span out of its totals, and post it anew."""
+        moved = self._moved.get(id(span))
+        if moved is None:
+            self._totals.post(span, before, -1, trace_id=state.trace_id)
+            self._totals.post(span, posting, trace_id=state.trace_id)
+        else:
+            moved.out.give(span)
+            out = replace(before, asked=_less(before.asked, moved.stays))
+            self._totals.post(span, out, -1, trace_id=state.trace_id)
+            moved.into.give(span)
+            into = replace(posting, asked=_less(posting.asked, moved.is_there))
+            self._totals.post(span, into, trace_id=state.trace_id)
+        span.posting = posting
 
     def _post_new(self, index: int, state: TraceState, span: Span, credit: UsageVector) -> UsageVector:
         """Post a new span; what earlier spans were sent with beyond the ledger is taken off what it is sent with."""
@@ -241,45 +256,39 @@ class _Account:
             if caller is not None and calls_again(caller) and caller.span_id.hex() not in starts:
                 money = money._replace(note=money.note or LATE_ROUND.format(caller.span_id.hex()))
             session, run = state.groups.session(span), state.groups.run(span)
-            marks = self._tool_marks(session.id, fact, self._repeats.get(index), stuck=bool(span.posting.stuck))
+            marks = self._tool_marks(fact, self._repeats.get(index), stuck=bool(span.posting.stuck))
             self.ruling.decisions[index] = decide(fact, call, session, run, money, marks, reason)
 
     def _give_up_asked(self, state: TraceState) -> None:
         """Leave the tool calls that a reported call asks for to the spans of tools, but for those counted there."""
-        if state.incremental is not None:
-            return
         for span in state.trace.spans.values():
             if span.detail.asked and span.is_reported_elsewhere and span.posting is not None:
                 state.kept[span.span_id] = self._tools.give_up(_session_of(state, span), span, state.trace_id)
 
     def _count_tools(self, state: TraceState) -> None:
-        if state.incremental is None:
-            self._enter_named(state)
         tells = [item for item in state.new if item[1].signature or item[1].detail.asked or item[1].detail.stuck]
         for index, span in sorted(tells, key=lambda item: (item[1].start_ns, item[1].span_id)):
             session = _session_of(state, span)
             if not span.signature:
                 self._tools.ask(session, span, state.trace_id, self.batch.facts[index])
                 continue
-            repeats = self._tools.count(session, span, state.trace_id, self.batch.facts[index])
-            self._repeats[index], span.again = repeats, repeats.again
-            is_loop = self._is_loop(self.batch.facts[index], repeats)
-            span.loops = int(is_loop and self._tools.is_first_loop(session, span, repeats)) + repeats.shift
+            self._repeats[index] = self._tools.count(session, span, state.trace_id, self.batch.facts[index])
 
-    def _enter_named(self, state: TraceState) -> None:
-        """Enter tool calls that came before anything named their session into its counts."""
-        known = (span for span in state.trace.spans.values() if span.signature and span.posting is not None)
-        for span in sorted(known, key=lambda span: (span.start_ns, span.span_id)):
-            if span.posting is not None and not span.posting.session and state.groups.session(span).id:
-                loops = self._tools.enter_named(_session_of(state, span), span, _without_session(state))
-                if loops is not None:
-                    self._loops[id(span)] = loops
+    def _move_tools(self, state: TraceState) -> None:
+        """Move known tool calls, and what asks for some, to the counts of the session that they are of now."""
+        trace, groups = state.trace, state.groups
+        for span in trace.spans.values():
+            posting = span.posting
+            if posting is None or not (span.signature or span.detail.asked or span.detail.asked_again):
+                continue
+            if posting.session != groups.session(span).id:
+                before = _bytes_of(posting.session, state.trace_id)
+                self._moved[id(span)] = self._tools.move(before, _session_of(state, span), span, state.trace_id)
 
-    def _tool_marks(self, session_id: str, fact: Fact, repeats: ToolRepeats | None, *, stuck: bool) -> ToolMarks:
+    def _tool_marks(self, fact: Fact, repeats: ToolRepeats | None, *, stuck: bool) -> ToolMarks:
         if repeats is None or fact.signature is None or fact.signature.scope == "name_only":
             return ToolMarks(is_loop=True) if stuck else NO_MARKS
         is_loop = self._is_loop(fact, repeats) or repeats.shift > 0
-        self._tools.note_repeat(session_id, fact.trace_id, fact, repeats, loop=is_loop)
         return ToolMarks(repeats.times, repeats.in_a_row, is_loop)
 
     def _is_loop(self, fact: Fact, repeats: ToolRepeats) -> bool:
@@ -335,8 +344,17 @@ def _counted_below(trace: Trace) -> dict[bytes, Pico]:
 
 def _session_of(state: TraceState, span: Span) -> bytes:
     """Return what stands for a span's session in the counts of tool calls: of a span without one, its trace."""
-    return state.groups.session(span).id.encode("utf-8", "surrogatepass") or _without_session(state)
+    return _bytes_of(state.groups.session(span).id, state.trace_id)
 
 
-def _without_session(state: TraceState) -> bytes:
-    return b"\0" + state.trace_id
+def _bytes_of(session_id: str, trace_id: bytes) -> bytes:
+    return id_bytes(bounded_id(session_id)) if session_id else b"\0" + trace_id
+
+
+def _less(tools: tuple[str, ...], others: Sequence[str]) -> tuple[str, ...]:
+    """Return names of tools without others, each as often as it is among them."""
+    left = [*tools]
+    for tool in others:
+        if tool in left:
+            left.remove(tool)
+    return tuple(left) if others else tools

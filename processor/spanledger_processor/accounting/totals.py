@@ -102,7 +102,7 @@ class Totals:
             for sums in self._of_parts(span, posting, sign):
                 sums.add(added)
                 _enter_outcome(sums, span, sign)
-            if span.detail.tool and span.again and (span.loops or span.detail.failed):
+            if span.detail.tool and span.again and (span.loops or span.fails):
                 _enter_outcome(_of(self._parts, (posting.session, TOOL, span.detail.tool)), span, sign)
 
     def _post_tool(self, span: Span, posting: Posting, added: Sums, sign: int) -> None:
@@ -112,7 +112,7 @@ class Totals:
             of_day = _of(self._tools, (span.detail.day, tool))
             of_day.add(added)
             _enter_outcome(of_day, span, sign)
-        elif tool and (span.loops or span.detail.failed):
+        elif tool and (span.loops or span.fails):
             _enter_outcome(_of(self._tools, (span.detail.day, tool)), span, sign)
         for name in posting.asked:
             self._post_asked(span, posting, name, Sums(tool_calls=sign), Facts(), sign)
@@ -406,7 +406,7 @@ class _Notes:
         """Gather the facts of one span, of which `added` goes to its totals."""
         detail = span.detail
         self.turns += sign * posting.turn
-        self.failed += sign * detail.failed
+        self.failed += sign * (detail.failed and not span.failed_before)
         if not span.again:
             self.denied += sign * detail.denied
         self.loops += sign * span.loops
@@ -436,7 +436,7 @@ class _Notes:
         """Gather the facts of several spans that differ in these values alone."""
         detail, number = span.detail, len(times)
         self.turns += number * posting.turn
-        self.failed += number * detail.failed
+        self.failed += number * span.fails
         self.denied += number * detail.denied
         self.times += times
         self.sizes += [(start_ns, size) for start_ns, size in contexts if size]
@@ -477,7 +477,7 @@ def _facts_of(sums: Sums) -> Facts:
 def _enter_outcome(sums: Sums, span: Span, number: int) -> None:
     """Add to the facts of an agent or a tool what so many spans like `span` tell; negative: take it out again."""
     facts, detail = _facts_of(sums), span.detail
-    if detail.failed:
+    if span.fails:
         facts.failed += number
     if detail.denied and not span.again:
         facts.denied += number

@@ -120,8 +120,8 @@ class Detail(NamedTuple):
     """The data of a GenAI span for sums by agent, tool, failure, denial and dimension.
 
     `dimensions` are names and values in turn. `fee` is what a tool costs by itself, `day` the day on which it was
-    executed, since 1970. `failed` is false where another report of an execution said so before. `asked` and `stuck` are
-    ids and tools in turn, as in `Fact`.
+    executed, since 1970. `asked` and `stuck` are ids and tools in turn, as in `Fact`; `asked_again` are calls that
+    messages of a model's span show to have been made again: signature, tool, times, times in a row, whether it looped.
     """
 
     agent: str = ""
@@ -134,6 +134,7 @@ class Detail(NamedTuple):
     day: int = 0
     asked: tuple[str, ...] = ()
     stuck: tuple[str, ...] = ()
+    asked_again: tuple[tuple[str, str, int, int, bool], ...] = ()
 
 
 NO_DETAIL = Detail()
@@ -207,8 +208,10 @@ class Span:
     again: bool = False
     asked_before: bool = False
     """An execution that counts where a model asked for it, in another trace."""
+    failed_before: bool = False
+    """Another report of its execution says that it failed, and is counted for that."""
     loops: int = 0
-    """It completes a loop of tool calls."""
+    """How many more tool calls of its session complete a loop because of it."""
     claim: Claim | None = None
     posting: Posting | None = None
     sent: UsageVector = NO_SPEND
@@ -292,6 +295,11 @@ class Span:
         if not self.reported_by:
             return bool(self.twin)
         return bool(self.twin) or any(not source.startswith(INSTEAD_OF) for source in self.reported_by)
+
+    @property
+    def fails(self) -> bool:
+        """Return whether it is counted among those that failed."""
+        return self.detail.failed and not self.failed_before
 
     @property
     def counted(self) -> bool:

@@ -30,7 +30,9 @@ SEGMENT_SPANS = 32
 _VERSION = 2
 _ONE_BY_ONE, _USUAL_VERSION = 3, 4
 """Of a record of usual calls (`accounting.usual`); of earlier ones, with a row of own values for each."""
-_KNOWN_PLACE, _AGAIN, _CARRIES_BELOW, _FORGOTTEN, _TURN, _LOOPS, _ASKED_BEFORE = 1, 2, 4, 8, 16, 32, 64
+_KNOWN_PLACE, _AGAIN, _CARRIES_BELOW, _FORGOTTEN, _TURN, _LOOPS, _ASKED_BEFORE, _FAILED_BEFORE = (
+    1 << bit for bit in range(8)
+)
 _LOOPS_FROM, _NO_LOOPS = 8, 128
 """Bit of the flags from which on the loops stand that are neither none nor one, and what stands there for none."""
 
@@ -144,8 +146,8 @@ def state_of(span: Span) -> list[Any]:
     flags = (_AGAIN if span.again else 0) | (_CARRIES_BELOW if span.carries_below else 0)
     if span.loops:
         flags |= _LOOPS if span.loops == 1 else _LOOPS | (span.loops + _NO_LOOPS) << _LOOPS_FROM
-    if span.asked_before:
-        flags |= _ASKED_BEFORE
+    if span.asked_before or span.failed_before:
+        flags |= (_ASKED_BEFORE if span.asked_before else 0) | (_FAILED_BEFORE if span.failed_before else 0)
     role = session = run = agent = agent_parent = fed = asked = stuck = None
     if posting is not None:
         flags |= _KNOWN_PLACE | (_TURN if posting.turn else 0)
@@ -240,6 +242,7 @@ def _span(row: SpanRow, segment: int) -> Span:
         span.posting.asked, span.posting.stuck = tuple(asked or ()), tuple(stuck or ())
     span.again, span.carries_below = bool(flags & _AGAIN), bool(flags & _CARRIES_BELOW)
     span.loops, span.asked_before = int(bool(flags & _LOOPS)), bool(flags & _ASKED_BEFORE)
+    span.failed_before = bool(flags & _FAILED_BEFORE)
     if flags >> _LOOPS_FROM:
         span.loops = (flags >> _LOOPS_FROM) - _NO_LOOPS
     if sent is True and span.claim is not None:
@@ -274,6 +277,8 @@ def _of_fixed(fixed: bytes) -> Span:
     if len(row) > _WITHOUT_DETAIL:
         agent, parent, tool, failed, dimensions, *more = row[16]
         span.detail = Detail(agent, parent, tool, failed, tuple(dimensions), *more[:3], *map(tuple, more[3:5]))
+        if len(more) > 5 and more[5]:
+            span.detail = span.detail._replace(asked_again=tuple(map(tuple, more[5])))
     if claim is not None:
         tokens, amount, *rest = claim
         span.claim = Claim(_all_classes(tokens), None if amount is None else int(amount), *rest[:7])

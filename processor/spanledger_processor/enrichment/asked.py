@@ -9,7 +9,7 @@ from dataclasses import fields
 from operator import attrgetter
 
 from spanledger_processor.accounting.facts import AskedAgain, Fact, LoopRule
-from spanledger_processor.accounting.tools import history_loop
+from spanledger_processor.accounting.loops import history_loop
 from spanledger_processor.accounting.usual import UsualFact
 from spanledger_processor.dialects.asked_tools import AskedTool, Step, asked_in, history, is_made_id, made_id
 from spanledger_processor.dialects.content import names_genai, tells_results

@@ -309,11 +309,13 @@ def _sessions(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | Non
 
 
 def _runs(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -> Iterator[tuple[str, Pico]]:
-    """Yield one run, or those that have passed a threshold lately."""
+    """Yield one run, or those that passed a threshold lately, and that no later span shows not to have done so."""
+    least = 0 if wanted is not None else min(rule.thresholds, default=100) * rule.amount // 100
     latest = islice(crossings(reader, tenant, warnings=False), _LOOKED_AT if wanted is None else 0)
     names = dict.fromkeys([wanted] if wanted is not None else (one.value for one in latest if one.budget == rule.name))
     for name in filter(None, names):
-        if (total := one_run(reader, tenant, name)) is not None and _concerns_run(reader, tenant, rule, name):
+        total = one_run(reader, tenant, name)
+        if total is not None and total.cost >= least and _concerns_run(reader, tenant, rule, name):
             yield name, total.cost
 
 

@@ -138,9 +138,9 @@ def tool_call_key(tenant: bytes, session: bytes, call_id: str) -> Key:
 
 
 @lru_cache(maxsize=_KEPT)
-def repeat_key(tenant: bytes, session: bytes, signature: str) -> Key:
-    """Return the key of the row of a tool call that a session has made again."""
-    return record_key(Table.TOOL, tenant, session, b"repeat", signature.encode())
+def repeat_key(tenant: bytes, session: bytes, signature: bytes) -> Key:
+    """Return the key of the row of a tool call that a session has made again, by the digest of its signature."""
+    return record_key(Table.TOOL, tenant, session, b"repeat", signature)
 
 
 def trace_key(tenant: bytes, trace_id: bytes, segment: int = 0) -> Key:

@@ -34,6 +34,7 @@ from spanledger_processor.ledger.rows import Row, row, spend, time_of
 from spanledger_processor.ledger.runs import RunsAndParent, named_by, one_run, run_of_session, sessions_under
 from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.tool_repeats import RepeatRows
 
 MOST_ROWS = 1000
 """Rows of a page."""
@@ -52,8 +53,6 @@ _REMEMBERED, _FEW_LINKS = 1024, 32
 _BY_TIME, _BY_COST, _BY_COST_RANK, _TASKS, _REPEATS = 0, 1, 2, 4, 5
 _RUNS_BY_TIME, _RUNS_BY_COST, _WARNINGS = 6, 7, 8
 """Kinds of cursors; 3 was one of earlier versions."""
-_REPEAT: tuple[str, ...] = ("session", "tool", "signature", "times", "in_a_row", "loop", "last")
-"""The number of values in the record of a repeated tool call (`accounting.tools`); other records are shorter."""
 RowPosition: TypeAlias = tuple[int, int, bytes]
 """The position of a row in a list: the order, a rank or a cost, and the hash of its id."""
 
@@ -98,6 +97,8 @@ class Wanted:
 
     def accepts(self, sums: Sums) -> bool:
         """Return whether a total is a row of the list."""
+        if sums.is_empty:
+            return False
         if sums.last_ns < self.since_ns or (self.until_ns is not None and sums.last_ns >= self.until_ns):
             return False
         return self.accept is None or self.accept(sums)
@@ -167,20 +168,18 @@ def tool_repeats(
 
     With `loops` only those that completed a loop at some time.
     """
-    within = near(id_bytes(session)) if session else b""
+    of_session = session and bounded_id(session)
+    within = near(id_bytes(of_session)) if of_session else b""
     after = None if cursor is None else _read_cursor(tenant, cursor)
     if after is not None and after[0] != _REPEATS:
         raise CursorError("a cursor of another list or order")
-    rows: list[Row] = []
+    rows, repeats = list[Row](), RepeatRows(reader, tenant)
     before = None if after is None else hashed_key(tenant, Table.TOOL, after[2])
     scanned = reader.scan(Table.TOOL, tenant, within=within, newest_first=True, before=before)
     for looked_at, (key, record) in enumerate(scanned, 1):
-        values = unpack(record)[2:]
-        if len(values) == len(_REPEAT):
-            row_of: Row = dict(zip(_REPEAT, values, strict=True))
-            row_of["last"] = time_of(row_of["last"])
-            if (session is None or row_of["session"] == bounded_id(session)) and (row_of["loop"] or not loops):
-                rows.append(row_of)
+        found = repeats.row(record)
+        if found is not None and (found["loop"] or not loops) and of_session in (None, found["session"]):
+            rows.append(found)
         if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
             return Page(rows, _cursor(tenant, (_REPEATS, 0, key[ID_HASH])))
     return Page(rows, None)

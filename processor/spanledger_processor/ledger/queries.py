@@ -54,10 +54,9 @@ def session(
     `tasks` has a row for each task and kind; `by_task` one a task, with `kinds` splitting its tokens; `by_model` what
     the tasks spent on each model. Those that spent nothing are left out.
     """
-    record = reader.get(session_key(tenant, session_id))
-    if record is None:
+    sums = stored_session(reader, tenant, session_id)
+    if sums is None:
         return None
-    sums = Sums.unpack(record)
     result = row(sums)
     if now_ns:
         result |= {"label": label(sums), "state": lifecycle.state(sums, now_ns)}
@@ -67,6 +66,12 @@ def session(
     return {**result, "run_id": run_of(reader, tenant, session_id)} | _of_tasks(
         list(_tasks(reader, tenant, session_id))
     )
+
+
+def stored_session(reader: Reader, tenant: bytes, session_id: str) -> Sums | None:
+    """Return the totals of a session; None if the ledger has nothing of it."""
+    sums = reader.sums(session_key(tenant, session_id))
+    return None if sums.is_empty else sums
 
 
 def run(reader: Reader, tenant: bytes, run_id: str) -> Row | None:
@@ -343,7 +348,7 @@ def late_correction(reader: Reader, tenant: bytes) -> Pico:
 
 def _ordered(totals: Iterable[Sums]) -> list[Row]:
     known = list(totals)
-    named = [sums for sums in known if sums.labels.get("id", UNATTRIBUTED) != UNATTRIBUTED]
+    named = [sums for sums in known if sums.labels.get("id", UNATTRIBUTED) != UNATTRIBUTED and not sums.is_empty]
     rest = [sums for sums in known if sums.labels.get("id", UNATTRIBUTED) == UNATTRIBUTED and sums.spans]
     return [row(sums) for sums in (*sorted(named, key=lambda sums: -sums.last_ns), *rest)]
 

@@ -226,7 +226,7 @@ def _retire(txn: lmdb.Transaction[bytes], key: Key, record: bytes) -> bool:
         gone.labels, gone.named, gone.parents = {}, {}, {}
         _add(txn, nameless, {"id": ""}, gone)
         if table == Table.SESSION:
-            gone.sessions, gone.elsewhere = 1, None
+            gone.sessions, gone.elsewhere = int(not gone.is_empty), None
             _add(txn, *_gone(txn, tenant, arrival_ms // MS_PER_DAY, project), gone)
     txn.delete(key)
     return True

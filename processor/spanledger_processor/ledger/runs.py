@@ -134,7 +134,7 @@ def one_run(reader: Reader, tenant: bytes, run_id: str) -> Sums | None:
         if of == bounded_id(run_id):
             total = total or Sums(labels={"id": of})
             total.add(own)
-    return total
+    return None if total is None or total.is_empty else total
 
 
 def sessions_of_run(reader: Reader, tenant: bytes, run_id: str, most: int) -> tuple[list[Sums], int]:

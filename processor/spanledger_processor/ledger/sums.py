@@ -175,6 +175,11 @@ class Sums:
         return self.closed_ns > 0 and self.last_ns <= self.closed_ns
 
     @property
+    def is_empty(self) -> bool:
+        """Return whether nothing is left of what was added: its spans turned out to be of others."""
+        return not (self.spans or self.calls or self.cost or self.tool_calls)
+
+    @property
     def runs(self) -> Collection[str]:
         """Return the runs that traces name for spans of a session; an empty one stands for those beyond a bound."""
         return [name for name, spans in self.named.items() if spans > 0] if self.named else ()

@@ -146,10 +146,9 @@ def _listed(asked: Question, session: Sums) -> Answer:
 
 def timeline(asked: Question) -> Answer | None:
     """Return the spans of a session that are remembered, by start."""
-    record = asked.reader.get(session_key(asked.tenant, asked.ids["id"]))
-    if record is None:
+    session = queries.stored_session(asked.reader, asked.tenant, asked.ids["id"])
+    if session is None:
         return None
-    session = Sums.unpack(record)
     result = spans_of_session(asked.reader, asked.tenant, asked.ids["id"], session, asked.values["limit"])
     rows = [_span_row(trace_id, span) for trace_id, span in result.spans]
     return {"session": asked.ids["id"], "spans": rows, "complete": result.complete}
@@ -186,7 +185,7 @@ def session(asked: Question) -> Answer | None:
 
 def candidates(asked: Question) -> Answer | None:
     """Return the agents of a session that may have had more than they needed."""
-    if asked.reader.get(session_key(asked.tenant, asked.ids["id"])) is None:
+    if queries.stored_session(asked.reader, asked.tenant, asked.ids["id"]) is None:
         return None
     models = asked.values["models"]
     wanted = (

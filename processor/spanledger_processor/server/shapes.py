@@ -284,8 +284,11 @@ TOOL_REPEAT: Shape = {
     "tool": Field("string", "The tool's name."),
     "signature": Field("string", "`spanledger.tool.signature`: a keyed hash of name and arguments."),
     "times": Field("integer", "Times that the session made this very call."),
-    "in_a_row": Field("integer", "Most of them in a row."),
-    "loop": Field("boolean", "Whether it completed a loop at some time."),
+    "in_a_row": Field(
+        "integer",
+        "Most of them in a row, by their start; a call that comes later than 40 others does not divide a row.",
+    ),
+    "loop": Field("boolean", "Whether it completed a loop."),
     "last": _LAST,
 }
 TOTAL: Shape = {

@@ -1,0 +1,151 @@
+"""Tool calls that sessions made again, as rows for readers: what of them is stored, and how it is read.
+
+How often a call was made, and which were made in a row, is read from the counts of its session (`accounting.tools`),
+so that a call that another session turns out to have made is in no row any more. A session's steps are its latest
+calls; of those before them, a row keeps the most in a row and whether one completed a loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+from spanledger_processor.ledger.keys import id_bytes, repeat_key, tool_key, tool_times_key
+from spanledger_processor.ledger.packing import unpack
+from spanledger_processor.ledger.rows import Row, time_of
+from spanledger_processor.ledger.store import Reader
+
+ASKED = b"\1"
+"""Before the session in the counts of calls that models asked for, of which nothing tells results."""
+SIGNATURE, COMPLETES = 0, 8
+"""Indexes in a step: of the digest of its signature, and of whether it completes a loop."""
+_NAMES = ("session", "tool", "signature", "times", "in_a_row", "loop", "last")
+_EARLIER = len(_NAMES)
+"""Values of a row of schema 2 to 6, in which all was kept as it was when the call came."""
+_MOST_ASKED_AGAIN = 16
+"""Counts kept of what messages tell of a call; of more, the largest."""
+
+AskedTimes: TypeAlias = tuple[int, int, bool]
+"""Times, times in a row, and whether a loop, as the messages that one model call was sent show."""
+
+
+def digest_of(signature: str) -> bytes:
+    """Return the digest of a signature, or of another text, as steps have it."""
+    return blake2b(id_bytes(signature), digest_size=8).digest()
+
+
+def looped(step: Sequence[Any]) -> bool:
+    """Return whether a step completes a loop; of one that an earlier release wrote it is not known."""
+    return len(step) > COMPLETES and bool(step[COMPLETES])
+
+
+@dataclass(slots=True)
+class Repeat:
+    """What is kept of a call that a session made again, beside its counts.
+
+    `place` is empty for a session, and of calls without one what stands for it. `asked_again` counts the model calls by
+    what their messages tell.
+    """
+
+    session: str
+    tool: str
+    signature: str
+    in_a_row: int = 0
+    looped: bool = False
+    last_ns: int = 0
+    place: bytes = b""
+    asked_again: dict[AskedTimes, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Repeat | None:
+        """Read the values of a record of the table of tools; None where it is another one."""
+        if len(values) <= _EARLIER or not isinstance(values[0], str):
+            return None
+        session, tool, signature, in_a_row, looped, last_ns, place, asked, *_ = values
+        counts = {(times, row, bool(loop)): number for times, row, loop, number in asked}
+        return cls(session, tool, signature, in_a_row, bool(looped), last_ns, place, counts)
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """Return the stored values."""
+        asked = [[*one, number] for one, number in sorted(self.asked_again.items())]
+        return self.session, self.tool, self.signature, self.in_a_row, self.looped, self.last_ns, self.place, asked
+
+    def count_asked(self, asked: AskedTimes, number: int) -> None:
+        """Count model calls whose messages tell this; negative: take them out again."""
+        total = self.asked_again.get(asked, 0) + number
+        if total > 0:
+            self.asked_again[asked] = total
+        else:
+            self.asked_again.pop(asked, None)
+        if len(self.asked_again) > _MOST_ASKED_AGAIN:
+            del self.asked_again[min(self.asked_again)]
+
+
+class RepeatRows:
+    """Reads rows of repeated calls; those of one session come together, and its steps are read once."""
+
+    def __init__(self, reader: Reader, tenant: bytes) -> None:
+        self._reader = reader
+        self._tenant = tenant
+        self._session = b""
+        self._runs: dict[bytes, dict[bytes, tuple[int, bool]]] = {}
+
+    def row(self, record: bytes) -> Row | None:
+        """Return the row of a record of the table of tools; None where it is none, or the call was made once only."""
+        values = unpack(record)[2:]
+        repeat = Repeat.of(values)
+        if repeat is None:
+            return self._earlier(values)
+        session = repeat.place or id_bytes(repeat.session)
+        times = self._times(session, repeat.signature)
+        in_a_row, is_loop = self._run(session, repeat.signature)
+        in_a_row = max(in_a_row, repeat.in_a_row)
+        if times < 2:
+            asked = (self._times(ASKED + session, repeat.signature), *self._run(ASKED + session, repeat.signature))
+            times, in_a_row, is_loop = map(max, zip(asked, *repeat.asked_again, strict=True))
+        if times < 2:
+            return None
+        counts = times, max(1, in_a_row), is_loop or repeat.looped, repeat.last_ns
+        return _row(repeat.session, repeat.tool, repeat.signature, *counts)
+
+    def _earlier(self, values: list[Any]) -> Row | None:
+        """Return the row of a call that was made again before schema 7, and not since."""
+        if len(values) != _EARLIER or not isinstance(values[0], str):
+            return None
+        session, _, signature, *_ = values
+        now = repeat_key(self._tenant, id_bytes(session), digest_of(signature))
+        return _row(*values) if self._reader.get(now) is None else None
+
+    def _times(self, session: bytes, signature: str) -> int:
+        record = self._reader.get(tool_times_key(self._tenant, session, signature))
+        return 0 if record is None else int(unpack(record)[2])
+
+    def _run(self, session: bytes, signature: str) -> tuple[int, bool]:
+        if session.removeprefix(ASKED) != self._session:
+            self._session, self._runs = session.removeprefix(ASKED), {}
+        runs = self._runs.get(session)
+        if runs is None:
+            record = self._reader.get(tool_key(self._tenant, session))
+            values = [] if record is None else unpack(record)[2:]
+            runs = self._runs[session] = runs_in(values[4] if len(values) > 4 else [])
+        return runs.get(digest_of(signature), (0, False))
+
+
+def _row(*values: Any) -> Row:
+    *values_before, last_ns = values
+    return dict(zip(_NAMES, [*values_before, time_of(last_ns)], strict=True))
+
+
+def runs_in(steps: Sequence[Sequence[Any]]) -> dict[bytes, tuple[int, bool]]:
+    """Return for each call of a session's steps the most of it in a row, and whether one completes a loop."""
+    runs: dict[bytes, tuple[int, bool]] = {}
+    for signature, group in groupby(steps, key=itemgetter(SIGNATURE)):
+        row = [*group]
+        most, is_loop = runs.get(signature, (0, False))
+        runs[signature] = max(most, len(row)), is_loop or any(map(looped, row))
+    return runs

@@ -1,0 +1,99 @@
+"""Rows of tool calls that a session made again: of the session that they belong to, by all that came."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
+from spanledger_processor.accounting.facts import Fact, LoopRule
+from spanledger_processor.ledger import pages
+from spanledger_processor.ledger.keys import id_bytes, tool_key
+from spanledger_processor.ledger.packing import pack
+from spanledger_processor.ledger.store import Changes
+from spanledger_processor.model import Signature, ToolCall
+
+DEFAULT = LoopRule(consecutive=3, repeats=0, cycles=3, calls=100)
+
+
+def tool(name: str, start: int, letter: str = "a", *, parent: str = "", session: str = "", trace: str = "t1") -> Fact:
+    fact = make_fact(name, parent, "tool", session=session, start=start * 10**9, trace=trace)
+    assert fact.call is not None
+    fact.call.tool, fact.signature = ToolCall("read", call_id=f"id {name}"), Signature(f"h1:k:{letter}", "full")
+    return fact
+
+
+def rows(ledger: MemoryLedger, *, loops: bool = False) -> list[tuple[str, str, int, int, bool]]:
+    """Session, signature, times, times in a row, and whether it looped."""
+    with ledger.store.snapshot() as reader:
+        page = pages.tool_repeats(reader, TENANT, None, 100, None, loops=loops)
+    return sorted((row["session"], row["signature"], row["times"], row["in_a_row"], row["loop"]) for row in page.rows)
+
+
+def taken(facts: tuple[Fact, ...] | list[Fact]) -> MemoryLedger:
+    ledger = MemoryLedger(loop=DEFAULT)
+    for fact in facts:
+        ledger.take([fact])
+        ledger.store.cache.clear()
+    return ledger
+
+
+def test_calls_move_to_the_session_that_a_span_names_whenever_it_comes() -> None:
+    facts = [tool("x", 0, parent="top"), tool("y", 1, parent="top"), tool("z", 2, parent="top")]
+    for order in permutations([*facts, make_fact("top", "", "agent", session="s")]):
+        assert rows(taken(order)) == [("s", "h1:k:a", 3, 3, True)]
+
+
+def test_calls_leave_a_session_that_they_were_taken_to_belong_to() -> None:
+    """The trace names one session, then two, and an agent below the top a third."""
+    facts = [
+        tool("x", 0),
+        tool("y", 1),
+        tool("w", 2, parent="agent"),
+        tool("v", 3, parent="agent"),
+        make_fact("one", kind="agent", session="s1"),
+        make_fact("other", kind="agent", session="s2"),
+        make_fact("agent", kind="agent", session="s3"),
+    ]
+    for order in [*permutations(facts)][::97]:
+        assert rows(taken(order)) == [("", "h1:k:a", 2, 2, False), ("s3", "h1:k:a", 2, 2, False)]
+
+
+def test_a_call_in_between_divides_a_row_whenever_it_comes() -> None:
+    facts = [
+        tool("x", 0, session="s"),
+        tool("b", 1, "b", session="s"),
+        tool("y", 2, session="s"),
+        tool("z", 3, session="s"),
+    ]
+    for order in permutations(facts):
+        assert rows(taken(order)) == [("s", "h1:k:a", 3, 2, False)]
+
+
+def test_a_row_and_a_loop_that_many_calls_came_after_are_kept() -> None:
+    facts = [tool(f"x{number}", number, session="s") for number in range(3)]
+    facts += [tool(f"w{number}", 10 + number, f"w{number}", session="s") for number in range(60)]
+    ledger = taken(facts)
+    assert rows(ledger) == rows(ledger, loops=True) == [("s", "h1:k:a", 3, 3, True)]
+
+
+def test_an_execution_whose_reports_name_two_sessions_counts_in_each_in_any_order() -> None:
+    """Also where the one that came first turns out to be of another session than it was taken for."""
+    reports = [tool("x", 0, trace="t1", parent="top"), tool("x", 0, trace="t2", session="s")]
+    reports[1].scope = "other"
+    more = [tool("y", 1, trace="t3", session="s"), make_fact("top", kind="agent", session="r", trace="t1")]
+    named = make_fact("beside", kind="agent", session="s", trace="t1")
+    ledgers = [taken(order) for order in permutations([*reports, *more, named])]
+    for ledger in ledgers:
+        assert rows(ledger) == [("s", "h1:k:a", 2, 2, False)]
+        assert ledger.total.tool_calls == 3
+
+
+def test_a_row_of_an_earlier_release_is_shown_until_the_call_is_made_again() -> None:
+    """It holds all that was known when the call came."""
+    ledger, key = MemoryLedger(), tool_key(TENANT, id_bytes("s") + b"any")
+    record = pack([1, 0, "s", "read", "h1:k:a", 5, 4, True, NOW])
+    with ledger.store.unit() as unit:
+        unit.apply(Changes(replace={key: record}), NOW)
+    assert rows(ledger) == [("s", "h1:k:a", 5, 4, True)]
+    ledger.take([tool("x", 0, session="s"), tool("y", 1, session="s")])
+    assert rows(ledger) == [("s", "h1:k:a", 2, 2, False)]

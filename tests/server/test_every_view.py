@@ -1,0 +1,193 @@
+"""Ordered, shuffled, doubled, restarted: every row of every view is the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from chats import set_attributes
+from every_view import Views, differences, every_view
+from spanledger_processor.accounting.account import enter
+from spanledger_processor.accounting.cross_trace_index import recent_traces
+from spanledger_processor.config import load
+from spanledger_processor.enrichment import Reading
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.otlp.wire import finished
+from spanledger_processor.server.wiring import make_budgets, make_stage
+from spanledger_processor.signing import Signer
+
+NOW = 1_795_500_000_000_000_000
+_CONFIG = load(
+    None,
+    [
+        "processor.dimensions.team=[app.team]",
+        "processor.tools.prices=[{tool: search, usd: 0.01}]",
+        "processor.budgets=["
+        "{name: session, amount: 0.01, period: session, thresholds: [50, 100]}, "
+        "{name: run, amount: 0.01, period: run, thresholds: [50, 100]}]",
+    ],
+)
+_BUDGETS = make_budgets(_CONFIG.processor)
+_TRACES = 1000
+_DIMENSIONS = ("service", "project", "user", "team")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A span with what its resource and its scope name."""
+
+    span: Span
+    resource: Mapping[str, str]
+    scope: str
+
+    @property
+    def is_genai(self) -> bool:
+        """Whether it is an agent's, a call's or a tool's."""
+        return any(attribute.key == "gen_ai.operation.name" for attribute in self.span.attributes)
+
+
+@dataclass
+class Ledger:
+    """A process over a ledger in memory; `restart` ends it."""
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew with what is stored."""
+        self.store.cache.clear()
+        self._stage = make_stage(_CONFIG, Signer(b"the key of the tests, 32 bytes.."))
+        with self.store.snapshot() as reader:
+            known = recent_traces(reader, _TRACES)
+        self._enter(finished(self._stage.knowing(known, NOW)))
+
+    def take(self, sent: Iterable[Sent]) -> None:
+        """Send spans in one request."""
+        request = ExportTraceServiceRequest()
+        for one in sent:
+            group = request.resource_spans.add()
+            for key, text in one.resource.items():
+                group.resource.attributes.add(key=key).value.string_value = text
+            scoped = group.scope_spans.add()
+            scoped.scope.name = one.scope
+            scoped.spans.append(one.span)
+        self._enter(self._stage.read(request.SerializeToString(), {}, NOW))
+
+    def _enter(self, reading: Reading) -> None:
+        assert not reading.failures
+        for batch in reading.batches:
+            with self.store.unit() as unit:
+                enter(batch, unit)
+        self._stage.entered(reading)
+
+    def views(self) -> Views:
+        """Every view of it."""
+        with self.store.snapshot() as reader:
+            return every_view(reader, NOW, _BUDGETS, _DIMENSIONS)
+
+
+_SENT_TWICE = {"one": ("read", "a"), "two": ("search", "a")}
+"""Calls that several spans may report, by their ids: what they name beside sessions and runs is the same."""
+_MODELS = ("gpt-4o-mini", "gpt-4o-mini", "claude-haiku-4-5", "no such model")
+
+
+@st.composite
+def spans(draw: st.DrawFn) -> list[Sent]:
+    """Spans of up to three traces: agents and sub-agents, calls, tools that are called again, plain ones; any of them
+    may name a session, a run, a parent session.
+    """
+    sessions = draw(st.sampled_from([["s1"], ["s1", "s2"], ["s1", "s2", "s3"]]))
+    above: dict[int, list[int]] = {trace: [0] for trace in (1, 2, 3)}
+    sent: list[Sent] = []
+    kinds = ["", "", "call", "call", "agent", "tool", "tool", "tool"]
+    for number in range(1, draw(st.integers(2, 10)) + 1):
+        trace, kind = draw(st.sampled_from([1, 1, 1, 2, 3])), draw(st.sampled_from(kinds))
+        attributes = draw(_attributes(kind, number))
+        if named := draw(st.sampled_from(["", "", "", *sessions])):
+            attributes["session.id"] = named
+        if not draw(st.integers(0, 7)):
+            attributes["workflow.run_id"] = draw(st.sampled_from(["r", "q"]))
+        if not draw(st.integers(0, 7)):
+            attributes["spanledger.session.parent_id"] = draw(st.sampled_from(["s1", "above", "beside"]))
+        resource = {}
+        sent_twice = attributes.get("gen_ai.tool.call.id") in _SENT_TWICE
+        if not sent_twice and not draw(st.integers(0, 9)):
+            resource = {"session.id": sessions[-1], "service.namespace": "shop"}
+        span = Span(name=f"span {number}", trace_id=trace.to_bytes(16, "big"), span_id=number.to_bytes(8, "big"))
+        parent = 0 if sent_twice else draw(st.sampled_from(above[trace]))
+        span.parent_span_id = parent.to_bytes(8, "big") if parent else b""
+        above[trace].append(number)
+        span.start_time_unix_nano = NOW - (100 - number) * 10**9
+        span.end_time_unix_nano = span.start_time_unix_nano + draw(st.sampled_from([5, 500, 5000])) * 10**6
+        if not draw(st.integers(0, 5)):
+            span.status.code = span.status.STATUS_CODE_ERROR
+        set_attributes(span, attributes)
+        sent.append(Sent(span, resource, draw(st.sampled_from(["one", "one", "other"]))))
+    return sent
+
+
+@st.composite
+def _attributes(draw: st.DrawFn, kind: str, number: int) -> dict[str, Any]:
+    if kind == "agent":
+        return {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": draw(st.sampled_from(["lead", "helper"]))}
+    if kind == "tool":
+        one, of = draw(st.sampled_from(["", str(number), *_SENT_TWICE])), draw(st.sampled_from(["a", "a", "b"]))
+        tool, of = _SENT_TWICE.get(one) or (draw(st.sampled_from(["read", "search"])), of)
+        call = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}
+        if one:
+            call["gen_ai.tool.call.id"] = one
+        if draw(st.integers(0, 4)):
+            call["gen_ai.tool.call.arguments"] = json.dumps({"of": of})
+        if result := draw(st.sampled_from(["", "", "1", "2"])):
+            call["gen_ai.tool.call.result"] = result
+        return call
+    if kind == "call":
+        model = draw(st.sampled_from(_MODELS))
+        tokens = {"gen_ai.usage.input_tokens": 1000 * number + number, "gen_ai.usage.output_tokens": 100 + number}
+        call = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": model}
+        more = {"app.team": draw(st.sampled_from(["red", "blue"]))} if draw(st.booleans()) else {}
+        task = {"spanledger.task.id": "t", "spanledger.task.kind": "judge"} if draw(st.booleans()) else {}
+        return {**call, **tokens, **more, **task}
+    return {}
+
+
+def _in_requests(sent: list[Sent], data: st.DataObject) -> Ledger:
+    """A ledger that has taken spans in a drawn order, cut into requests, some of them again, restarted in between."""
+    ledger, order = Ledger(), data.draw(st.permutations(range(len(sent))))
+    again = data.draw(st.lists(st.sampled_from(order), max_size=3))
+    cuts = data.draw(st.sets(st.integers(0, len(order) + len(again))))
+    request: list[Sent] = []
+    taken: list[Sent] = []
+    for place, index in enumerate([*order, *again]):
+        request.append(sent[index])
+        if place in cuts:
+            ledger.take(request)
+            taken, request = [*taken, *request], []
+            if data.draw(st.integers(0, 3)) == 0:
+                ledger.restart()
+                ledger.take(_of_no_call_yet(taken))
+    ledger.take(request)
+    return ledger
+
+
+def _of_no_call_yet(taken: list[Sent]) -> list[Sent]:
+    """The plain spans that only memory holds: they are kept until their trace has a GenAI span, and are sent again."""
+    known = {one.span.trace_id for one in taken if one.is_genai}
+    return [one for one in taken if one.span.trace_id not in known]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sent=spans(), data=st.data())
+def test_every_view_is_the_same_in_every_order(sent: list[Sent], data: st.DataObject) -> None:
+    whole = Ledger()
+    whole.take(sent)
+    assert [*differences(whole.views(), _in_requests(sent, data).views())] == []
