@@ -204,7 +204,7 @@ class SpanSlice:
     first, the Collector last and the span's own id before it.
     """
 
-    __slots__ = ("_ids", "_tags", "items", "places")
+    __slots__ = ("_ids", "_tags", "_traces", "items", "places")
 
     def __init__(self, items: Items, first: int) -> None:
         """Take `MOST` spans from `first` on; there is one at least."""
@@ -214,6 +214,7 @@ class SpanSlice:
         if not self._ids[0].startswith(_TRACE_ID):
             self._tags = _SPAN_ID + _TRACE_ID
             self._ids = [body[end - 28 : end - 26] + body[end - 18 : end] for end in ends]
+        self._traces = set(self._ids)
 
     def bounds(self, places: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
         """Return where the spans at some places begin and end."""
@@ -226,23 +227,22 @@ class SpanSlice:
         """Return its places without some."""
         return sorted(set(self.places).difference(*without)) if any(without) else self.places
 
-    def maybe_of(self, known: Container[bytes]) -> Sequence[int]:
-        """Return the places of spans of these traces, and of those whose ends do not tell their trace."""
-        tags, (starts, ends) = self._tags, self.bounds(self.places)
-        some = {one for one in set(self._ids) if not one.startswith(tags) or one[len(tags) :] in known}
-        if not some and min(map(sub, ends, starts)) >= _BOTH_IDS:
-            return ()
-        at = enumerate(zip(self._ids, starts, ends, strict=True), self.places.start)
+    def maybe_of(self, known: Container[bytes], others: Container[int]) -> Sequence[int]:
+        """Return the places, without `others`, of spans of these traces, and of those whose ends do not tell theirs."""
+        tags, items = self._tags, self.items
+        some = {one for one in self._traces if not one.startswith(tags) or one[len(tags) :] in known}
         return [
             place
-            for place, (one, start, end) in at
-            if (one in some or end - start < _BOTH_IDS) and _may_be_of(known, self.items.body, start, end)
+            for place, one in (enumerate(self._ids, self.places.start) if some else ())
+            if one in some
+            and place not in others
+            and _may_be_of(known, items.body, items.starts[place], items.ends[place])
         ]
 
     def traces_of(self, places: Sequence[int]) -> set[bytes]:
         """Return the traces of the spans at some of its places, as far as they can be read."""
         ids, first, tags = self._ids, self.places.start, self._tags
-        found = set(ids) if places is self.places else {ids[place - first] for place in places}
+        found = self._traces if places is self.places else {ids[place - first] for place in places}
         if all(one.startswith(tags) for one in found):
             return {one[len(tags) :] for one in found}
         return set[bytes]().union(*(_trace_of(self.items[place]) for place in places))

@@ -408,11 +408,9 @@ class Stage:
                     yield None
                 spans = SpanSlice(group.items, first)
                 keep = partial(self._earlier.add, tenant, spans, resource=names, may_name=may_name or marked)
-                ours = spans.maybe_of(known) if known else ()
+                ours = spans.maybe_of(known, others) if known else ()
                 keep(spans.but(others, ours))
                 for index in ours:
-                    if index in others:
-                        continue
                     read += 1
                     if read % SLICE == 0:
                         yield None
