@@ -29,6 +29,7 @@ from spanledger_processor.ledger.store import Changes
 from spanledger_processor.ledger.warning_rules import COST_RISE, FAILURE_RATE, UNPRICED_SHARE
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.server import api_document
+from spanledger_processor.server.forms import in_path, lines
 from spanledger_processor.server.http_api import Api, Health
 from spanledger_processor.server.routes import OTHERS, ROUTES, Route, answer_of, read_parameters
 from spanledger_processor.server.shapes import Field, Shape
@@ -373,6 +374,23 @@ async def test_ids_are_text_and_nothing_else() -> None:
         assert "\u0085" not in answer.text
         table = (await client.get("/api/v1/sessions?format=csv")).text
         assert next(csv.DictReader(io.StringIO(table, newline="")))["id"].startswith("'=")
+
+
+async def test_numbers_stay_numbers_in_csv() -> None:
+    """Amounts below nothing among them; what is no number and begins as a formula is text."""
+    texts = ["-0.000021", "+5", "12", "-5-1", "+1 555", "@SUM(A1)", "\t=1", "\r=1", "-"]
+    column = [
+        row["id"] for row in csv.DictReader(io.StringIO("id\r\n" + lines(["id"], [{"id": one} for one in texts])))
+    ]
+    assert column[:3] == texts[:3]
+    assert all(one.startswith("'") for one in column[3:])
+
+
+@pytest.mark.parametrize("odd", [".", "..", "...", "%2e%2e", "../x", "a/.."])
+async def test_an_id_that_a_client_takes_for_a_folder_can_be_asked_for(odd: str) -> None:
+    async with served(request(_named(odd), _named("another"))) as client:
+        assert (await client.get(f"/api/v1/sessions/{in_path(odd)}")).json()["id"] == odd
+        assert (await client.get(f"/api/v1/timeline/{in_path(odd)}")).json()["spans"]
 
 
 def _path(route: Route, ids: Mapping[str, str]) -> str:

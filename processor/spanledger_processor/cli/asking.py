@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Protocol, TypeAlias, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import click
 import httpx2
@@ -27,6 +27,7 @@ from spanledger_processor.config import Config, host_and_port
 from spanledger_processor.config.model import ApiSettings
 from spanledger_processor.ledger.pages import MOST_ROWS, CursorError
 from spanledger_processor.ledger.store import Reader, StateError
+from spanledger_processor.server.forms import in_path
 from spanledger_processor.server.routes import ParameterError, TenantError, answer_of, read_parameters, route_of
 from spanledger_processor.server.wiring import make_budgets, make_lifecycle, make_pricer, open_store
 
@@ -189,7 +190,7 @@ class Instance:
     def ask(self, path: str, ids: Mapping[str, str], parameters: Parameters) -> dict[str, Any] | None:
         """See `QuerySource.ask`."""
         for name, text in ids.items():
-            path = path.replace(f"{{{name}}}", quote(text, safe=""))
+            path = path.replace(f"{{{name}}}", in_path(text))
         given = {name: text for name, text in parameters.items() if text is not None}
         if self.tenant:
             given["tenant"] = self.tenant
@@ -197,7 +198,7 @@ class Instance:
 
     def close(self, what: str, name: str) -> int:
         """Mark a `session`, or all sessions of an `instance`, as ended; return how many, 0 if there is none."""
-        path = f"/api/v1/{what}s/{quote(name, safe='')}/close"
+        path = f"/api/v1/{what}s/{in_path(name)}/close"
         answer = self._answer(self._send("POST", path, json={"tenant": self.tenant}))
         return 0 if answer is None else int(answer["closed"])
 

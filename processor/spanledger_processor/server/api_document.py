@@ -31,12 +31,15 @@ The API listens on `api.endpoint` (127.0.0.1:4320 unless configured). What the r
 
 - **Who may ask.** With `api.auth.bearer_token`, who shows it (`authorization: Bearer TOKEN`). Without, whoever reaches
   the port, under an address, a name without a dot, or one of `api.allowed_hosts`; never a page of another site.
-- **Ids** in paths are percent-encoded. The empty id stands for what belongs to none: `/api/v1/sessions/`.
+- **Ids** in paths are percent-encoded. The empty id stands for what belongs to none: `/api/v1/sessions/`. Clients take
+  an id of `.` or `..` for a folder, also if it is encoded: `%252E` and `%252E%252E` stand for these.
 - **Parameters** that a path does not know are a 400 that names them, as are values that cannot be read.
 - **Pages.** A list gives `limit` rows (100, at most 1,000) and `next_cursor`, which goes into `cursor` for the next
   page; null: there is none. A page may hold fewer rows, or none, and still have a next one: a filter that lets few rows
   through is worked off in slices. `format=ndjson` and `format=csv` stream all rows, each thousand as the ledger is by
-  then. Sorted by cost, sessions whose costs differ by 1.6 % at most may change places where more than 2,000 of them
+  then. In CSV a text that a spreadsheet would take for a formula (it begins with `=`, `+`, `-`, `@`, a tab or a return,
+  and is no number) has an apostrophe in front, there as in that of commands and the page.
+  Sorted by cost, sessions whose costs differ by 1.6 % at most may change places where more than 2,000 of them
   lie together; runs are sorted in slices of up to 400 by last activity, the latest slice first, and `compared_since`
   says how far back the slice of a page goes. `spanledger runs --sort cost` compares all of them.
 - **Money** is a double (`cost_usd`) and, exact, a decimal (`cost_usd_exact`). What has no price counts in `unpriced`,

@@ -1,4 +1,4 @@
-"""Answers of the HTTP API and of the commands as text: JSON, and rows as CSV (RFC 4180)."""
+"""Answers of the HTTP API and of the commands as text: JSON, and rows as CSV (RFC 4180); and ids in its paths."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -20,6 +21,9 @@ _CLASSES = {
 }
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for a formula where a text begins with it; ids and names come from the network."""
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_DOTS = {".": "%2E", "..": "%2E%2E"}
+"""Ids that clients take for folders in a path and leave out, percent-encoded or not, and what stands for them there."""
 
 
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
@@ -33,6 +37,16 @@ def to_json(value: Any, *, indent: bool = False) -> bytes:
     except TypeError:  # half a surrogate pair, which is no UTF-8
         text = json.dumps(value, indent=2 if indent else None)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
+
+
+def in_path(name: str) -> str:
+    """Return an id as it stands in a path."""
+    return quote(_DOTS.get(name, name), safe="")
+
+
+def from_path(text: str) -> str:
+    """Return the id that stands in a path, decoded."""
+    return next((name for name, in_its_place in _DOTS.items() if text == in_its_place), text)
 
 
 def visible(text: str) -> str:
@@ -86,7 +100,9 @@ def _cell(value: Any) -> Any:
         value = "; ".join(_brief(item) for item in value)
     if not isinstance(value, str):
         return value
-    return visible(f"'{value}" if value.startswith(_FORMULA) else value).replace("\n", "\\u000a")  # a row is a line
+    if value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
+        value = f"'{value}"
+    return visible(value).replace("\n", "\\u000a")  # a row is a line
 
 
 def _brief(item: Any) -> str:

@@ -40,7 +40,7 @@ from spanledger_processor.pricing import Pricer
 from spanledger_processor.receivers.auth import Authenticator, ServerCertificates
 from spanledger_processor.server.api_access import Access
 from spanledger_processor.server.api_document import openapi
-from spanledger_processor.server.forms import first_line, header, lines, to_json
+from spanledger_processor.server.forms import first_line, from_path, header, lines, to_json
 from spanledger_processor.server.routes import ROUTES, ParameterError, TenantError, answer_of, picked, read_parameters
 from spanledger_processor.server.routes import Route as LedgerRoute
 from spanledger_processor.server.web_page import Followers, page_routes
@@ -282,7 +282,7 @@ class _AnyId(Convertor[str]):
     regex = r"[\s\S]*"
 
     def convert(self, value: str) -> str:
-        return value
+        return from_path(value)
 
     def to_string(self, value: str) -> str:
         return value

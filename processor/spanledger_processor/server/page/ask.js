@@ -23,6 +23,9 @@ export async function ask(path, parameters = {}) {
   throw new Refused(answer.status, answer.status === 503 ? `${said}. This page tries again by itself.` : said);
 }
 
+// An id as it stands in a path: browsers take one of dots alone for a folder, and leave it out.
+export const inPath = (id) => encodeURIComponent(/^\.{1,2}$/.test(id) ? id.replaceAll(".", "%2E") : id);
+
 export const json = async (path, parameters) => (await ask(path, parameters)).json();
 
 export const hasToken = () => Boolean(sessionStorage.getItem(TOKEN));

@@ -1,6 +1,6 @@
 // Views over the API: each returns the elements of one, from the address (id, and parameters as the API takes them).
 
-import { ask, json, rowsOf } from "./ask.js";
+import { ask, inPath, json, rowsOf } from "./ask.js";
 import { OTHERS, SPENT, address, bars, byDay, cost, costCell, counted, duration, facts, lines, link, make, money, named, quoted, save, shareCached, soft, table, tile, tokens, unpricedCalls, unpricedOf, when, whole, compact } from "./draw.js";
 import { timeline } from "./timeline.js";
 
@@ -239,9 +239,9 @@ const USE_BY_MODEL = [
 ];
 
 export async function session(id, given) {
-  const row = await json(`sessions/${encodeURIComponent(id)}`, { tenant: given.tenant });
+  const row = await json(`sessions/${inPath(id)}`, { tenant: given.tenant });
   const [remembered, { sessions: children }, { tools: repeats }, toLookAt] = await Promise.all([
-    json(`timeline/${encodeURIComponent(id)}`, { tenant: given.tenant, limit: 500 }),
+    json(`timeline/${inPath(id)}`, { tenant: given.tenant, limit: 500 }),
     json("sessions", { parent: id, tenant: given.tenant, limit: 200 }),
     json("tools", { session: id, tenant: given.tenant, limit: 50 }),
     candidatesOf(id, given),
@@ -274,7 +274,7 @@ export async function session(id, given) {
 }
 
 export async function run(id, given) {
-  const row = await json(`runs/${encodeURIComponent(id)}`, { tenant: given.tenant });
+  const row = await json(`runs/${inPath(id)}`, { tenant: given.tenant });
   const parts = [make("h2", {}, row.id ? named(row.id) : "(unattributed)"), soft("A run"), summaryOf(row, given)];
   if (row.sessions?.length) {
     parts.push(make("h2", {}, "Sessions of this run"), tree(row.sessions, given));
@@ -322,7 +322,7 @@ const CANDIDATE = [
 ];
 
 async function candidatesOf(id, given) {
-  const { candidates: rows } = await json(`candidates/${encodeURIComponent(id)}`, { tenant: given.tenant });
+  const { candidates: rows } = await json(`candidates/${inPath(id)}`, { tenant: given.tenant });
   return rows.length ? [make("h2", {}, "To look at: agents that may have had more than they needed"), table("Candidates", CANDIDATE, rows)] : [];
 }
 
@@ -332,7 +332,7 @@ export async function candidates(_, given) {
   const { rows: dearest } = await rowsOf("sessions", "sessions", { ...range(given), sort: "cost" }, { most: LOOKED_AT });
   const found = [];
   for (const row of dearest.filter((one) => one.id)) {
-    const answer = await json(`candidates/${encodeURIComponent(row.id)}`, { tenant: given.tenant });
+    const answer = await json(`candidates/${inPath(row.id)}`, { tenant: given.tenant });
     found.push(...answer.candidates.map((one) => ({ ...one, session: row })));
   }
   found.sort((one, other) => other.cost_usd - one.cost_usd);
@@ -377,7 +377,7 @@ export async function tools(_, given) {
 
 export async function dimension(name, given) {
   const since = given.since || (given.until ? "" : "7d");
-  const answer = await json(`dimensions/${encodeURIComponent(name)}`, { ...range(given), since, limit: 100 });
+  const answer = await json(`dimensions/${inPath(name)}`, { ...range(given), since, limit: 100 });
   const title = (row) => (row.other ? OTHERS : row.unattributed ? "(none named)" : quoted(row.value));
   const cellOf = (row) => (row.other || row.unattributed ? title(row) : make("a", { href: address("sessions", name === "model" ? { ...range(given), model: row.value } : { ...range(given), dimension: `${name}:${row.value}` }) }, named(row.value)));
   const days = answer.values.flatMap((row) => (row.days || []).map((day) => ({ ...day, name: title(row) })));
