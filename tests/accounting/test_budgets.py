@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
+from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact, take_in_any_order
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.ledger import budgets
@@ -123,6 +123,64 @@ def test_what_is_used_and_passed_does_not_depend_on_order(
     assert used(ledger, RULES[1])["red"] == truth["red", "red", "2026-11-01"]
     of_s1 = {"s1": truth["session", "s1", ""]} if any(session == "s1" for *_, session, _ in calls) else {}
     assert used(ledger, RULES[4], "s1") == of_s1
+
+
+_COUNTED = [
+    BudgetRule("month", 1000, "month"),
+    BudgetRule("rolling", 1000, "rolling", days=2),
+    BudgetRule("each", 1000, "week", dimension="team"),
+    BudgetRule("red", 1000, "month", dimension="team", value="red"),
+    BudgetRule("model", 1000, "week", dimension="model", value="gpt"),
+    BudgetRule("providers", 1000, "week", dimension="provider"),
+    BudgetRule("session", 1000, "session"),
+    BudgetRule("run", 1000, "run"),
+]
+
+
+@given(st.lists(st.tuples(_calls, st.booleans()), min_size=1, max_size=12), st.data())
+def test_calls_without_a_price_are_counted_beside_what_is_used(
+    calls: list[tuple[tuple[int, str, str, int], bool]], data: st.DataObject
+) -> None:
+    """In any order, with repeats and restarts: what a share leaves out, or it understates."""
+    ledger, facts = MemoryLedger(), list[Fact]()
+    for number, ((cost, team, session, day), priced) in enumerate(calls):
+        fact = call(f"c{number}", cost, team=team, session=session, day=day)
+        if not priced:
+            fact.cost = Cost(unpriced="unknown_model")
+        facts.append(fact)
+    take_in_any_order(ledger, facts, data)
+
+    def unpriced(*days: int, team: str = "", session: str = "") -> int:
+        return sum(
+            not priced and day in (days or (day,)) and team in ("", of) and session in ("", in_session)
+            for (_, of, in_session, day), priced in calls
+        )
+
+    yesterday = TODAY - 1
+    truth = {
+        ("month", None): {"": unpriced(TODAY, yesterday)},
+        ("rolling", None): {"": unpriced(TODAY, yesterday)},
+        ("each", None): {
+            team: unpriced(TODAY, yesterday, team=team)
+            for team in ("red", "blue")
+            if any(of == team and day in (TODAY, yesterday) for (_, of, _, day), _ in calls)
+        },
+        ("each", "red"): {"red": unpriced(TODAY, yesterday, team="red")},
+        ("red", None): {"red": unpriced(TODAY, yesterday, team="red")},
+        ("model", None): {"gpt": unpriced(TODAY, yesterday)},
+        ("providers", "openai"): {"openai": unpriced(TODAY, yesterday)},
+        ("session", "s1"): {"s1": unpriced(session="s1")},
+        ("run", "s2"): {"s2": unpriced(session="s2")},
+    }
+    rules = {rule.name: rule for rule in _COUNTED}
+    sessions = {session for (_, _, session, _), _ in calls}
+    with ledger.store.snapshot() as reader:
+        for (name, value), expected in truth.items():
+            rows = budgets.rows(reader, TENANT, [rules[name]], DAY_END, value)
+            found = {row["value"]: row["unpriced_calls"] for row in rows}
+            assert found == ({} if rules[name].period in ("session", "run") and value not in sessions else expected), (
+                name
+            )
 
 
 BY_VALUE = [

@@ -43,6 +43,19 @@ def test_what_is_used(tmp_path: Path) -> None:
     assert run("budgets", "--check", "--of", "a", *state).exit_code == 1
 
 
+def test_calls_without_a_price_are_told_beside_the_share(tmp_path: Path) -> None:
+    """A share of what is known looks safe while calls whose price is unknown go on."""
+    unknown = chat()
+    set_attributes(unknown, {"gen_ai.request.model": "acme-7b", "gen_ai.conversation.id": "a"})
+    sets = (_budgets({**MONTH, "amount": 10 * COST}, SESSION),)
+    state = ledger(tmp_path, _call("a"), request(unknown), _call("b"), now_ns=time.time_ns(), sets=sets)
+    assert "1 call without a price" in output("budgets", *state)
+    found = json.loads(output("budgets", "--of", "a", "--json", *state))
+    assert {row["budget"]: row["unpriced_calls"] for row in found["budgets"]} == {"session": 1, "month": 1}
+    found = json.loads(output("budgets", "--of", "b", "--json", *state))
+    assert {row["budget"]: row["unpriced_calls"] for row in found["budgets"]} == {"session": 0, "month": 1}
+
+
 def test_what_has_no_session_is_in_no_budget_of_one(tmp_path: Path) -> None:
     """A hook that does not know its session asks for an empty one, and is not to be stopped by what others spent."""
     run_of = {**SESSION, "name": "run", "period": "run"}

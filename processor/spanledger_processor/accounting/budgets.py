@@ -131,7 +131,7 @@ class Budgets:
     def _spent_on(self, rule: BudgetRule, value: str, day: int) -> Pico:
         of = (rule.name, value, day)
         if of not in self._by_day:
-            self._by_day[of] = self._spent_by_day.of(rule, value, day)
+            self._by_day[of] = self._spent_by_day.of(rule, value, day).cost
         return self._by_day[of]
 
     def _concerns(self, rule: BudgetRule, session: Sums) -> bool:

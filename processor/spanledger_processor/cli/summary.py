@@ -227,7 +227,9 @@ def _by_dimension(
 
 def _budget_state(row: Row) -> str:
     passed = f"{row['passed'][-1]} % passed" if row["passed"] else ""
-    return "used up" if row["over"] else ", ".join(filter(None, (passed, "will not last" if row["forecast"] else "")))
+    state = ("used up",) if row["over"] else (passed, "will not last" if row["forecast"] else "")
+    unpriced = f"{show.counted(row['unpriced_calls'], 'call')} without a price" if row["unpriced_calls"] else ""
+    return ", ".join(filter(None, (*state, unpriced)))
 
 
 _BUDGETS: tuple[show.Column, ...] = (

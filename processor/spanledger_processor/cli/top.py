@@ -208,7 +208,8 @@ def _spent(sums: dict[str, Any]) -> str:
 def _budget(row: dict[str, Any]) -> str:
     of = f" of {show.short(row['value'])}" if row["value"] else ""
     spent, amount = show.money(row["used_usd"]), show.money(row["amount_usd"])
-    return f"budget {row['budget']}{of}: {show.used(row)}, {spent} of {amount}"
+    unpriced = f", {show.counted(row['unpriced_calls'], 'call')} without a price" if row["unpriced_calls"] else ""
+    return f"budget {row['budget']}{of}: {show.used(row)}, {spent} of {amount}{unpriced}"
 
 
 def _rise(row: dict[str, Any], before: Mapping[str, float]) -> str:

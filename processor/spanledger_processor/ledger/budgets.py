@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.crossings import REPORTED_FOR, Crossing, crossings, share
+from spanledger_processor.ledger.day_values import UNPRICED
 from spanledger_processor.ledger.dimensions import AGENT, MODEL, PROVIDER
 from spanledger_processor.ledger.facts import OTHER_MODELS, VALUES_OF_A_NAME
 from spanledger_processor.ledger.keys import (
@@ -49,6 +50,7 @@ Changed: TypeAlias = Mapping[Key, Sums]
 """The sums that a unit adds to totals, which its reader does not show yet."""
 
 _NOTHING: Changed = MappingProxyType({})
+_NONE = Sums()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,13 @@ def concerns(reader: Reader, tenant: bytes, rule: BudgetRule, session: Sums, cha
     return len(known) >= VALUES_OF_A_NAME or (rule.value in known if rule.value else bool(known))
 
 
+class Used(NamedTuple):
+    """What was spent, and how many calls have no price and may have cost something beside it."""
+
+    cost: Pico = 0
+    unpriced: int = 0
+
+
 class SpentByDay:
     """What was spent on single days (since 1970); of all models each day is read once."""
 
@@ -235,28 +244,39 @@ class SpentByDay:
         self._reader = reader
         self._tenant = tenant
         self._changed = changed
-        self._models: dict[int, list[tuple[str, str, Pico]]] = {}
-        """By day: provider, model and cost."""
+        self._models: dict[int, list[tuple[str, str, Used]]] = {}
+        """By day: provider, model and what was spent on it."""
 
-    def of(self, rule: BudgetRule, value: str, day: int) -> Pico:
+    def of(self, rule: BudgetRule, value: str, day: int) -> Used:
         """Return what was spent on a day by a value of a rule's dimension, or by all."""
         if rule.dimension and rule.dimension not in (MODEL, PROVIDER):
             key = dimension_key(self._tenant, rule.dimension, day, value)
-            return self._reader.sums(key).cost + (self._changed[key].cost if key in self._changed else 0)
+            stored, changed = self._reader.sums(key), self._changed.get(key, _NONE)
+            return Used(stored.cost + changed.cost, stored.unpriced + changed.unpriced)
         if day not in self._models:
             self._models[day] = [*self._read(day)]
-        return sum(
-            cost for provider, model, cost in self._models[day] if rule.value_of(provider, model, "", {}) == value
+        return _total(
+            used for provider, model, used in self._models[day] if rule.value_of(provider, model, "", {}) == value
         )
 
-    def _read(self, day: int) -> Iterator[tuple[str, str, Pico]]:
+    def _read(self, day: int) -> Iterator[tuple[str, str, Used]]:
         scanned = self._reader.scan(Table.DAY, self._tenant, within=near(day.to_bytes(4, "big")))
         stored = (unpack(record) for _, record in scanned)
-        costs = [(row[4], int(row[2][0])) for row in stored]
-        costs += [(sums.labels, sums.cost) for key, sums in self._changed.items() if key[0] == Table.DAY]
-        for labels, cost in costs:
+        spent = [(row[4], Used(int(row[2][0]), int(row[2][UNPRICED]))) for row in stored]
+        changed = (sums for key, sums in self._changed.items() if key[0] == Table.DAY)
+        spent += [(sums.labels, Used(sums.cost, sums.unpriced)) for sums in changed]
+        for labels, used in spent:
             if labels.get("day") == str(day):
-                yield labels.get("provider", ""), labels.get("model", ""), cost
+                yield labels.get("provider", ""), labels.get("model", ""), used
+
+
+def _total(spent: Iterable[Used]) -> Used:
+    """Return what was spent in all."""
+    cost = unpriced = 0
+    for used in spent:
+        cost += used.cost
+        unpriced += used.unpriced
+    return Used(cost, unpriced)
 
 
 def rows(reader: Reader, tenant: bytes, rules: Iterable[BudgetRule], now_ns: int, wanted: str | None) -> list[Row]:
@@ -276,7 +296,7 @@ def rows(reader: Reader, tenant: bytes, rules: Iterable[BudgetRule], now_ns: int
 
 def _used(
     reader: Reader, tenant: bytes, rule: BudgetRule, spent: SpentByDay, today: int, wanted: str | None
-) -> Iterator[tuple[str, Pico]]:
+) -> Iterator[tuple[str, Used]]:
     if rule.period == SESSION:
         yield from _sessions(reader, tenant, rule, wanted)
     elif rule.period == RUN:
@@ -284,20 +304,21 @@ def _used(
     elif rule.dimension and not rule.value and wanted is None:
         days = rule.days_until(today)
         costs = dimensions.costs(reader, tenant, rule.dimension, days[0], days[-1])
-        yield from sorted(costs.items(), key=lambda item: (-item[1], item[0]))
+        for value, (cost, unpriced) in sorted(costs.items(), key=lambda item: (-item[1][0], item[0])):
+            yield value, Used(cost, unpriced)
     elif rule.dimension and wanted == "":
         return  # what has no value is in no budget of one
     elif wanted in (None, rule.value) or not rule.value:  # what is a budget of all concerns each of them
         value = rule.value or (wanted or "" if rule.dimension else "")
-        yield value, sum(spent.of(rule, value, day) for day in rule.days_until(today))
+        yield value, _total(spent.of(rule, value, day) for day in rule.days_until(today))
 
 
-def _sessions(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -> Iterator[tuple[str, Pico]]:
+def _sessions(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -> Iterator[tuple[str, Used]]:
     """Yield one session, or those that have passed a threshold, the dearest first."""
     if wanted is not None:
         key = session_key(tenant, wanted)
         if wanted and reader.get(key) is not None and concerns(reader, tenant, rule, session := reader.sums(key)):
-            yield wanted, session.cost
+            yield wanted, _of_sums(session)
         return
     least = min(rule.thresholds, default=100) * rule.amount // 100
     for position in walk(reader, tenant, Table.SESSION, Order.COST):
@@ -305,10 +326,10 @@ def _sessions(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | Non
             return
         session = reader.sums(hashed_key(tenant, Table.SESSION, position[1]))
         if session.cost >= least and concerns(reader, tenant, rule, session):
-            yield session.labels.get("id", ""), session.cost
+            yield session.labels.get("id", ""), _of_sums(session)
 
 
-def _runs(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -> Iterator[tuple[str, Pico]]:
+def _runs(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -> Iterator[tuple[str, Used]]:
     """Yield one run, or those that passed a threshold lately, and that no later span shows not to have done so."""
     least = 0 if wanted is not None else min(rule.thresholds, default=100) * rule.amount // 100
     latest = islice(crossings(reader, tenant, warnings=False), _LOOKED_AT if wanted is None else 0)
@@ -316,7 +337,7 @@ def _runs(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -
     for name in filter(None, names):
         total = one_run(reader, tenant, name)
         if total is not None and total.cost >= least and _concerns_run(reader, tenant, rule, name):
-            yield name, total.cost
+            yield name, _of_sums(total)
 
 
 def _concerns_run(reader: Reader, tenant: bytes, rule: BudgetRule, run_id: str) -> bool:
@@ -325,7 +346,12 @@ def _concerns_run(reader: Reader, tenant: bytes, rule: BudgetRule, run_id: str) 
     return not rule.dimension or any(concerns(reader, tenant, rule, session) for session in sessions)
 
 
-def _row(rule: BudgetRule, value: str, used: Pico, now_ns: int) -> Row:
+def _of_sums(sums: Sums) -> Used:
+    return Used(sums.cost, sums.unpriced)
+
+
+def _row(rule: BudgetRule, value: str, spent: Used, now_ns: int) -> Row:
+    used = spent.cost
     return {
         "budget": rule.name,
         "period": rule.period,
@@ -337,6 +363,7 @@ def _row(rule: BudgetRule, value: str, used: Pico, now_ns: int) -> Row:
         "used_usd": usd(used),
         "used_usd_exact": exact_usd(used),
         "used": share(used, rule.amount),
+        "unpriced_calls": max(0, spent.unpriced),  # a part of a value may have joined the others of its day
         "passed": rule.passed(used),
         "forecast": rule.will_not_last(used, now_ns),
         "over": used >= rule.amount,

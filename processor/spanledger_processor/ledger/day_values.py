@@ -25,6 +25,8 @@ _VALUES_PACKED = 16
 """Fewer values of a day are read one by one."""
 _QUIET_MS = 10 * 60_000
 _DAYS_APART = 400
+UNPRICED = 3
+"""Where the calls without a price stand in the counts of an unpacked record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,12 @@ class DayValues:
     calls: list[int]
     records: list[bytes]
     whole: list[Any]
+
+    def unpriced(self) -> list[int]:
+        """Return the calls without a price of each; of a day without any no record is unpacked."""
+        if not int(self.whole[2][UNPRICED]) and min(self.calls, default=0) >= 0:
+            return [0] * len(self.records)
+        return [int(self.row(at)[2][UNPRICED]) for at in range(len(self.records))]
 
     def row(self, at: int) -> list[Any]:
         """Return a value's unpacked record."""

@@ -58,13 +58,17 @@ def values(
     return rows, len(rest)
 
 
-def costs(reader: Reader, tenant: bytes, name: str, since: int, until: int) -> dict[str, Pico]:
-    """Return what each value of a dimension cost, from one UTC day to another, both included."""
-    result: dict[str, Pico] = {}
+def costs(reader: Reader, tenant: bytes, name: str, since: int, until: int) -> dict[str, tuple[Pico, int]]:
+    """Return what each value of a dimension cost, and its calls without a price, from one UTC day to another, both
+    included.
+    """
+    result: dict[str, tuple[Pico, int]] = {}
     for _, of_day in _days(reader, tenant, name, since, until)[1]:
-        for value, cost in zip(of_day.names, of_day.costs, strict=True):
+        unpriced = of_day.unpriced()
+        for value, cost, without in zip(of_day.names, of_day.costs, unpriced, strict=True):
             if value:
-                result[value] = result.get(value, 0) + cost
+                before = result.get(value, (0, 0))
+                result[value] = before[0] + cost, before[1] + without
     return result
 
 

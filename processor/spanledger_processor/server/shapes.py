@@ -421,6 +421,9 @@ BUDGETS: Shape = {
             "used_usd": Field("number", "What was spent."),
             "used_usd_exact": Field("string", "The same in decimal, every digit."),
             "used": Field("number", "Share that is used; 1 is all of it."),
+            "unpriced_calls": Field(
+                "integer", "Calls of the same period and value without a price: what these cost is not in what is used."
+            ),
             "passed": Field("array", "Thresholds that are passed, in percent."),
             "forecast": Field("boolean", "At the rate so far, it will not last."),
             "over": Field("boolean", "All of it is used."),

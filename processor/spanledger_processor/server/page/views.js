@@ -118,8 +118,10 @@ function budgetTable(title, rows, given) {
       ["", state, "time"],
       ["spent", (row) => money(row.used_usd), "number", (row) => row.used_usd_exact],
       ["may be spent", (row) => money(row.amount_usd), "number", (row) => row.amount_usd_exact],
+      ...(shown.some((row) => row.unpriced_calls) ? [["without a price", (row) => (row.unpriced_calls ? counted(row.unpriced_calls, "call") : ""), "number", (row) => row.unpriced_calls]] : []),
       ["period", (row) => (row.since ? `${row.period} from ${row.since}` : row.period), "time"],
     ], shown), // a phone shows the first ones
+    shown.some((row) => row.unpriced_calls) ? soft("What calls without a price cost is not known, and not in what is spent: more may be used than is shown.") : null,
     rows.length > shown.length ? soft(`The ${shown.length} most used; all of them: /api/v1/budgets.`) : null,
   ];
 }
