@@ -349,6 +349,24 @@ def test_what_a_clock_ahead_spends_tomorrow_is_no_forecast() -> None:
     assert (one.threshold, one.used) == (FORECAST, 60)
 
 
+def test_a_threshold_tells_the_calls_without_a_price_by_then() -> None:
+    rules = [
+        BudgetRule("all", 100, "month"),
+        BudgetRule("rolling", 100, "rolling", days=2),
+        BudgetRule("team", 100, "day", dimension="team"),
+        BudgetRule("session", 100, "session"),
+        BudgetRule("run", 100, "run"),
+    ]
+    ledger, unknown = MemoryLedger(), [call(f"u{n}", 1, team="red", session="s", day=TODAY - n) for n in range(3)]
+    for one in unknown:
+        one.cost = Cost(unpriced="unknown_model")
+    take(ledger, rules, *unknown)
+    take(ledger, rules, call("c", 100, team="red", session="s"))
+    with ledger.store.snapshot() as reader:
+        told = {(one.budget, one.unpriced) for one in crossings(reader, TENANT, warnings=False)}
+    assert told == {("all", 3), ("rolling", 2), ("team", 1), ("session", 3), ("run", None)}
+
+
 def test_a_budget_that_is_changed_tells_thresholds_of_its_own() -> None:
     """Raised in the middle of a month it is told when the new amount is used up, lowered at once; back, nothing is."""
     ledger, told = MemoryLedger(), list[list[int]]()

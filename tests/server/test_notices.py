@@ -25,7 +25,7 @@ from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.ledger.warning_rules import FAILURE_RATE
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server import notices
-from spanledger_processor.server.notices import SENT_AT, SIGNATURE, Notice, Notices, sentence, signature
+from spanledger_processor.server.notices import SENT_AT, SIGNATURE, Notice, Notices, log_request, sentence, signature
 from spanledger_processor.telemetry.log import RateLimit
 from spanledger_processor.units import USD
 from stores import WriterInMemory
@@ -195,6 +195,18 @@ async def test_what_a_webhook_gets() -> None:
     )
     assert (reported["used"], reported["used_usd_exact"], reported["since"]) == (0.85, "85", "2026-11-18")
     assert reported["text"] == "budget team of red: 80 % passed, $85.00 of $100.00 used since 2026-11-18"
+
+
+def test_calls_without_a_price_are_told_beside_what_is_used() -> None:
+    """In the sentence, the webhook's object and the log record; of what is not known nothing is said."""
+    notice = Notice((replace(CROSSING, unpriced=1200),))
+    assert sentence(notice).endswith("used since 2026-11-18; 1,200 calls without a price beside it")
+    assert notice.row["unpriced_calls"] == 1200
+    records = ExportLogsServiceRequest.FromString(log_request(notice)).resource_logs[0].scope_logs[0].log_records
+    told = {one.key: one.value.int_value for one in records[0].attributes}
+    assert told["spanledger.budget.unpriced_calls"] == 1200
+    assert b"unpriced_calls" not in log_request(Notice((CROSSING,)))
+    assert "without" not in sentence(Notice((replace(CROSSING, unpriced=0),)))
 
 
 @pytest.mark.parametrize(

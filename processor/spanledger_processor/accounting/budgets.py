@@ -152,12 +152,13 @@ class Budgets:
     def _store_passed(self, rule: BudgetRule, value: str, used: Pico, day: int | None = None) -> None:
         """Store the thresholds that are passed in the period of a day; of a session or run there is none."""
         for threshold in rule.passed(used):
-            self._store(rule.crossing(self._tenant, value, threshold, used, self._now_ns, day))
+            self._store(rule, rule.crossing(self._tenant, value, threshold, used, self._now_ns, day), day)
 
     def _store_forecast(self, rule: BudgetRule, value: str, used: Pico) -> None:
         """Store that what is used today will not last; what comes tomorrow by a clock that is ahead is no rate."""
         if rule.will_not_last(used, self._now_ns):
-            self._store(rule.crossing(self._tenant, value, FORECAST, used, self._now_ns, self._today))
+            crossing = rule.crossing(self._tenant, value, FORECAST, used, self._now_ns, self._today)
+            self._store(rule, crossing, self._today)
 
     def _store_reached(self, rule: BudgetRule, value: str, days: Collection[int]) -> None:
         """Store the thresholds of a rolling budget that it reached on the days whose sums have any of `days`."""
@@ -170,10 +171,19 @@ class Budgets:
         spent = partial(self._spent_on, rule, value)
         for threshold, since, until, used in reached.enter(rule.thresholds, spent, touched, self._today):
             crossing = rule.crossing(self._tenant, value, threshold, used, self._now_ns, until)
-            self._store(replace(crossing, since=date_of(since) or "", counted_since=crossing.since))
+            self._store(rule, replace(crossing, since=date_of(since) or "", counted_since=crossing.since), until)
         if reached.reported != before:
             self._changes.replace[reached.key] = reached.pack()
 
-    def _store(self, crossing: Crossing) -> None:
-        if not is_stored(self._reader, crossing):
-            self._changes.create.setdefault(crossing.key, crossing.pack())
+    def _store(self, rule: BudgetRule, crossing: Crossing, day: int | None) -> None:
+        if crossing.key not in self._changes.create and not is_stored(self._reader, crossing):
+            unpriced = self._unpriced(rule, crossing.value, day)
+            self._changes.create[crossing.key] = replace(crossing, unpriced=unpriced).pack()
+
+    def _unpriced(self, rule: BudgetRule, value: str, day: int | None) -> int | None:
+        """Return the calls without a price of the period of a day, or of a session; None of a run."""
+        if rule.period == SESSION:
+            return self._totals.session(value).unpriced
+        if day is None:
+            return None
+        return max(0, sum(self._spent_by_day.of(rule, value, one).unpriced for one in rule.days_until(day)))

@@ -43,7 +43,8 @@ class Crossing:
     the notification is sent, `recorded` is whether its log record was accepted (False: refused for good, None: neither
     yet), and `posted` whether its webhook took it. `counted_since` is the first day of what is used, where that is not
     `since` (a rolling budget's), `until` the last day of the period. `rule` is what the budget was of
-    (`BudgetRule.kind`): one that was changed since passes thresholds of its own.
+    (`BudgetRule.kind`): one that was changed since passes thresholds of its own. `unpriced` counts calls without a
+    price beside what is used by then; None where that is not known, of a run.
     """
 
     budget: str
@@ -61,6 +62,7 @@ class Crossing:
     counted_since: str = ""
     until: str = ""
     rule: str = ""
+    unpriced: int | None = None
 
     @property
     def key(self) -> Key:
@@ -80,7 +82,7 @@ class Crossing:
         """
         values = [self.budget, self.tenant, self.value, self.since, self.threshold, self.warning]
         if self.recorded is not None or self.posted or self.counted_since or self.until or self.rule:
-            values += [self.recorded, self.posted, self.counted_since, self.until, self.rule]
+            values += [self.recorded, self.posted, self.counted_since, self.until, self.rule, self.unpriced]
         kept_ms = self.arrival_ms + (_KEPT_MS if self.since else 0)
         return pack([1, kept_ms, values, self.used, self.amount, self.at_ns, self.sent])
 
@@ -125,6 +127,7 @@ class Crossing:
             "threshold": self.percent,
             "used": share(self.used, self.amount),
             "used_usd_exact": exact_usd(self.used),
+            "unpriced_calls": self.unpriced,
             "amount_usd_exact": exact_usd(self.amount),
             "at": time_of(self.at_ns),
         }

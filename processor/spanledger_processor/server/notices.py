@@ -258,7 +258,7 @@ def _passed_with(crossing: Crossing) -> Hashable:
     """
     if crossing.warning:
         return crossing.key
-    return replace(crossing, threshold=0, since=crossing.first_day, counted_since="")
+    return replace(crossing, threshold=0, since=crossing.first_day, counted_since="", unpriced=None)
 
 
 def _webhook_of(notice: Notice) -> str:
@@ -295,6 +295,8 @@ def sentence(notice: Notice) -> str:
         used = f"{', '.join(others)}{' and ' if others else ''}{highest} % passed, {used}"
     if len(passed) < len(notice.crossings):
         used += "; at this rate it will not last"
+    if main.unpriced:
+        used += f"; {main.unpriced:,} call{'' if main.unpriced == 1 else 's'} without a price beside it"
     return f"budget {main.budget}{of}{tenant}: {used}"
 
 
@@ -339,7 +341,7 @@ def _log_record(notice: Notice) -> LogRecord:
     record.body.string_value = sentence(notice)
     prefix, own = ("spanledger.warning.", "warning") if crossing.warning else ("spanledger.budget.", "budget")
     for name, value in (warning_row(crossing) if crossing.warning else crossing.row()).items():
-        if crossing.warning and value is None:
+        if value is None and (crossing.warning or name == "unpriced_calls"):
             continue
         key = synthesized.SESSION_ID if name == "session" else prefix + ("name" if name == own else name)
         record.attributes.add(key=key).value.CopyFrom(any_value("" if value is None else value))

@@ -445,6 +445,9 @@ BUDGETS: Shape = {
             "threshold": Field("string", "Percent, or `forecast`."),
             "used": Field("number", "Share used by then."),
             "used_usd_exact": Field("string", "USD used by then."),
+            "unpriced_calls": Field(
+                "integer", "Calls without a price by then; not told of a run, or by an earlier version.", null=True
+            ),
             "amount_usd_exact": Field("string", "USD that may be spent."),
             "at": Field("string", "When, RFC 3339 in UTC.", null=True),
         },
