@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -208,6 +208,29 @@ async def test_traces_of_others_wait_once_each_and_within_a_bound() -> None:
     assert await traces.take() == [*before, b"again", last]
     traces.add([b"next"])
     assert await traces.take() == [b"next"]
+
+
+async def test_what_waits_for_a_worker_that_does_not_read_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """One that hangs is killed after half a minute; so long the others go on, and each of their traces was kept."""
+    monkeypatch.setattr(ledger_link, "_UNSENT_BYTES", 1 << 16)
+    unlinked, waiting = list[int](), list[int]()
+    server = LedgerServer(path, Accounts(), lambda _: None, unlinked=unlinked.append)
+    await server.start()
+    _, hanging = await asyncio.open_unix_connection(path)
+    async with worker(path) as ledger:
+        await ledger.account(batch())
+        for number in range(200):
+            facts = [
+                replace(batch().facts[0], trace_id=number.to_bytes(2, "big") + bytes([one] * 4000)) for one in range(9)
+            ]
+            server._announce_traces(next(reversed(server._workers)), Batch(TENANT, facts, 10**18))
+            waiting.append(max(one.writer.transport.get_write_buffer_size() for one in server._workers))
+    assert unlinked
+    assert max(waiting) < (1 << 16) + 40_000
+    hanging.close()
+    await server.close()
 
 
 async def test_a_worker_that_connects_is_told_the_traces_that_had_genai_spans_before(path: str) -> None:

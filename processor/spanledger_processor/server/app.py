@@ -198,6 +198,7 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
         gone=lambda status: telemetry.registry.keep_counters(status["metrics"]),
         count=Minutes(config.processor.rate_limits).take_packed,
         traces=traces_before(ledger),
+        unlinked=telemetry.stage.unlinked,
     )
     together = _Workers(server, telemetry, workers)
     signer = make_signer(config)

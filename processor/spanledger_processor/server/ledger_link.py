@@ -44,6 +44,9 @@ _DELIVER, _DELIVERED = b"D", b"A"
 Deliver: TypeAlias = Callable[[Signal, bytes, bytes], Awaitable[Verdict]]
 """Sends an export request of our own, by its id, to the exporters; gives what the required ones answered together."""
 
+_UNSENT_BYTES = 1 << 20
+"""What may wait to be written to a worker: one that does not read is told of no more traces until it has."""
+
 _RECONNECT_S = 0.1
 _PATIENCE_S = 5.0
 """How long a batch waits for a ledger process that is not there, before its spans go on as not_accounted."""
@@ -310,8 +313,9 @@ class _Worker:
 class LedgerServer:
     """The ledger process's end of the link: accounts for the batches of connected workers.
 
-    `gone` is called with a worker's last status when it disconnects, `count` with what workers take of rate limits.
-    `traces` are those of which GenAI spans came before.
+    `gone` is called with a worker's last status when it disconnects, `count` with what workers take of rate limits,
+    `unlinked` with the number of traces that one could not be told of. `traces` are those of which GenAI spans came
+    before.
     """
 
     def __init__(
@@ -321,8 +325,10 @@ class LedgerServer:
         gone: Callable[[Status], None],
         count: Callable[[bytes], bytes] = lambda _: b"",
         traces: Iterable[bytes] = (),
+        unlinked: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._count = count
+        self._unlinked = unlinked
         self._traces = OrderedDict.fromkeys(traces)
         """Those that had GenAI spans lately, the last one last."""
         self._path = path
@@ -426,7 +432,10 @@ class LedgerServer:
         if others and traces:
             frame = _framed(0, _TRACES, pack(list(traces)))
             for other in others:
-                other.writer.write(frame)
+                if other.writer.transport.get_write_buffer_size() > _UNSENT_BYTES:
+                    self._unlinked(len(traces))
+                else:
+                    other.writer.write(frame)
 
 
 def traces_before(ledger: LedgerWriter) -> list[bytes]:

@@ -156,8 +156,8 @@ TABLE: tuple[MetricRow, ...] = (
     _counter(
         "unlinked_traces_total",
         "",
-        "Traces of which another worker saw GenAI spans while over 8,192 such waited for a slow ledger: plain spans "
-        "that this one had before name no session of theirs.",
+        "Traces of which another worker saw GenAI spans while over 8,192 such waited for a slow ledger, or a worker "
+        "did not read what it was told: plain spans that it had before name no session of theirs.",
     ),
     _counter("unaccounted_spans_total", "", "Spans let through while the state was not available (not_accounted)."),
     _counter(
