@@ -18,9 +18,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice, repeat
 from struct import Struct
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -54,8 +53,10 @@ _MOST_ROWS_LOOKED_AT = 1 << 14
 _TRACE_IDS = slice(2, None, 4)
 """Where they stand in what a row has of the calls of a source."""
 _HASH_BYTES = 8
-_TWO = Struct(">2Q").pack
-"""The hashes of a call that has one id and one usage, as most have."""
+_NUMBER = Struct(">Q")
+_PACK = [Struct(f">{number}Q").pack for number in range(64)]
+"""The hashes of a call, by how many it has: one id and one usage, mostly."""
+_OF_INPUT, _OF_OUTPUT, _OF_PERIOD = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
 _MASK = (1 << 63) - 1
 _NUMBERS = tuple(bytes((number,)) for number in range(256))
 
@@ -80,8 +81,63 @@ class Hashes(NamedTuple):
     uncached: tuple[int, ...] = ()
 
 
-_hashes: Callable[[tuple[tuple[int, ...], ...]], Hashes] = partial(tuple.__new__, Hashes)
-"""Makes them of all four, in a fourth of the time."""
+_Usages: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+_NO_USAGES: _Usages = ((), (), ())
+
+
+class UnknownCalls(NamedTuple):
+    """Calls of one trace by columns: response ids, counts (in the order of `USAGE_CLASSES`), ends, whether they are
+    Anthropic's, and ids of their spans.
+    """
+
+    response_ids: Sequence[str]
+    counts: Sequence[Sequence[int | None]]
+    ends: Sequence[int]
+    of_anthropic: Sequence[bool]
+    span_ids: Sequence[bytes]
+
+
+class _Moment(NamedTuple):
+    """What the period in which a call ended adds to the hashes of its usage; likewise of `near` ones, in which a twin
+    may have ended, and of all of them for usages that are `uncached`, its own first.
+    """
+
+    own: int
+    near: Sequence[int]
+    uncached: Sequence[int]
+
+
+def _usages_of(tokens: Sequence[int | None], moment: _Moment, *, of_anthropic: bool) -> _Usages:
+    """Return the usages of a call of these counts (in the order of `USAGE_CLASSES`, or none), as `Hashes` has them."""
+    given = tokens[INPUT] if tokens else None
+    if not given:
+        return _NO_USAGES
+    output, reasoning, (own, near, uncached) = tokens[OUTPUT] or 0, tokens[REASONING] or 0, moment
+    outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
+    usages = _mixed((given,), outputs, (own,))
+    beside = _mixed((given,), outputs, near) if near else ()
+    if not of_anthropic:
+        return usages, beside, ()
+    of_uncached: tuple[int, ...] = ()
+    if less := uncached_inputs(tokens, of_anthropic=True):
+        mixed = _mixed(less, outputs, (uncached[0], own, *near))
+        number = len(less) * len(outputs)
+        of_uncached, beside = mixed[:number], beside + mixed[number:]
+    if may_lack_caches(tokens, of_anthropic=True):
+        beside += _mixed((given,), outputs, uncached)
+    return usages, beside, of_uncached
+
+
+def _mixed(inputs: Iterable[int], outputs: Iterable[int], times: Iterable[int]) -> tuple[int, ...]:
+    """Return the hashes of every input with every output at every time."""
+    return tuple(
+        [
+            ((mixed := given * _OF_INPUT ^ output * _OF_OUTPUT ^ time) ^ mixed >> 31) & _MASK
+            for time in times
+            for output in outputs
+            for given in inputs
+        ]
+    )
 
 
 @dataclass(slots=True)
@@ -91,6 +147,26 @@ class _Generation:
     sources: set[str] = field(default_factory=set)
     """Those of `usages`."""
     entries: int = 0
+
+
+@dataclass(slots=True)
+class _Together:
+    """The hashes of several calls, by what they are (`Hashes`); `hashes` is all that each is remembered under."""
+
+    ids: list[int] = field(default_factory=list)
+    usages: list[int] = field(default_factory=list)
+    beside: list[int] = field(default_factory=list)
+    uncached: list[int] = field(default_factory=list)
+    hashes: list[tuple[int, ...]] = field(default_factory=list)
+
+    def add(self, call: Hashes) -> None:
+        """Take in a call."""
+        ids, usages, beside, uncached = call
+        self.ids += ids
+        self.usages += usages
+        self.beside += beside
+        self.uncached += uncached
+        self.hashes.append(ids + usages + uncached)
 
 
 class CallFilter:
@@ -173,7 +249,7 @@ class CallFilter:
 
 def _put(table: dict[int, T], hashes: Sequence[int], row: T, add: Callable[[dict[int, T], int, T], None]) -> None:
     """Put a row under hashes; `add` puts it beside what stands under one already."""
-    known = table.keys() & hashes
+    known = () if table.keys().isdisjoint(hashes) else table.keys() & hashes
     for hash_ in known:
         add(table, hash_, row)
     table.update(dict.fromkeys([hash_ for hash_ in hashes if hash_ not in known] if known else hashes, row))
@@ -210,9 +286,13 @@ class CrossTraceIndex:
         self._now_ms = now_ns // 1_000_000
         self._row = (index_key(self._now_ms, request),)
         self._calls = calls
+        self._moments: dict[int, _Moment] = {}
+        """By period, of ends to which no other period is near."""
         self._mine: dict[int, list[Entry]] = {}
-        self._latest: list[tuple[tuple[int, ...], Entry]] = []
-        """What was remembered since `_mine` was last asked for: nearly always all of it."""
+        self._latest: list[tuple[Sequence[tuple[int, ...]], bytes, Sequence[bytes]]] = []
+        """What was remembered since `_mine` was last asked for, nearly always all of it: hashes of a trace's calls, its
+        id, and those of their spans.
+        """
         self._added: dict[str, list[bytes]] = {}
         self._traces: set[bytes] = set()
         self._read: dict[Key, dict[int, list[Entry]]] = {}
@@ -224,60 +304,40 @@ class CrossTraceIndex:
         if span.claim is None or span.kind in AGGREGATES:
             return Hashes()
         claim = span.claim
-        return self.hashes_of(
-            span.response, claim.evidence.ids, claim.tokens, span.end_ns, of_anthropic=claim.of_anthropic
-        )
+        identifiers = [id_bytes(span.response)] if span.response else []
+        ids = tuple(self._ids([*identifiers, *claim.evidence.ids]))
+        moment = self._moment(span.end_ns)
+        return Hashes(ids, *_usages_of(claim.tokens, moment, of_anthropic=claim.of_anthropic))
 
-    def hashes_of(
-        self,
-        response: str,
-        call_ids: tuple[bytes, ...],
-        tokens: Sequence[int | None],
-        end_ns: int,
-        *,
-        of_anthropic: bool,
-    ) -> Hashes:
-        """Return what a call of these ids and counts (in the order of `USAGE_CLASSES`, or none) is remembered under."""
-        ids: tuple[int, ...] = (self._id(id_bytes(response)),) if response else ()
-        if call_ids:
-            ids += tuple([self._id(call_id) for call_id in call_ids])
-        given = tokens[INPUT] if tokens else None
-        if not given:
-            return Hashes(ids)
-        output, reasoning = tokens[OUTPUT] or 0, tokens[REASONING] or 0
+    def _ids(self, identifiers: Sequence[bytes]) -> list[int]:
+        """Return the hashes of ids."""
+        digests = bytearray()
+        for identifier in identifiers:
+            hashed = self._keyed.copy()
+            hashed.update(identifier)
+            digests += hashed.digest()
+        return [hash_ & _MASK for (hash_,) in _NUMBER.iter_unpack(digests)]
+
+    def _moment(self, end_ns: int) -> _Moment:
+        """Return what its end gives the usage of a call. Most ends of a request come to the same one."""
         period, within = divmod(end_ns, _PERIOD_NS)
-        outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
-        usages = self._usages((given,), outputs, (period,))
-        is_inside = LOG_AFTER_NS <= within < _PERIOD_NS - LOG_AFTER_NS
-        near = () if is_inside else {(end_ns - LOG_AFTER_NS) // _PERIOD_NS, (end_ns + LOG_AFTER_NS) // _PERIOD_NS}
-        others = [other for other in near if other != period] if near else ()
-        beside = self._usages((given,), outputs, others) if others else ()
-        if not of_anthropic:
-            return _hashes((ids, usages, beside, ()))
-        less = uncached_inputs(tokens, of_anthropic=True)
-        uncached = self._usages(less, outputs, (period + _UNCACHED,)) if less else ()
-        periods = (period, *others)
-        if less:
-            beside += self._usages(less, outputs, periods)
-        if may_lack_caches(tokens, of_anthropic=True):
-            beside += self._usages((given,), outputs, [one + _UNCACHED for one in periods])
-        return _hashes((ids, usages, beside, uncached))
+        if not LOG_AFTER_NS <= within < _PERIOD_NS - LOG_AFTER_NS:
+            near = {(end_ns - LOG_AFTER_NS) // _PERIOD_NS, (end_ns + LOG_AFTER_NS) // _PERIOD_NS}
+            return self._moment_of(period, *[other for other in near if other != period])
+        moment = self._moments.get(period)
+        if moment is None:
+            moment = self._moments[period] = self._moment_of(period)
+        return moment
 
-    def _id(self, identifier: bytes) -> int:
-        hashed = self._keyed.copy()
-        hashed.update(identifier)
-        return int.from_bytes(hashed.digest(), "big") & _MASK
+    def _moment_of(self, *periods: int) -> _Moment:
+        own, *near = [period * _OF_PERIOD ^ self._salt for period in periods]
+        uncached = [(period + _UNCACHED) * _OF_PERIOD ^ self._salt for period in periods]
+        return _Moment(own, near, uncached)
 
-    def _usages(self, inputs: Iterable[int], outputs: Iterable[int], periods: Iterable[int]) -> tuple[int, ...]:
-        """Return the hashes of usages and times: every input with every output in every period."""
-        hashes: list[int] = []
-        for period in periods:
-            for output in outputs:
-                rest = output * 0xC2B2AE3D27D4EB4F ^ period * 0x165667B19E3779F9 ^ self._salt
-                for given in inputs:
-                    mixed = given * 0x9E3779B97F4A7C15 ^ rest
-                    hashes.append((mixed ^ mixed >> 31) & _MASK)
-        return tuple(hashes)
+    def _moments_of(self, ends: Sequence[int]) -> Iterable[_Moment]:
+        """Return the moment of each of these ends."""
+        first, last = self._moment(min(ends)), self._moment(max(ends))
+        return repeat(first, len(ends)) if first is last else map(self._moment, ends)
 
     def candidates(self, hashes: Hashes, span: Span) -> tuple[list[Entry], bool]:
         """Return counted calls that `span` may report too, those of a common id first, and whether these are all.
@@ -305,18 +365,31 @@ class CrossTraceIndex:
     def remember(self, hashes: Hashes, trace_id: bytes, span: Span) -> None:
         """Keep a call that is counted, for spans of other traces to find."""
         if hashes.ids or hashes.usages:
-            self._remember([hashes], source_of(span), trace_id, (span.span_id,))
+            together = _Together()
+            together.add(hashes)
+            self._remember(together, (len(hashes.ids),), source_of(span), trace_id, (span.span_id,))
 
-    def remember_unknown(
-        self, calls: Sequence[Hashes], source: str, trace_id: bytes, span_ids: Sequence[bytes]
-    ) -> bool:
-        """Keep calls of a trace that are counted, each with an id, if `candidates` would find nothing for any of them.
+    def remember_unknown(self, calls: UnknownCalls, source: str, trace_id: bytes) -> bool:
+        """Keep calls of a trace that are counted, if `candidates` would find nothing for any of them.
 
         Returns whether that is so; a source reports all of them.
         """
-        if self._may_know(calls, source):
+        together = _Together()
+        ids = self._ids([one.encode("utf-8", "surrogatepass") for one in calls.response_ids])
+        each = zip(ids, calls.counts, self._moments_of(calls.ends), calls.of_anthropic, strict=True)
+        for id_, tokens, moment, of_anthropic in each:
+            given, output = tokens[INPUT], tokens[OUTPUT] or 0
+            if of_anthropic or moment.near or not given or tokens[REASONING]:
+                together.add(Hashes((id_,), *_usages_of(tokens, moment, of_anthropic=of_anthropic)))
+            else:  # what comes out above for most calls, without the tuples
+                mixed = given * _OF_INPUT ^ output * _OF_OUTPUT ^ moment.own
+                usage = (mixed ^ mixed >> 31) & _MASK
+                together.ids.append(id_)
+                together.usages.append(usage)
+                together.hashes.append((id_, usage))
+        if self._calls.may_know(together.ids, together.usages + together.beside, source):
             return False
-        self._remember(calls, source, trace_id, span_ids)
+        self._remember(together, [1] * len(ids), source, trace_id, calls.span_ids)
         return True
 
     def remember_unknown_spans(self, trace_id: bytes, spans: Iterable[Span]) -> bool:
@@ -331,34 +404,31 @@ class CrossTraceIndex:
                 calls, span_ids = by_source.setdefault(source_of(span), ([], []))
                 calls.append(hashes)
                 span_ids.append(span.span_id)
-        if any(self._may_know(calls, source) for source, (calls, _) in by_source.items()):
-            return False
-        for source, (calls, span_ids) in by_source.items():
-            self._remember(calls, source, trace_id, span_ids)
+        together = {source: _Together() for source in by_source}
+        for source, (calls, _) in by_source.items():
+            for hashes in calls:
+                together[source].add(hashes)
+        for source, of_source in together.items():
+            if self._calls.may_know(of_source.ids, of_source.usages + of_source.beside, source):
+                return False
+        for source, of_source in together.items():
+            calls, span_ids = by_source[source]
+            self._remember(of_source, [len(call.ids) for call in calls], source, trace_id, span_ids)
         return True
 
-    def _may_know(self, calls: Sequence[Hashes], source: str) -> bool:
-        """Return whether `candidates` may find anything for one of these calls of a source."""
-        ids = [hash_ for call in calls for hash_ in call[0]]
-        usages = [usage for call in calls for usage in call[1] + call[2]]
-        return self._calls.may_know(ids, usages, source)
-
-    def _remember(self, calls: Sequence[Hashes], source: str, trace_id: bytes, span_ids: Sequence[bytes]) -> None:
+    def _remember(
+        self, calls: _Together, of_ids: Sequence[int], source: str, trace_id: bytes, span_ids: Sequence[bytes]
+    ) -> None:
+        """Keep calls, of which each has so many hashes `of_ids`."""
         self._traces.add(trace_id)
-        ids = [hash_ for call in calls for hash_ in call[0]]
-        usages = [usage for call in calls for usage in call[1] + call[3]]
-        self._calls.add(self._row, source, ids, usages)
+        self._calls.add(self._row, source, calls.ids, calls.usages + calls.uncached)
         added = self._added.get(source)
         if added is None:
             added = self._added[source] = []
-        latest = self._latest
-        for (of_ids, of_usages, _, uncached), span_id in zip(calls, span_ids, strict=True):
-            hashes = of_ids + of_usages + uncached
-            latest.append((hashes, (trace_id, span_id)))
-            packed = (
-                _TWO(*hashes) if len(hashes) == 2 else b"".join([one.to_bytes(_HASH_BYTES, "big") for one in hashes])
-            )
-            added += (_NUMBERS[len(of_ids)], packed, trace_id, span_id)
+        self._latest.append((calls.hashes, trace_id, span_ids))
+        packed = [_PACK[len(hashes)](*hashes) for hashes in calls.hashes]
+        rows = zip(map(_NUMBERS.__getitem__, of_ids), packed, repeat(trace_id), span_ids)
+        added += chain.from_iterable(rows)
 
     def remember_trace(self, trace_id: bytes) -> None:
         """Keep that a trace gained spans: one without calls is found by when they came (`spans_of_session`)."""
@@ -374,9 +444,10 @@ class CrossTraceIndex:
     def _entries(self, row: Key) -> Mapping[int, list[Entry]] | None:
         """Return the calls of a request by what they are remembered under; None where no more may be read."""
         if row == self._row[0]:
-            for hashes, entry in self._latest:
-                for hash_ in hashes:
-                    _append(self._mine, hash_, entry)
+            for of_trace, trace_id, span_ids in self._latest:
+                for hashes, span_id in zip(of_trace, span_ids, strict=True):
+                    for hash_ in hashes:
+                        _append(self._mine, hash_, (trace_id, span_id))
             self._latest.clear()
             return self._mine
         entries = self._read.get(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -67,7 +68,7 @@ class Totals:
         self._stored: dict[Key, Sums] = {}
         self._groups: dict[tuple[str, str, str], Sums] = {}
         self._days: dict[tuple[int, str, str, str, tuple[str, ...]], Sums] = {}
-        self._speeds: dict[tuple[int, str, str], dict[int, int]] = {}
+        self._speeds: dict[tuple[int, str, str], Counter[int]] = {}
         """By day, provider and model."""
         self._tasks: dict[tuple[str, str, str, str, str], Sums] = {}
         self._tools: dict[tuple[int, str], Sums] = {}
@@ -155,9 +156,8 @@ class Totals:
         """Enter how fast calls were that were made on a day of the model that `span` calls (`sums.speeds_of`)."""
         if span.claim is None:
             return
-        speeds = self._speeds.setdefault((day, span.claim.provider, span.claim.listed), {})
-        for bucket in buckets:
-            speeds[bucket] = speeds.get(bucket, 0) + sign
+        speeds = self._speeds.setdefault((day, span.claim.provider, span.claim.listed), Counter())
+        (speeds.update if sign > 0 else speeds.subtract)(buckets)
 
     def post_group(
         self,

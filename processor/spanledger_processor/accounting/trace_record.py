@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, TypeAlias
 
+from spanledger_processor.accounting.columns import Columns
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence, begun_digest, digest_with
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace import COUNTED, NO_DETAIL, Claim, Detail, Fed, Posting, Span, tool_label
@@ -362,10 +363,9 @@ def _stored(span: Span, decision: Decision) -> StoredSpan:
 # Usual calls.
 
 OwnValues: TypeAlias = Sequence[Sequence[Any]]
-"""What usual calls of a trace have of their own, by what it is: numbers of their patterns in the record, ids of spans
-and parents, starts, ends, response ids, counts of the first six classes, amounts, their parts, days, first tokens,
-sessions, ids and sources of runs, running totals of sessions and runs."""
-_OWN_COUNTS, _OWN_PARTS = 6, 8
+"""What usual calls of a trace have of their own, by what it is: numbers of their patterns in the record, their
+`Columns`, ids and sources of runs, running totals of sessions and runs."""
+_OWN_COUNTS, _OWN_PARTS = (1 + Columns._fields.index(name) for name in ("counts", "parts"))
 """Among them: what is made of several values each."""
 _COUNTS, _PARTS = slice(6, 12), slice(13, 18)
 """Where those stand in what is stored."""

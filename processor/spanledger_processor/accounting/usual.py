@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from operator import attrgetter, itemgetter
+from itertools import accumulate, groupby, repeat
+from operator import add, attrgetter, itemgetter, sub
 from typing import Any, NamedTuple, TypeAlias
 
-from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex
+from spanledger_processor.accounting.columns import Columns, runs_of, sums_of
+from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex, UnknownCalls
 from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import (
     Batch,
@@ -45,11 +47,11 @@ from spanledger_processor.accounting.trace_record import (
     unpack_head,
     usual_rows,
 )
-from spanledger_processor.ledger.facts import AHEAD_NS, ModelUse
+from spanledger_processor.ledger.facts import AHEAD_NS, Latest, ModelUse
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums, speeds_of
-from spanledger_processor.model import OTHER_CLASSES, Call, Cost, CostParts, Decision, SixCounts, Usage
+from spanledger_processor.model import Call, Cost, CostParts, Decision, SixCounts, Usage
 from spanledger_processor.units import Pico
 
 LONGEST_ID = 128
@@ -57,9 +59,10 @@ LONGEST_ID = 128
 LARGEST_COUNT = 1 << 60
 """What may be counted of one class."""
 
+_Row: TypeAlias = tuple[int, int, ModelUse, Pico, int]
+"""Start, end, use, amount and first token of a call."""
 Rules: TypeAlias = Callable[[Batch, Reader], Ruling]
 
-_NO_REST = (0,) * len(OTHER_CLASSES)
 _MOST_PATTERNS = 64
 """Of one prototype: as many as it has prices, and sets of counts that are known."""
 
@@ -315,32 +318,25 @@ def account_usual(batch: Batch, reader: Reader, calls: CallFilter, rules: Rules)
 
 
 class _Group:
-    """Calls of one session that are posted as that of `pattern` is, and the same calls by model."""
+    """Calls of one session that are posted as that of `pattern` is: the label of the model of each, its start, end, use
+    and amount; and the one that ended last.
+    """
 
-    __slots__ = ("by_model", "facts", "pattern")
+    __slots__ = ("labels", "latest", "pattern", "spent")
 
-    def __init__(self, pattern: Pattern) -> None:
+    def __init__(self, pattern: Pattern, latest: Latest) -> None:
         self.pattern = pattern
-        self.facts: list[UsualFact] = []
-        self.by_model: dict[str, list[UsualFact]] = {}
-
-
-class _Claims:
-    """Calls of one pattern and day; `stand` numbers what a session gets of such calls alike (`Pattern.stand`)."""
-
-    __slots__ = ("facts", "pattern", "stand")
-
-    def __init__(self, pattern: Pattern, stand: int) -> None:
-        self.pattern = pattern
-        self.stand = stand
-        self.facts: list[UsualFact] = []
+        self.latest = latest
+        self.labels: list[str] = []
+        self.spent: tuple[list[int], list[int], list[ModelUse], list[Pico]] = ([], [], [], [])
 
 
 class _Trace(NamedTuple):
-    """The usual calls of a trace and their indexes in the batch; and the plain spans beside them, likewise."""
+    """The usual calls of a trace, with their columns and indexes in the batch; and the plain spans beside them."""
 
     trace_id: bytes
     facts: list[UsualFact]
+    own: Columns
     indexes: list[int]
     plain: list[Fact]
     of_plain: list[int]
@@ -363,6 +359,13 @@ class _Usual:
         self._totals = Totals(batch, reader, changes)
         self._index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), calls)
         self._taken: list[_Taken] = []
+        self._stands: dict[tuple[Any, ...], int] = {}
+        self._stand_of: dict[int, int] = {}
+        """By the identity of a pattern."""
+        self._groups: dict[tuple[str, int], _Group] = {}
+        """By session, and stand."""
+        self._claims: dict[tuple[int, int], tuple[Pattern, list[_Row]]] = {}
+        """Calls of one pattern and day, by its identity and the day."""
         self._amounts: dict[str, Pico] = {}
         """What each session spends in this request."""
 
@@ -380,88 +383,108 @@ class _Usual:
 
     def _take(self, trace: _Trace) -> bool:
         """Take in a trace, if it is one whose calls all count, and none of which is ahead of the clock."""
-        batch, rules, index = self._batch, self._rules, self._index
-        until_ns = batch.now_ns + AHEAD_NS
-        trace_id, facts = trace.trace_id, trace.facts
+        batch, rules = self._batch, self._rules
+        trace_id, own = trace.trace_id, trace.own
+        if max(*own.starts, *own.ends) > batch.now_ns + AHEAD_NS:
+            return False
         patterns: list[Pattern] = []
-        for fact in facts:
+        for fact in trace.facts:
             pattern = fact.prototype.pattern(fact, batch, rules)
-            if pattern is None or fact.end_ns > until_ns or fact.start_ns > until_ns:
+            if pattern is None:
                 return False
             patterns.append(pattern)
         source, *others = {pattern.source for pattern in patterns}
         if others or self._reader.get(trace_key(batch.tenant, trace_id)) is not None:
             return False
-        hashes_of = index.hashes_of
-        hashes = [
-            hashes_of(fact.response_id, (), fact.counts, fact.end_ns, of_anthropic=pattern.of_anthropic)
-            for fact, pattern in zip(facts, patterns, strict=True)
-        ]
-        if not index.remember_unknown(hashes, source, trace_id, [fact.span_id for fact in facts]):
+        of_anthropic = [pattern.of_anthropic for pattern in patterns]
+        calls = UnknownCalls(own.response_ids, own.counts, own.ends, of_anthropic, own.span_ids)
+        if not self._index.remember_unknown(calls, source, trace_id):
             return False
         self._taken.append(_Taken(trace, patterns))
         return True
 
     def _post(self) -> None:
         """Enter what the calls spent: sums of those that go to the same totals."""
-        stands: dict[tuple[Any, ...], int] = {}
-        groups: dict[tuple[str, int], _Group] = {}
-        claims: dict[tuple[int, int], _Claims] = {}
-        for trace, patterns in self._taken:
-            for fact, pattern in zip(trace.facts, patterns, strict=True):
-                which = id(pattern), fact.day
-                of_claim = claims.get(which)
-                if of_claim is None:
-                    of_claim = claims[which] = _Claims(pattern, stands.setdefault(pattern.stand(), len(stands)))
-                of_claim.facts.append(fact)
-                where = fact.session.id, of_claim.stand
-                group = groups.get(where)
-                if group is None:
-                    group = groups[where] = _Group(pattern)
-                group.facts.append(fact)
-                of_model = group.by_model.get(pattern.label)
-                if of_model is None:
-                    of_model = group.by_model[pattern.label] = []
-                of_model.append(fact)
-        for (session, _), group in groups.items():
+        for taken in self._taken:
+            uses = taken.trace.own.uses()
+            self._group(taken, uses)
+            self._claim(taken, uses)
+        for (session, _), group in self._groups.items():
             self._post_group(session, group)
-        for (_, day), of_claim in claims.items():
-            self._post_claims(day, of_claim.pattern, of_claim.facts)
+        for (_, day), (pattern, rows) in self._claims.items():
+            self._post_claims(day, pattern, rows)
         self._totals.enter()
 
-    def _post_claims(self, day: int, pattern: Pattern, facts: list[UsualFact]) -> None:
+    def _group(self, taken: _Taken, uses: Sequence[ModelUse]) -> None:
+        """Put the calls of a trace beside others of their sessions."""
+        own, labels = taken.trace.own, [pattern.label for pattern in taken.patterns]
+        ended = [*zip(own.ends, repeat(taken.trace.trace_id, len(uses)), own.span_ids, strict=True)]
+        keys = [*zip(own.sessions, map(self._stand, taken.patterns), strict=True)]
+        for where, run in runs_of(keys):
+            group, latest = self._groups.get(where), max(ended[run])
+            if group is None:
+                group = self._groups[where] = _Group(taken.patterns[run.start or 0], latest)
+            group.latest = max(group.latest, latest)
+            group.labels += labels[run]
+            starts, ends, used, amounts = group.spent
+            starts += own.starts[run]
+            ends += own.ends[run]
+            used += uses[run]
+            amounts += own.amounts[run]
+
+    def _stand(self, pattern: Pattern) -> int:
+        """Return a number for what a session gets of calls of a pattern alike (`Pattern.stand`)."""
+        number = self._stand_of.get(id(pattern))
+        if number is None:
+            number = self._stand_of[id(pattern)] = self._stands.setdefault(pattern.stand(), len(self._stands))
+        return number
+
+    def _claim(self, taken: _Taken, uses: Sequence[ModelUse]) -> None:
+        """Put the calls of a trace beside others of their patterns and days."""
+        own, claims = taken.trace.own, self._claims
+        rows = zip(own.starts, own.ends, uses, own.amounts, own.first_tokens, strict=True)
+        keys = zip(map(id, taken.patterns), own.days, strict=True)
+        for which, pattern, row in zip(keys, taken.patterns, rows, strict=True):
+            of_claim = claims.get(which)
+            if of_claim is None:
+                of_claim = claims[which] = pattern, []
+            of_claim[1].append(row)
+
+    def _post_claims(self, day: int, pattern: Pattern, rows: Sequence[_Row]) -> None:
         """Enter calls of one pattern and day, of any sessions."""
         assert pattern.span.claim is not None
         pattern.span.claim.day = day
-        sums = _sums(facts)
+        starts, ends, uses, _, first_tokens = columns = [*zip(*rows, strict=True)]
+        sums = sums_of(*columns[:4])
         if sums.cost:
             sums.models[pattern.label] = sums.cost
         self._totals.post_claims(pattern.span, pattern.posting, sums)
         if pattern.is_timed:
-            timed = [(fact.end_ns - fact.start_ns, fact.first_token_ns, fact.counts[1] or 0) for fact in facts]
+            timed = zip(map(sub, ends, starts), first_tokens, map(_output, uses), strict=True)
             self._totals.post_speeds(pattern.span, day, speeds_of(timed))
 
     def _post_group(self, session: str, group: _Group) -> None:
         """Enter calls of one session that are posted as that of `group.pattern` is."""
-        span, posting, facts = group.pattern.span, group.pattern.posting, group.facts
+        span, posting, (starts, ends, uses, amounts) = group.pattern.span, group.pattern.posting, group.spent
         posting.session = session
-        sums = _sums(facts)
-        used: list[tuple[str, ModelUse]] = []
-        for label, of_model in group.by_model.items():
-            used.append((label, (len(of_model), *_counted([fact.counts for fact in of_model]))))
-            if cost := sum([fact.amount for fact in of_model]):
-                sums.models[label] = cost
-        starts = [fact.start_ns for fact in facts]
-        times = [*zip(starts, [fact.end_ns for fact in facts], strict=True)]
-        amounts = [*zip(starts, [fact.amount for fact in facts], strict=True)]
-        contexts = [*zip(starts, [fact.counts[0] for fact in facts], strict=True)] if span.is_model_call else []
+        sums = sums_of(*group.spent)
+        used: dict[str, ModelUse] = {}
+        costs: dict[str, Pico] = {}
+        for label, use, amount in zip(group.labels, uses, amounts, strict=True):
+            if label in used:
+                used[label] = tuple(map(add, used[label], use))
+                costs[label] += amount
+            else:
+                used[label], costs[label] = use, amount
+        sums.models = {label: cost for label, cost in costs.items() if cost}
+        times, of_calls = [*zip(starts, ends, strict=True)], [*zip(starts, amounts, strict=True)]
+        contexts = [*zip(starts, map(_input, uses), strict=True)] if span.is_model_call else []
         self._amounts[session] = self._amounts.get(session, 0) + sums.cost
-        self._totals.post_group(span, posting, sums, times, contexts, amounts, max(map(_latest, facts)), used)
+        self._totals.post_group(span, posting, sums, times, contexts, of_calls, group.latest, used.items())
 
     def _decide(self) -> None:
         """Write decisions with running totals, and the traces' records."""
         ruling, totals, now_ms = self._ruling, self._totals, self._batch.now_ns // 1_000_000
-        decisions = ruling.decisions
         run_of: dict[str, Named] = {}
         of_sessions: dict[str, Pico] = {}
         of_runs: dict[str, Pico | None] = {}
@@ -472,29 +495,45 @@ class _Usual:
                 of_runs[run.id] = totals.run_cost(run.id)
             before = of_runs[run.id]
             of_runs[run.id] = None if before is None else before - amount
-        for trace, patterns in self._taken:
+        for taken in self._taken:
+            trace, patterns = taken
+            runs: list[Named] = []
+            costs: list[Pico] = []
+            run_costs: list[Pico | None] = []
+            for session, places in runs_of(trace.own.sessions):
+                amounts, run = trace.own.amounts[places], run_of[session]
+                runs += [run] * len(amounts)
+                costs += accumulate(amounts[1:], initial=of_sessions[session] + amounts[0])
+                before = of_runs[run.id]
+                if before is None:
+                    run_costs += [None] * len(amounts)
+                else:
+                    run_costs += accumulate(amounts[1:], initial=before + amounts[0])
+                of_sessions[session], of_runs[run.id] = costs[-1], run_costs[-1]
+            self._decide_on(taken, runs, costs, run_costs)
             numbers: dict[bytes, int] = {}
             of_pattern = [numbers.setdefault(pattern.stored, len(numbers)) for pattern in patterns]
-            totals_of: list[tuple[str, str, str, Pico, Pico | None]] = []
-            for index, fact, pattern in zip(trace.indexes, trace.facts, patterns, strict=True):
-                session, amount = fact.session.id, fact.amount
-                run_id, run_source = run_of[session]
-                of_sessions[session] = session_cost = of_sessions[session] + amount
-                run_cost = of_runs[run_id]
-                if run_cost is not None:
-                    of_runs[run_id] = run_cost = run_cost + amount
-                decision = UsualDecision.__new__(UsualDecision)
-                decision.session_cost, decision.run_cost = session_cost, run_cost
-                decision.run_id, decision.run_source = run_id, run_source
-                decision.fact, decision.prototype = fact, pattern.decision
-                decisions[index] = decision
-                totals_of.append((session, run_id, run_source, session_cost, run_cost))
-            own = of_pattern, *zip(*map(_own_values, trace.facts), strict=True), *zip(*totals_of, strict=True)
-            ruling.fresh += trace.indexes
+            own = of_pattern, *trace.own, *zip(*runs, strict=True), costs, run_costs
             where = trace_key(self._batch.tenant, trace.trace_id)
             record = _mixed(trace, [*numbers], own, now_ms) if trace.plain else pack_usual([*numbers], own, now_ms)
             ruling.changes.replace[where] = record
             ruling.changes.expire.append(where)
+
+    def _decide_on(
+        self, taken: _Taken, runs: Sequence[Named], costs: Sequence[Pico], run_costs: Sequence[Pico | None]
+    ) -> None:
+        """Write the decisions on the calls of a trace: the run of each, and the running totals with it."""
+        trace, ruling = taken.trace, self._ruling
+        rows = zip(trace.indexes, trace.facts, taken.patterns, runs, costs, run_costs, strict=True)
+        for index, fact, pattern, run, cost, run_cost in rows:
+            ruling.decisions[index] = decision = UsualDecision.__new__(UsualDecision)
+            decision.fact, decision.prototype, decision.session_cost = fact, pattern.decision, cost
+            (decision.run_id, decision.run_source), decision.run_cost = run, run_cost
+        ruling.fresh += trace.indexes
+
+
+_output, _input = itemgetter(2), itemgetter(1)
+"""In a `ModelUse`."""
 
 
 def _mixed(trace: _Trace, patterns: list[bytes], own: OwnValues, arrival_ms: int) -> bytes:
@@ -507,20 +546,17 @@ def _mixed(trace: _Trace, patterns: list[bytes], own: OwnValues, arrival_ms: int
 
 def _usual_traces(facts: Sequence[Fact], rest: list[int]) -> Iterator[_Trace]:
     """Yield traces of usual calls that are apart; the indexes of the others go to `rest`."""
+    ids = [*map(_trace_id, facts)]
     traces: dict[bytes, list[int]] = {}
-    for index, fact in enumerate(facts):
-        indexes = traces.get(fact.trace_id)
-        if indexes is None:
-            traces[fact.trace_id] = [index]
-        else:
-            indexes.append(index)
+    for trace_id, side_by_side in groupby(range(len(ids)), ids.__getitem__):
+        traces.setdefault(trace_id, []).extend(side_by_side)
     for trace_id, indexes in traces.items():
         trace = None
         if len(indexes) <= SEGMENT_SPANS:
             of_trace: list[Any] = [facts[index] for index in indexes]
             kinds = set(map(type, of_trace))
             if kinds == _USUAL:
-                trace = _Trace(trace_id, of_trace, indexes, [], [])
+                trace = _Trace(trace_id, of_trace, Columns.of(of_trace), indexes, [], [])
             elif kinds == _MIXED:
                 trace = _parted(trace_id, of_trace, indexes)
         if trace is not None and _are_apart(trace):
@@ -534,55 +570,23 @@ _USUAL, _MIXED = {UsualFact}, {UsualFact, Fact}
 
 def _parted(trace_id: bytes, facts: list[Any], indexes: list[int]) -> _Trace | None:
     """Return the usual calls of a trace and its plain spans; None with another among them, or one that names a run."""
-    trace = _Trace(trace_id, [], [], [], [])
-    for fact, index in zip(facts, indexes, strict=True):
-        if type(fact) is UsualFact:
-            trace.facts.append(fact)
-            trace.indexes.append(index)
-        elif fact.call is None and not fact.run.id:
-            trace.plain.append(fact)
-            trace.of_plain.append(index)
-        else:
-            return None
-    return trace
+    usual = [(index, fact) for index, fact in zip(indexes, facts, strict=True) if type(fact) is UsualFact]
+    plain = [(index, fact) for index, fact in zip(indexes, facts, strict=True) if type(fact) is Fact]
+    if any(fact.call is not None or fact.run.id for _, fact in plain):
+        return None
+    of_calls, calls = zip(*usual, strict=True)
+    of_plain, others = zip(*plain, strict=True)
+    return _Trace(trace_id, [*calls], Columns.of(calls), [*of_calls], [*others], [*of_plain])
 
 
 def _are_apart(trace: _Trace) -> bool:
     """Return whether spans and responses have ids of their own, and no usual call stands above another span."""
-    facts, plain = trace.facts, trace.plain
-    ids = set(map(_span_id, facts))
-    if not len(ids) == len(set(map(_response_id, facts))) == len(facts) or not ids.isdisjoint(map(_parent_id, facts)):
+    own, plain = trace.own, trace.plain
+    ids, number = set(own.span_ids), len(trace.facts)
+    if not len(ids) == len(set(own.response_ids)) == number or not ids.isdisjoint(own.parent_ids):
         return False
     others = set(map(_span_id, plain))
     return len(others) == len(plain) and ids.isdisjoint(others) and ids.isdisjoint(map(_parent_id, plain))
 
 
-_span_id, _parent_id, _response_id = map(attrgetter, ("span_id", "parent_id", "response_id"))
-
-
-def _sums(facts: list[UsualFact]) -> Sums:
-    """Return the sums of counted calls, as `Span.enter` makes them one by one; without models."""
-    number = len(facts)
-    if number == 1:  # as in most small requests
-        (fact,) = facts
-        usage = (*_counted((fact.counts,)), *_NO_REST)
-        return Sums(fact.amount, 1, 1, 0, usage, 0, 1, fact.start_ns, fact.end_ns)
-    starts, ends, counts, amounts = zip(*map(_spent, facts), strict=True)
-    return Sums(sum(amounts), number, number, 0, (*_counted(counts), *_NO_REST), 0, number, min(starts), max(ends))
-
-
-def _counted(counts: Sequence[SixCounts]) -> Sequence[int]:
-    """Return the sums of counts by class."""
-    if len(counts) == 1:
-        given, output, read, write, hour, reasoning = counts[0]
-        return given, output or 0, read or 0, write or 0, hour or 0, reasoning or 0
-    return [sum(filter(None, of_class)) for of_class in zip(*counts, strict=True)]
-
-
-_spent: Callable[[UsualFact], tuple[int, int, SixCounts, Pico]] = attrgetter("start_ns", "end_ns", "counts", "amount")
-_latest = attrgetter("end_ns", "trace_id", "span_id")
-_own_values = attrgetter(
-    *("span_id", "parent_id", "start_ns", "end_ns", "response_id", "counts", "amount", "parts", "day"),
-    "first_token_ns",
-)
-"""In the order of `OwnValues`."""
+_trace_id, _span_id, _parent_id = map(attrgetter, ("trace_id", "span_id", "parent_id"))

@@ -8,10 +8,10 @@ waits for the answer sees no more.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from math import log2
 from operator import add, neg, sub
 from typing import Any, TypeVar
 
@@ -406,6 +406,8 @@ def count_names(into: dict[str, int], names: Mapping[str, int]) -> None:
 _STEPS = 4
 """Buckets from a number to its double."""
 _BUCKETS = 128
+_EDGES = [2 ** (number / _STEPS) for number in range(1, _BUCKETS)]
+"""Where all buckets but the first begin, in thousandths: ms, or tokens in 1,000 s."""
 _DURATION, _FIRST_TOKEN, _RATE = range(3)
 _PERCENTILES = (50, 90, 99)
 
@@ -418,17 +420,12 @@ def speeds_of(calls: Iterable[tuple[int, int, int]]) -> list[int]:
     buckets: list[int] = []
     for duration_ns, first_token_ns, output in calls:
         if duration_ns > 0:
-            buckets.append(_bucket(_DURATION, duration_ns / 10**6))
+            buckets.append(bisect(_EDGES, duration_ns / 10**6))
             if first_token_ns > 0:
-                buckets.append(_bucket(_FIRST_TOKEN, first_token_ns / 10**6))
+                buckets.append(_FIRST_TOKEN * _BUCKETS + bisect(_EDGES, first_token_ns / 10**6))
             if output > 0:
-                buckets.append(_bucket(_RATE, output * 10**12 / duration_ns))
+                buckets.append(_RATE * _BUCKETS + bisect(_EDGES, output * 10**12 / duration_ns))
     return buckets
-
-
-def _bucket(kind: int, milli: float) -> int:
-    """Return the bucket of a number of thousandths: ms, or tokens in 1,000 s."""
-    return kind * _BUCKETS + min(int(_STEPS * log2(milli)), _BUCKETS - 1) if milli > 1 else kind * _BUCKETS
 
 
 def percentiles(speeds: Mapping[int, int]) -> dict[str, Any]:
