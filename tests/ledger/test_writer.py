@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ from spanledger_processor.ledger.store import (
     UnitConflictError,
     UnitTooLargeError,
 )
-from spanledger_processor.ledger.writer import LedgerWriter
+from spanledger_processor.ledger.writer import LedgerWriter, count_joint
 from stores import cost_of, enter, open_store, spend
 
 
@@ -174,16 +175,34 @@ async def test_works_that_the_event_loop_is_still_about_to_bring_come_along(monk
 
 
 async def test_works_are_begun_although_the_event_loop_is_never_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first waits for `_GATHER_S` at most: here, for one turn."""
-    monkeypatch.setattr(writer, "_GATHER_S", 0.0)
-    watcher = Watcher()
-    ledger = LedgerWriter(MemoryStore, watcher)
-    others = [asyncio.create_task(ledger.submit(_spend("s")))]
-    while not others[0].done():
-        others.append(asyncio.create_task(ledger.submit(_spend("s"))))
+    """The first waits for `_GATHER_S` at most, however many come behind it: here four in that time."""
+    now = [0.0]
+    monkeypatch.setattr(writer, "time", SimpleNamespace(monotonic=lambda: now[0], thread_time=time.thread_time))
+    ledger = LedgerWriter(MemoryStore)
+    begun = threading.Event()
+
+    async def later() -> None:
+        now[0] += writer._GATHER_S / 4
+        await ledger.submit(lambda _: begun.set())
+
+    works = list[asyncio.Task[None]]()
+    for _ in range(8):
+        works.append(asyncio.create_task(later()))
         await asyncio.sleep(0)
-    await asyncio.gather(*others)
-    assert len(watcher.works) > 1
+    assert begun.wait(10), "while the event loop has no other turn"
+    await asyncio.gather(*works)
+    ledger.close()
+
+
+async def test_a_work_that_comes_after_one_was_withdrawn_is_begun() -> None:
+    ledger = LedgerWriter(MemoryStore)
+    for turns in range(30):
+        withdrawn = asyncio.create_task(ledger.submit(_spend("s")))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        withdrawn.cancel()
+        await asyncio.gather(withdrawn, return_exceptions=True)
+        assert await ledger.submit(_spend("s")) == 1
     ledger.close()
 
 
@@ -245,6 +264,25 @@ async def test_works_that_can_be_are_done_together() -> None:
     assert done == ["a+b", "c+d", "e+f"]
     assert results == [*"abcdef"]
     assert spent == 6
+
+
+async def test_steps_to_find_works_that_can_be_done_together_grow_with_their_number_alone() -> None:
+    """The event loop waits meanwhile to let a work wait."""
+    asked: list[str] = []
+
+    class Sized:
+        @property
+        def size(self) -> int:
+            asked.append("size")
+            return 1
+
+        def joins(self, other: Any) -> bool:
+            asked.append("joins")
+            return isinstance(other, Sized)
+
+    assert count_joint(Sized() for _ in range(3000)) == 2048
+    assert len(asked) <= 2 * 2048
+    assert count_joint([Sized(), 1]) == count_joint([1, Sized()]) == 1
 
 
 async def test_a_work_that_takes_long_is_done_alone() -> None:

@@ -18,7 +18,7 @@ from spanledger_processor.enrichment.stage import KNOWN_TRACES
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.queries import total
 from spanledger_processor.ledger.store import StateError, tenant_hash
-from spanledger_processor.ledger.writer import LedgerWriter, can_join
+from spanledger_processor.ledger.writer import LedgerWriter, count_joint
 from spanledger_processor.model import Call, Cost, Usage
 from spanledger_processor.server import ledger_link
 from spanledger_processor.server.ledger_link import (
@@ -111,7 +111,7 @@ async def test_spans_that_take_the_full_rules_count_as_four_where_requests_are_a
     ledger = LocalLedger(cast("LedgerWriter", Writer()))
     for _ in "ab":
         await ledger.account(Batch(TENANT, [fact] * spans, 10**18))
-    assert can_join(works[:1], works[1]) == join
+    assert (count_joint(works) == 2) == join
 
 
 async def test_a_batch_is_accounted_for_in_the_other_process(path: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from spanledger_processor.ledger.store import Reader, StateError, Store, Unit
-from spanledger_processor.ledger.writer import can_join, outcomes
+from spanledger_processor.ledger.writer import count_joint, outcomes
 
 T = TypeVar("T")
 
@@ -109,8 +109,7 @@ def _do(works: list[tuple[Callable[[Unit], Any], asyncio.Future[Any]]], unit: Un
     results: list[Any] = []
     left = [work for work, _ in works]
     while left:
-        joined = [left.pop(0)]
-        while left and can_join(joined, left[0]):
-            joined.append(left.pop(0))
-        results += outcomes(joined, unit)
+        together = count_joint(left)
+        results += outcomes(left[:together], unit)
+        del left[:together]
     return results

@@ -11,9 +11,10 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, islice, takewhile
 from threading import Condition, Thread
 from typing import Any, Protocol, TypeVar
 
@@ -197,10 +198,18 @@ class JointWork(Protocol):
         ...
 
 
-def can_join(works: Sequence[Any], other: Any) -> bool:
-    """Return whether a work can be done together with these, which can."""
-    joins = getattr(works[0], "joins", None)  # isinstance of a protocol takes twenty calls
-    return joins is not None and joins(other) and sum([work.size for work in works]) + other.size <= _MOST_TOGETHER
+def count_joint(works: Iterable[Any]) -> int:
+    """Return how many of these works can be done together: the first, and those behind it that it joins."""
+    first, *behind = islice(works, _MOST_TOGETHER)
+    joins = getattr(first, "joins", None)  # isinstance of a protocol takes twenty calls
+    if joins is None or not behind:
+        return 1
+    count, size = 1, first.size
+    for other in behind:
+        if not joins(other) or (size := size + other.size) > _MOST_TOGETHER:
+            break
+        count += 1
+    return count
 
 
 def outcomes(works: Sequence[Any], unit: Unit) -> list[Any]:
@@ -252,8 +261,8 @@ class LedgerWriter:
         self._jobs: deque[_Job] = deque()
         self._closed = False
         self._next_maintenance = 0.0
-        self._gathering_until = -math.inf
-        """Until then works wait for others, unless the event loop is quiet before."""
+        self._begin_at = math.inf
+        """When works that wait are begun: -inf at once, inf where none came since the last were."""
         self._patience_ends = math.inf
         """The deadline of the work or write under way."""
         self._cpu_begun = 0.0
@@ -324,23 +333,23 @@ class LedgerWriter:
                 raise StateError("the ledger is closed")
             if len(self._jobs) >= _MOST_WAITING:
                 raise StateError(f"{_MOST_WAITING} requests wait for the ledger already")
+            is_first = not self._jobs or self._begin_at == math.inf
             self._jobs.append(job)
-            now = time.monotonic()
-            if now < self._gathering_until:
-                return False
-            self._gathering_until = now + _GATHER_S
-            return True
+            if is_first:
+                self._begin_at = time.monotonic() + _GATHER_S
+            return is_first
 
     def _gather(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
         """Let the thread begin what waits once no work came for some turns of the loop, or the first waits long."""
         waiting = len(self._jobs)
         quiet = quiet + 1 if waiting == seen else 0
-        if waiting and quiet < _QUIET_TURNS and time.monotonic() < self._gathering_until:
+        if waiting and quiet < _QUIET_TURNS and time.monotonic() < self._begin_at < math.inf:
             loop.call_soon(self._gather, loop, waiting, quiet)
             return
         with self._wake:
-            self._gathering_until = -math.inf
-            self._wake.notify()
+            if self._begin_at < math.inf:
+                self._begin_at = -math.inf
+                self._wake.notify()
 
     def _give_up_if_hanging(self, job: _Job) -> None:
         """Give up a work that waits behind a commit that does not end; a long queue alone is waited for.
@@ -369,8 +378,9 @@ class LedgerWriter:
 
     def _run(self) -> None:
         while self._wait():
-            if self._jobs and self._may_begin():
+            if self._begins():
                 self._commit()
+                self._begin_left()
             if time.monotonic() >= self._next_maintenance:
                 self._maintain()
         try:
@@ -385,7 +395,21 @@ class LedgerWriter:
             return bool(self._jobs) or not self._closed
 
     def _may_begin(self) -> bool:
-        return self._closed or (bool(self._jobs) and time.monotonic() >= self._gathering_until)
+        return self._closed or (bool(self._jobs) and time.monotonic() >= self._begin_at)
+
+    def _begins(self) -> bool:
+        """Return whether works that wait are begun now. Those that come from here on gather for the next time."""
+        with self._wake:
+            begins = bool(self._jobs) and self._may_begin()
+            if begins:
+                self._begin_at = math.inf
+            return begins
+
+    def _begin_left(self) -> None:
+        """Begin at once what a unit had no more time for, unless others gather to be begun with it."""
+        with self._wake:
+            if self._jobs and self._begin_at == math.inf:
+                self._begin_at = -math.inf
 
     def _commit(self, again: Sequence[_Job] = ()) -> None:
         """Do the works that wait in one commit; or `again` those of one that was too large."""
@@ -462,12 +486,9 @@ class LedgerWriter:
             if job is None:
                 return []
             self._jobs.remove(job)
-            joined = [job]
-            while self._jobs and len(joined) < most and not (job.takes_long or self._jobs[0].takes_long):
-                if not can_join([one.work for one in joined], self._jobs[0].work):
-                    break
-                joined.append(self._jobs.popleft())
-            return joined
+            behind = () if job.takes_long else takewhile(lambda one: not one.takes_long, islice(self._jobs, most - 1))
+            together = count_joint(one.work for one in chain((job,), behind))
+            return [job, *(self._jobs.popleft() for _ in range(together - 1))]
 
     def _fail(self, jobs: list[_Job], error: Exception) -> None:
         """Let those that were begun fail, or, where none could be, all that wait."""
