@@ -423,6 +423,28 @@ def test_a_model_that_joined_the_others_and_is_taken_back_is_never_below_nothing
     store.close()
 
 
+def test_a_model_that_joined_the_others_before_its_calls_got_a_price_lacks_none(tmp_path: Path, clock: Clock) -> None:
+    """What costs nothing joins first: calls that a later report gives a price."""
+    store, costs = open_store(tmp_path, clock=clock), _many_models()
+    unpriced = _spend_by_model(dict.fromkeys(costs, 0))
+    for sums in unpriced.add.values():
+        sums.priced, sums.unpriced, sums.reasons, sums.models = 0, 1, {"unknown_model": 1}, {}
+    _enter(store, unpriced, clock)
+    _maintain(store)
+    priced = _spend_by_model(costs, calls=0)
+    for sums in priced.add.values():
+        sums.priced, sums.unpriced, sums.reasons = 1, -1, {"unknown_model": -1}
+    _enter(store, priced, clock)
+    with store.snapshot() as reader:
+        days = queries.Days(reader, TENANT)
+        assert not days.unpriced()
+        lists = [days.by("model"), days.by("day_model"), dimensions.values(reader, TENANT, "model")[0]]
+        for rows in lists:
+            assert all(row["calls"] >= 0 and not row["unpriced"] for row in rows)
+            assert sum(round(row["cost_usd"] * 10**12) for row in rows) == sum(costs.values())
+    store.close()
+
+
 def test_a_list_of_many_models_takes_a_few_steps_for_each(clock: Clock) -> None:
     """Counted: lines run. Each record was unpacked twice and made into sums in each of three passes."""
     store = MemoryStore()

@@ -47,6 +47,9 @@ def values(
     for value, places in kept:
         merging = Merging()
         merging.add_all([days[number][1].row(at) for number, at in places])
+        if merging.is_below_nothing:
+            others += places
+            continue
         all_values.take_out(merging)
         rows.append(_row({"value": value}, merging.sums(), _by_day(days, places)))
     others += [place for _, places in rest for place in places]

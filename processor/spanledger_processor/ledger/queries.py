@@ -7,14 +7,14 @@ the list price of other models, at the average size of the agent's calls.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
-from itertools import islice
+from itertools import islice, repeat
+from operator import add
 from typing import Any, TypeAlias
 
 from spanledger_processor.ledger import dimensions
-from spanledger_processor.ledger.day_values import records_of_days
+from spanledger_processor.ledger.day_values import UNPRICED, records_of_days
 from spanledger_processor.ledger.dimensions import agents_of
 from spanledger_processor.ledger.facts import OTHER_MODELS, USUAL, Lifecycle
 from spanledger_processor.ledger.keys import (
@@ -178,34 +178,28 @@ class Days:
 
     def unpriced(self) -> list[Row]:
         """Return calls without a price by provider, model and reason, most first."""
-        counts: Counter[tuple[str, str, str]] = Counter()
-        totals = self._totals("model")
+        by_reason: dict[str, dict[Group, tuple[int, ...]]] = {}
         for group, record in self._grouped("model"):
-            _, provider, model = _known(group, totals)
             for reason, calls in record[5].items():
-                counts[provider, model, reason] += int(calls)
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return [
-            {"provider": provider, "model": model, "reason": reason, "calls": calls}
-            for (provider, model, reason), calls in ranked
-            if calls
-        ]
+                of_reason = by_reason.setdefault(reason, {})
+                of_reason[group] = (of_reason.get(group, (0,))[0] + int(calls),)
+        rows: list[Row] = []
+        for reason, of_reason in by_reason.items():
+            _join_taken_back(of_reason)
+            for (_, provider, model), (calls,) in of_reason.items():
+                if calls:
+                    rows.append({"provider": provider, "model": model, "reason": reason, "calls": calls})
+        return sorted(rows, key=lambda row: (-row["calls"], row["provider"], row["model"], row["reason"]))
 
-    def _totals(self, what: str) -> dict[Group, tuple[Pico, int]]:
-        """Return cost and calls of each group, but for models that were taken out again after a part of them had joined
-        the others: these are part of them.
-        """
-        totals: dict[Group, tuple[Pico, int]] = {}
+    def _totals(self, what: str) -> dict[Group, tuple[int, ...]]:
+        """Return cost, calls and calls without a price of each group, but for models that are part of the others."""
+        totals: dict[Group, tuple[int, ...]] = {}
         for group, record in self._grouped(what):
-            cost, calls = totals.get(group, (0, 0))
-            totals[group] = cost + int(record[2][0]), calls + int(record[2][1])
-        for of_others in (False, True) if what != "day" else ():
-            negative = [group for group, spent in totals.items() if min(spent) < 0]
-            for group in negative:
-                if (group[2] == OTHER_MODELS) is of_others and group != _others_of(group):
-                    cost, calls = totals.pop(group)
-                    before = totals.get(others := _others_of(group), (0, 0))
-                    totals[others] = before[0] + cost, before[1] + calls
+            cost, calls, unpriced = totals.get(group, (0, 0, 0))
+            counts = record[2]
+            totals[group] = cost + int(counts[0]), calls + int(counts[1]), unpriced + int(counts[UNPRICED])
+        if what != "day":
+            _join_taken_back(totals)
         return totals
 
     def _grouped(self, what: str) -> Iterator[tuple[Group, list[Any]]]:
@@ -228,7 +222,20 @@ class Days:
             self._kept = kept
 
 
-def _kept(what: str, totals: Mapping[Group, tuple[Pico, int]], most: int | None) -> list[Group]:
+def _join_taken_back(totals: dict[Group, tuple[int, ...]]) -> None:
+    """Add to the others the models of which less than nothing is left: they were taken out again, or calls of them got
+    a price, after a part of them had joined the others.
+    """
+    for of_others in (False, True):
+        negative = [group for group, spent in totals.items() if min(spent) < 0]
+        for group in negative:
+            others = _others_of(group)
+            if (group[2] == OTHER_MODELS) is of_others and group != others:
+                spent = totals.pop(group)
+                totals[others] = tuple(map(add, totals.get(others, repeat(0)), spent))
+
+
+def _kept(what: str, totals: Mapping[Group, tuple[int, ...]], most: int | None) -> list[Group]:
     """Return the groups that have a row of their own, in order."""
     groups = [group for group in totals if what != "model" or group[1:] != ("", OTHER_MODELS)]
     if most is not None and len(groups) > most:

@@ -346,6 +346,11 @@ class Merging:
         ):
             _merge_counts(mine, _negative(theirs))
 
+    @property
+    def is_below_nothing(self) -> bool:
+        """Return whether more was taken out than was added: a part of what was added stands elsewhere."""
+        return min(self._counts, default=0) < 0 or min(self._reasons.values(), default=0) < 0
+
     def _wider(self, counts: Sequence[int]) -> list[int]:
         return [sum(both) for both in zip_longest(self._counts, counts, fillvalue=0)]
 
