@@ -245,6 +245,24 @@ def test_what_a_model_asks_for_counts_also_where_its_call_is_reported_again_else
         assert counted(ledger)[0] == 1, [fact.span_id for fact in order]
 
 
+@pytest.mark.parametrize(
+    ("spans", "calls"),
+    [
+        ([call("c", "x"), tool("t", "x"), tool("u", "x", trace="t2")], 1),
+        ([call("c", "x", "y"), tool("t", "x"), tool("u", "x", trace="t2")], 2),
+        ([call("c", "x"), tool("t", "x", scope="one"), tool("v", "x", scope="two"), tool("u", "x", trace="t2")], 1),
+    ],
+    ids=["by each trace once", "another beside it", "twice here"],
+)
+def test_a_call_whose_tool_two_traces_tell_of_counts_once(spans: list[Fact], calls: int) -> None:
+    """As of a server of tools that writes a trace of its own, beside the client's, in any order."""
+    for order in permutations(spans):
+        ledger = MemoryLedger()
+        for fact in order:
+            ledger.take([fact])
+        assert counted(ledger)[0] == calls, [fact.span_id for fact in order]
+
+
 def test_a_loop_is_told_once_whichever_report_of_a_call_knows_its_arguments() -> None:
     """As by Codex's spans, that tell no arguments, and its log events, that do; what came first told of no loop."""
     for first, second in (("name_only", "full"), ("full", "name_only")):

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact, take_in_any_order
-from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.accounting.facts import Fact, LoopRule
 from spanledger_processor.ledger import queries
+from spanledger_processor.ledger.dimensions import tools as tools_by_day
 from spanledger_processor.ledger.rows import Row, exact_usd
 from spanledger_processor.ledger.runs import INSTANCE, linked
-from spanledger_processor.model import Cost, ToolCall, Usage
+from spanledger_processor.model import Cost, Signature, ToolCall, Usage
+from spanledger_processor.units import NS_PER_DAY
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,40 @@ def test_the_rest_of_a_session_is_by_no_agent() -> None:
         ("lead", "0.000000000005"),
         ("", "0.000000000007"),
     ]
+
+
+def test_the_rest_of_a_session_may_be_tools_alone() -> None:
+    """What no named agent did has a row where it cost nothing, too: calls of tools and failures add up."""
+    for kind in ("tool", "other"):
+        ledger = MemoryLedger()
+        by_none = make_fact("b", kind=kind, session="s")
+        by_none.failed = True
+        if kind == "tool" and by_none.call is not None:
+            by_none.call.tool = ToolCall("read")
+        ledger.take([make_fact("a", kind="llm", cost=5, session="s", agent_id="lead"), by_none])
+        with ledger.store.snapshot() as reader:
+            found = queries.session(reader, TENANT, "s")
+        assert found is not None
+        assert (found["tool_calls"], found["failures"]) == (int(kind == "tool"), 1)
+        for field in ("tool_calls", "failures"):
+            assert sum(row[field] for row in found["agents"]) == found[field]
+
+
+def test_no_tool_has_fewer_than_no_loops() -> None:
+    """A call that comes late between three others shows that they were no loop: its own tool never had one."""
+    ledger, day = MemoryLedger(loop=LoopRule(consecutive=3)), NOW // NS_PER_DAY
+    for name, tool, start in [("a", "search", 3), ("b", "search", 1), ("c", "search", 0), ("d", "read", 2)]:
+        fact = make_fact(name, kind="tool", session="s", start=start * 10**9)
+        assert fact.call is not None
+        fact.call.tool, fact.signature, fact.day = ToolCall(tool), Signature(tool, "full"), day
+        ledger.take([fact])
+    with ledger.store.snapshot() as reader:
+        found = queries.session(reader, TENANT, "s")
+        by_day, _ = tools_by_day(reader, TENANT, 0, None, 10)
+    assert found is not None
+    assert found["loops"] == 0
+    for rows in (found["tools"], by_day):
+        assert [(row["id"], row["calls"], row["loops"]) for row in rows] == [("search", 3, 0), ("read", 1, 0)]
 
 
 def test_a_session_with_more_agents_than_are_shown_adds_up() -> None:

@@ -259,8 +259,9 @@ class AskedTools:
         for span in askers:
             for identifier, tool in in_pairs(span.detail.asked):
                 asked.setdefault(identifier, (span.span_id, tool))
-        executed = {span.call_id for span in self._tools if span.call_id in asked}
-        others = sum(span.call_id not in asked for span in self._tools)
+        tools = [span.call_id for span in self._tools if not span.again]  # others report what counts elsewhere
+        executed = {call_id for call_id in tools if call_id in asked}
+        others = sum(call_id not in asked for call_id in tools)
         alone = [identifier for identifier in asked if identifier not in executed][others:]
         stuck: dict[str, tuple[bytes, str]] = {}
         for span in askers:

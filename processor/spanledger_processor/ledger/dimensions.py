@@ -178,11 +178,11 @@ def of_session(reader: Reader, tenant: bytes, session_id: str, session: Sums) ->
     for sums in agents:
         rest.add(sums, -1)
     rest.labels = {}
-    if agents and (rest.calls or rest.cost):
+    if agents and (rest.calls or rest.cost or rest.tool_calls or (rest.facts is not None and rest.facts.failed)):
         agents.append(rest)
     return {
         "agents": [_agent(sums) for sums in agents],
-        "tools": [_tool(sums) for sums in tools if _is_used(sums)],
+        "tools": _settled([_tool(sums) for sums in tools]),
     }
 
 
@@ -206,7 +206,7 @@ def tools(reader: Reader, tenant: bytes, since: int, until: int | None, most: in
         other.add(sums)
     if _is_used(other):
         shown.append({"id": "", "other": True, **_of_tool(other)})
-    return shown, max(0, len(rows) - most)
+    return _settled(shown), max(0, len(rows) - most)
 
 
 def agents_of(reader: Reader, tenant: bytes, session_id: str) -> list[Sums]:
@@ -271,8 +271,22 @@ def _parts(reader: Reader, tenant: bytes, session_id: str) -> Iterator[Sums]:
 
 
 def _is_used(sums: Sums) -> bool:
-    """Return whether a tool has any calls or facts; a loop may be entered on another day than its call."""
-    return sums.tool_calls > 0 or (sums.facts is not None and sums.facts.loops > 0)
+    """Return whether a tool has calls or loops; a loop may be entered or taken back on another day than its call."""
+    return sums.tool_calls > 0 or (sums.facts is not None and sums.facts.loops != 0)
+
+
+def _settled(tools: list[Row]) -> list[Row]:
+    """Return the rows of tools that have calls or loops, none with fewer than no loops.
+
+    A call that comes late and shows that calls of another tool were no loop is posted with the loops that it takes
+    back: they are taken out of the tools that have most. The sum stays what it is, where it is not below none itself.
+    """
+    owed = -sum(min(0, row["loops"]) for row in tools)
+    for row in sorted(tools, key=lambda row: -row["loops"]):
+        taken = min(owed, row["loops"]) if row["loops"] > 0 else row["loops"]
+        row["loops"] -= taken
+        owed -= max(0, taken)
+    return [row for row in tools if row["calls"] or row["loops"]]
 
 
 def _cut(parts: list[Sums]) -> list[Sums]:
