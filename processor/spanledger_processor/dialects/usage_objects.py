@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from spanledger_processor.dialects.normalize import Counts, NormalizedUsage, Terms, no_text, normalize
 from spanledger_processor.dialects.usage_shapes import (
     CONTEXT_PATHS,
+    COUNTS,
     PARTS,
     SHAPE_PATHS,
     STANDARD,
@@ -47,18 +48,19 @@ def read_usage(value: Mapping[str, Any]) -> ParsedUsage | None:
     if _TOPS.isdisjoint(value):
         return None
     tables = _tables_for(value)
-    shape = _first_shape(value, tables.shapes)
-    if shape is None:
+    places = _first_shape(value, tables.shapes)
+    if places is None:
         return None
     try:
-        counts = _counts(value, shape, tables)
-        added = sum([count(_at(value, path)) or 0 for path in shape.adds]) if shape.adds else 0
+        counts = _counts(value, places, tables)
+        added = sum([count(_at(value, place)) or 0 for place in places.adds]) if places.adds else 0
         terms = _terms(value, tables)
         text_in = _first(value, tables.text) if tables.text else None
     except NoCountError:
         return None
     if added and counts.input is not None:
         counts.input += added
+    shape = places.shape
     if shape.omits_zeros:
         counts.cache_read = counts.cache_read or 0
         if counts.reasoning is None and counts.total == (counts.input or 0) + (counts.output or 0):
@@ -70,8 +72,17 @@ def read_usage(value: Mapping[str, Any]) -> ParsedUsage | None:
     return ParsedUsage(counts, normalized, terms, shape.billed)
 
 
-_STEPS = {
-    path: tuple(path.split("."))
+_Place: TypeAlias = tuple[str, tuple[str, ...]]
+"""A path: the key at the top, and those below it."""
+
+
+def _place(path: str) -> _Place:
+    top, *below = path.split(".")
+    return top, tuple(below)
+
+
+_PLACES = {
+    path: _place(path)
     for paths in (
         *(getattr(shape, name) for shape in USAGE_SHAPES for name in SHAPE_PATHS),
         *PARTS.values(),
@@ -80,28 +91,45 @@ _STEPS = {
     )
     for path in paths
 }
-_TOPS = frozenset(_STEPS[path][0] for shape in USAGE_SHAPES for path in shape.needs)
-_KNOWN_TOPS = frozenset(steps[0] for steps in _STEPS.values())
-_KNOWN_BELOW = frozenset(steps[1] for steps in _STEPS.values() if len(steps) > 1)
+_TOPS = frozenset(_PLACES[path][0] for shape in USAGE_SHAPES for path in shape.needs)
+_CONTEXT_KEYS = frozenset(key for keys in CONTEXT_PATHS.values() for key in keys)
+_OF_LANGCHAIN = frozenset({"input_token_details", "output_token_details", "total_cost"})
 _TERM_KEYS = frozenset(
     (
-        *(key for keys in CONTEXT_PATHS.values() for key in keys),
+        *_CONTEXT_KEYS,
         *TRAFFIC_KEYS,
-        *("iterations", "input_token_details", "output_token_details", "total_cost"),
-        *("cache_creation_input_tokens", "cost", "cost_in_usd_ticks"),
+        *_OF_LANGCHAIN,
+        *("iterations", "cache_creation_input_tokens", "cost", "cost_in_usd_ticks"),
     )
 )
 """Keys of which one is there wherever an object says anything of the price besides classes."""
+_KNOWN_TOPS = frozenset(top for top, _ in _PLACES.values()) | _TERM_KEYS
+_KNOWN_BELOW = frozenset(below[0] for _, below in _PLACES.values() if below)
+
+
+@dataclass(frozen=True, slots=True)
+class _ShapePlaces:
+    """A shape, and where objects with some keys may have what it names; `counts` in the order of `Counts`."""
+
+    shape: UsageShape
+    needs: tuple[_Place, ...]
+    any_of: tuple[_Place, ...]
+    adds: tuple[_Place, ...]
+    counts: tuple[tuple[_Place, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """What objects with some keys may have: the tables above, with the paths that can lead to something."""
+    """What objects with some keys may have: the tables above, with the places that can lead to something.
 
-    shapes: tuple[UsageShape, ...]
-    parts: Mapping[str, Paths]
-    unclassed: Mapping[str, Paths]
-    text: Paths
+    `terms` are those of `_TERM_KEYS` that they have.
+    """
+
+    shapes: tuple[_ShapePlaces, ...]
+    parts: Mapping[str, tuple[_Place, ...]]
+    unclassed: Mapping[str, tuple[_Place, ...]]
+    text: tuple[_Place, ...]
+    terms: frozenset[str]
 
 
 def _tables_for(value: Mapping[str, Any]) -> _Tables:
@@ -123,61 +151,54 @@ def _narrowed(present: tuple[tuple[str, ...], ...]) -> _Tables:
     """
     below = {key: inner for key, *inner in present}
 
-    def may_be(steps: Sequence[str]) -> bool:
-        inner = below.get(steps[0])
-        return inner is not None and (len(steps) == 1 or steps[1] in inner or _LISTED in inner)
+    def may_be(place: _Place) -> bool:
+        top, steps = place
+        inner = below.get(top)
+        return inner is not None and (not steps or steps[0] in inner or _LISTED in inner)
 
-    def begun(paths: Paths) -> Paths:
-        return tuple(path for path in paths if may_be(_STEPS[path]))
+    def begun(paths: Paths) -> tuple[_Place, ...]:
+        return tuple(place for place in map(_PLACES.__getitem__, paths) if may_be(place))
 
-    def rows(table: Mapping[str, Paths]) -> Mapping[str, Paths]:
+    def rows(table: Mapping[str, Paths]) -> Mapping[str, tuple[_Place, ...]]:
         return {name: left for name, paths in table.items() if (left := begun(paths))}
 
-    shapes: list[UsageShape] = []
+    shapes: list[_ShapePlaces] = []
     for shape in USAGE_SHAPES:
-        if begun(shape.needs) == shape.needs and (not shape.any_of or begun(shape.any_of)):
-            changes: dict[str, Any] = {name: begun(getattr(shape, name)) for name in SHAPE_PATHS[1:]}
-            shapes.append(replace(shape, **changes))
-    return _Tables(tuple(shapes), rows(PARTS), rows(UNCLASSED), begun(TEXT_PATHS))
+        needs, any_of = begun(shape.needs), begun(shape.any_of)
+        if len(needs) == len(shape.needs) and (any_of or not shape.any_of):
+            counts = tuple(begun(getattr(shape, name)) for name in COUNTS)
+            shapes.append(_ShapePlaces(shape, needs, any_of, begun(shape.adds), counts))
+    return _Tables(tuple(shapes), rows(PARTS), rows(UNCLASSED), begun(TEXT_PATHS), _TERM_KEYS & below.keys())
 
 
-def usage_shape_of(value: Mapping[str, Any]) -> UsageShape | None:
-    """Return the first shape that an object has."""
-    return None if _TOPS.isdisjoint(value) else _first_shape(value, _tables_for(value).shapes)
-
-
-def _first_shape(value: Mapping[str, Any], shapes: Iterable[UsageShape]) -> UsageShape | None:
+def _first_shape(value: Mapping[str, Any], shapes: Iterable[_ShapePlaces]) -> _ShapePlaces | None:
     for shape in shapes:
-        for path in shape.needs:
-            if _at(value, path) is None:
+        for place in shape.needs:
+            if _at(value, place) is None:
                 break
         else:
-            if not shape.any_of or any(_at(value, path) is not None for path in shape.any_of):
+            if not shape.any_of or any(_at(value, place) is not None for place in shape.any_of):
                 return shape
     return None
 
 
-def read_counts(value: Mapping[str, Any], shape: UsageShape) -> Counts:
-    """Return the counts of an object by a shape.
+def read_counts(value: Mapping[str, Any]) -> Counts | None:
+    """Return the counts of an object by the first shape that it has, None if it has none.
 
     Raises:
         NoCountError: a value that should be a count is none.
     """
-    return _counts(value, shape, _tables_for(value))
+    tables = _tables_for(value)
+    places = _first_shape(value, tables.shapes)
+    return None if places is None else _counts(value, places, tables)
 
 
-def _counts(value: Mapping[str, Any], shape: UsageShape, tables: _Tables) -> Counts:
-    return Counts(
-        _first(value, shape.input) if shape.input else None,
-        _first(value, shape.output) if shape.output else None,
-        _first(value, shape.total) if shape.total else None,
-        _first(value, shape.cache_read) if shape.cache_read else None,
-        _first(value, shape.cache_write) if shape.cache_write else None,
-        _first(value, shape.cache_write_5m) if shape.cache_write_5m else None,
-        _first(value, shape.cache_write_1h) if shape.cache_write_1h else None,
-        _first(value, shape.reasoning) if shape.reasoning else None,
-        _parts(value, tables) if tables.parts else None,
-    )
+def _counts(value: Mapping[str, Any], places: _ShapePlaces, tables: _Tables) -> Counts:
+    numbers: list[Any] = [_first(value, of_class) if of_class else None for of_class in places.counts]
+    counts = Counts(*numbers)
+    if tables.parts:
+        counts.parts = _parts(value, tables)
+    return counts
 
 
 def read_parts(value: Mapping[str, Any]) -> dict[str, int] | None:
@@ -191,7 +212,7 @@ def read_parts(value: Mapping[str, Any]) -> dict[str, int] | None:
 
 def _parts(value: Mapping[str, Any], tables: _Tables) -> dict[str, int] | None:
     parts = tables.parts.items()
-    return {name: number for name, paths in parts if (number := _first(value, paths)) is not None} or None
+    return {name: number for name, places in parts if (number := _first(value, places)) is not None} or None
 
 
 def read_terms(value: Mapping[str, Any]) -> Terms:
@@ -200,22 +221,26 @@ def read_terms(value: Mapping[str, Any]) -> Terms:
 
 
 def _terms(value: Mapping[str, Any], tables: _Tables) -> Terms:
-    terms = Terms()
+    terms, told = Terms(), tables.terms
     if unclassed := tables.unclassed:
-        terms.unclassed = tuple([what for what, paths in unclassed.items() if _some(value, paths)])
-    if _TERM_KEYS.isdisjoint(value):
+        terms.unclassed = tuple([what for what, places in unclassed.items() if _some(value, places)])
+    if not told:
         return terms
-    terms.context = read_context(value)
-    traffic = next((text(value.get(key)).lower() for key in TRAFFIC_KEYS if value.get(key)), None)
+    if not told.isdisjoint(_CONTEXT_KEYS):
+        terms.context = read_context(value)
+    traffic = next((text(value.get(key)).lower() for key in TRAFFIC_KEYS if key in told and value.get(key)), None)
     if traffic is not None:
         terms.plan = "provisioned" if "provisioned" in traffic else ""
         terms.context["service_tier"] = traffic.removeprefix("on_demand").strip("_") if "on_demand" in traffic else ""
-    terms.unclassed += _further_sampling(value.get("iterations"))
-    _langchain_terms(value, terms)
+    if "iterations" in told:
+        terms.unclassed += _further_sampling(value["iterations"])
+    if not told.isdisjoint(_OF_LANGCHAIN):
+        _langchain_terms(value, terms)
     details = value.get("prompt_tokens_details")
     if value.get("cache_creation_input_tokens") and isinstance(details, dict) and _WRITES not in details:
         terms.doubt = "LiteLLM may have left cache writes out of its sum"
-    terms.reported = _charged(value)
+    if "cost" in told or "cost_in_usd_ticks" in told:
+        terms.reported = _charged(value)
     return terms
 
 
@@ -280,13 +305,13 @@ def _charged(value: Mapping[str, Any]) -> ReportedCost | None:
     return ReportedCost(amount, True, "usage.cost", upstream, own_key if isinstance(own_key, bool) else None)
 
 
-def _some(value: Mapping[str, Any], paths: Paths) -> bool:
-    return any(isinstance(inner := _at(value, path), int | float) and inner > 0 for path in paths)
+def _some(value: Mapping[str, Any], places: Iterable[_Place]) -> bool:
+    return any(isinstance(inner := _at(value, place), int | float) and inner > 0 for place in places)
 
 
-def _first(value: Mapping[str, Any], paths: Paths) -> int | None:
-    for path in paths:
-        inner = value.get(path) if path in _KNOWN_TOPS else _at(value, path)
+def _first(value: Mapping[str, Any], places: Iterable[_Place]) -> int | None:
+    for place in places:
+        inner = _at(value, place) if place[1] else value.get(place[0])
         if type(inner) is int and 0 <= inner <= MAX_COUNT:
             return inner
         if inner is not None and (number := count(inner)) is not None:
@@ -294,12 +319,10 @@ def _first(value: Mapping[str, Any], paths: Paths) -> int | None:
     return None
 
 
-def _at(value: Mapping[str, Any], path: str) -> Any:
-    steps = _STEPS[path]
-    if len(steps) == 1:
-        return value.get(path)
-    inner = value.get(steps[0])
-    for step in steps[1:]:
+def _at(value: Mapping[str, Any], place: _Place) -> Any:
+    top, below = place
+    inner = value.get(top)
+    for step in below:
         if isinstance(inner, dict):
             inner = inner.get(step)
         else:

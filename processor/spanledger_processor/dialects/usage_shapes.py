@@ -37,8 +37,9 @@ class UsageShape:
     billed: bool = False
 
 
-_COUNTS = tuple(one.name for one in fields(Counts) if one.type.startswith("int") and one.name != "parts")
-SHAPE_PATHS = ("needs", "any_of", "adds", *_COUNTS)
+COUNTS = tuple(one.name for one in fields(Counts) if one.type.startswith("int") and one.name != "parts")
+"""Classes of `Counts` that a shape has places for, in their order."""
+SHAPE_PATHS = ("needs", "any_of", "adds", *COUNTS)
 """Fields of `UsageShape` that hold paths."""
 
 USAGE_SHAPES = (

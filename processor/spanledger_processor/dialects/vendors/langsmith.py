@@ -20,7 +20,7 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
-from spanledger_processor.dialects.usage_objects import read_counts, read_terms, usage_shape_of
+from spanledger_processor.dialects.usage_objects import read_counts, read_terms
 from spanledger_processor.dialects.vendors.otel import OTEL
 
 
@@ -38,10 +38,9 @@ def _details(view: ScopedSpan, counts: Counts) -> None:
         "input_token_details": inputs,
         "output_token_details": outputs,
     }
-    shape = usage_shape_of(whole)
-    if shape is None:
+    read = read_counts(whole)
+    if read is None:
         return
-    read = read_counts(whole, shape)
     counts.cache_read, counts.cache_write = read.cache_read, read.cache_write
     counts.cache_write_5m, counts.cache_write_1h = read.cache_write_5m, read.cache_write_1h
     counts.reasoning, counts.parts = read.reasoning, read.parts
