@@ -121,11 +121,39 @@ def _end(piece: str) -> int:
     return 0
 
 
+_WORDS = (("None", "null"), ("True", "true"), ("False", "false"))
+_OF_JSON = ("null", "true", "false", "NaN", "Infinity")
+"""Words that are no literals of Python's."""
+
+
 def _literal(text: str) -> Any:
+    """Return the value of a Python literal; None if it is none."""
+    if '"' not in text and "\\" not in text:
+        try:
+            return _as_json(text)
+        except (ValueError, RecursionError):
+            pass
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
+
+
+def _as_json(text: str) -> Any:
+    """Return the value of a literal that says the same in JSON, which is read ten times as fast: as most do, with
+    apostrophes around texts that hold none and no escapes.
+
+    Raises:
+        ValueError: it does not.
+    """
+    pieces = text.split("'")
+    around = "'".join(pieces[::2])
+    if holds(around, _OF_JSON):
+        raise ValueError("no literal")
+    for word, spelled in _WORDS:
+        around = around.replace(word, spelled)
+    pieces[::2] = around.split("'")
+    return json.loads('"'.join(pieces))
 
 
 _TOKEN = re.compile(
