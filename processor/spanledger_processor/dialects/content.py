@@ -38,6 +38,8 @@ _NAMED = tuple(scope for content in CONTENT_KEYS for scope in content.spans_name
 _GENAI = tuple(marker.decode() for marker in (*MARKERS, *LOG_MARKERS))
 _USERS: frozenset[ContentClass] = frozenset({"user_ids"})
 _KEPT = 8192
+_SHAPES_KEPT, _MOST_KEYS = 1024, 256
+"""Likewise of spans' shapes, of so many keys at most."""
 _LONGEST = 256
 _LONGEST_NAME, _MOST_WORDS = 100, 6
 """A longer name of a span or event is no name that a library gives."""
@@ -161,9 +163,16 @@ def holds_content(key: str) -> bool:
     return isinstance(result, frozenset) and result != _USERS
 
 
-def tells_results(keys: Iterable[str]) -> bool:
+def tells_results(shape: tuple[str, ...]) -> bool:
     """Return whether one of a model call's keys may hold results of tools, as what a model is sent does."""
-    return any(isinstance(result := verdict(key), frozenset) and "tool_results" in result for key in keys)
+    return _kept_tells_results(shape) if len(shape) <= _MOST_KEYS else _tells_results(shape)
+
+
+def _tells_results(shape: tuple[str, ...]) -> bool:
+    return any(isinstance(result := verdict(key), frozenset) and "tool_results" in result for key in shape)
+
+
+_kept_tells_results = lru_cache(_SHAPES_KEPT)(_tells_results)
 
 
 def names_user(key: str) -> bool:

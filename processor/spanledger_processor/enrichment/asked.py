@@ -38,7 +38,7 @@ class MessageTools:
             return fact
         asked = asked_in(view.attributes, flat=flat)
         steps = history(view.attributes, flat=flat, fewest=self._fewest_calls) if self._fewest_calls else ()
-        stuck, again = [*self._looping(steps)], tuple(self._asked_again(steps))
+        stuck, again = ([*self._looping(steps)], tuple(self._asked_again(steps))) if steps else ([], ())
         if not asked and not stuck and not again:
             return fact
         signatures: tuple[str, ...] = ()
