@@ -476,7 +476,10 @@ def _facts_of(sums: Sums) -> Facts:
 
 def _enter_outcome(sums: Sums, span: Span, number: int) -> None:
     """Add to the facts of an agent or a tool what so many spans like `span` tell; negative: take it out again."""
-    facts, detail = _facts_of(sums), span.detail
+    detail = span.detail
+    if not (span.fails or detail.denied or span.loops):
+        return  # nearly always
+    facts = _facts_of(sums)
     if span.fails:
         facts.failed += number
     if detail.denied and not span.again:

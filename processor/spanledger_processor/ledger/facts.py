@@ -194,6 +194,12 @@ class Facts:
         """Add amounts by time. Those that come to 0 stay: for how long each stands depends on the times alone."""
         self.cost_unit_s, self.costs = _united(self.cost_unit_s, self.costs, unit_s, costs, _COSTS, add)
 
+    @property
+    def says_something(self) -> bool:
+        """Return whether it is worth storing: that of most agents and tools, whose spans came to their end, is not."""
+        counts = self.turns or self.failed or self.denied or self.loops or any(self.fed)
+        return bool(counts or self.latest or self.values or self.stretches or self.sizes or self.costs or self.models)
+
     def pack(self) -> list[Any]:
         """Return the stored form: plain values."""
         stretches = [time for stretch in self.stretches for time in stretch]

@@ -238,7 +238,7 @@ class Sums:
         times = [self.first_ns, self.last_ns, self.closed_ns]
         row = [_VERSION, self.arrival_ms, counts, times, self.labels, self.reasons, self.models, self.named]
         elsewhere = None if self.elsewhere is None else self.elsewhere.pack()
-        facts = None if self.facts is None else self.facts.pack()
+        facts = self.facts.pack() if self.facts is not None and self.facts.says_something else None
         speeds = dict(sorted(self.speeds.items())) if self.speeds else self.speeds
         return pack(
             [*row, elsewhere, self.sessions, self.granularities, facts, self.summarized_ns, speeds, self.parents]
