@@ -88,6 +88,8 @@ class Match:
 def match(trace: Trace) -> Match:
     """Find the role of every span of a trace that claims usage or cost."""
     claimants = _claimants(trace)  # rule 1
+    if len(trace.spans) == 1 and claimants and _stands_alone(trace, claimants[0]):
+        return Match({claimants[0].span_id: COUNTED})
     forest = Forest(trace.spans)
     spending = {span.span_id: 1 for span in claimants if span.spends}
     twins = {span.span_id: DUPLICATE + span.twin for span in claimants if span.twin}  # rule 2
@@ -101,6 +103,11 @@ def match(trace: Trace) -> Match:
     roles |= richer.roles
     roles |= dict.fromkeys(_without_usage(forest, claimants, roles), "")  # rule 7
     return Match(roles, reports.reasons | richer.reasons | _doubts(trace, claimants, roles))
+
+
+def _stands_alone(trace: Trace, only: Span) -> bool:
+    """Return whether no rule but the last one has a say on the only span of a trace."""
+    return not (only.twin or only.carries_below or trace.awaited or trace.cut)
 
 
 def _claimants(trace: Trace) -> list[Span]:

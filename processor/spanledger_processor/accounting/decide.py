@@ -131,34 +131,20 @@ def decide(
     fact: Fact, call: Call, session: Named, run: Named, money: Money, tool: ToolMarks, reason: Reason | None = None
 ) -> Decision:
     """Return the decision on a span; running totals and budgets are entered when the whole request is posted."""
-    return Decision(
-        call.kind,
-        call.dialect,
-        call.granularity,
-        session_id=session.id,
-        session_source=session.source,
-        session_parent_id=fact.session_parent_id,
-        session_closed=call.session_closed,
-        run_id=run.id,
-        run_source=run.source,
-        agent_id=call.agent_id,
-        agent_parent_id=call.agent_parent_id,
-        task_id=call.task_id,
-        task_kind=call.task_kind,
-        usage=money.usage,
-        cost=money.cost,
-        repeats_children=money.subtree is not None,
-        subtree=money.subtree,
-        duplicate_of=money.duplicate_of,
-        signature=fact.signature,
-        tool_repeats=tool.times,
-        tool_consecutive=tool.in_a_row,
-        tool_loop=tool.is_loop,
-        source=call.source,
-        note=money.note,
-        aliases=money.aliases,
-        reason=() if reason is None else tuple(reason),
-    )
+    decision = Decision(call.kind, call.dialect, call.granularity)  # thirty names would be looked up one by one
+    decision.session_id, decision.session_source = session
+    decision.session_parent_id, decision.session_closed = fact.session_parent_id, call.session_closed
+    decision.run_id, decision.run_source = run
+    decision.agent_id, decision.agent_parent_id = call.agent_id, call.agent_parent_id
+    decision.task_id, decision.task_kind = call.task_id, call.task_kind
+    decision.usage, decision.cost = money.usage, money.cost
+    decision.repeats_children, decision.subtree = money.subtree is not None, money.subtree
+    decision.duplicate_of = money.duplicate_of
+    decision.signature = fact.signature
+    decision.tool_repeats, decision.tool_consecutive, decision.tool_loop = tool
+    decision.source, decision.note, decision.aliases = call.source, money.note, money.aliases
+    decision.reason = () if reason is None else tuple(reason)
+    return decision
 
 
 def money_of(fact: Fact, call: Call, role: str, carried: UsageVector, subtree: Pico, aliases: tuple[str, ...]) -> Money:

@@ -48,6 +48,8 @@ NO_TERMS = Terms()
 
 def joined(terms: Terms, more: Terms) -> Terms:
     """Return the terms of one call from two sources; where both have one, the first one's holds."""
+    if more is NO_TERMS:
+        return terms
     return Terms(
         {**more.context, **terms.context},
         tuple(dict.fromkeys((*terms.unclassed, *more.unclassed))),

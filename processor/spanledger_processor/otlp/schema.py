@@ -20,6 +20,7 @@ _SCALARS = {
     "bool": FieldDescriptorProto.TYPE_BOOL,
     "bytes": FieldDescriptorProto.TYPE_BYTES,
     "double": FieldDescriptorProto.TYPE_DOUBLE,
+    "fixed32": FieldDescriptorProto.TYPE_FIXED32,
     "fixed64": FieldDescriptorProto.TYPE_FIXED64,
     "int32": FieldDescriptorProto.TYPE_INT32,
     "int64": FieldDescriptorProto.TYPE_INT64,
@@ -42,6 +43,8 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "attributes": (9, _MAP),
         "events": (11, "repeated bytes"),
         "status": (15, "Status"),
+        # Not read, but most spans have it: fields without a schema are looked at one by one (`values.attributes_of`).
+        "flags": (16, "fixed32"),
     },
     "Status": {"code": (3, "int32")},
     "Event": {"time_unix_nano": (1, "fixed64"), "name": (2, "string"), "attributes": (3, _MAP)},
