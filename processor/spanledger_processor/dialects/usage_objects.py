@@ -29,6 +29,7 @@ _TICK = USD // 10**10
 _LISTED = ""
 """Stands for keys below one, where these are not known: of a list, whose entries name them."""
 _MOST_ITERATIONS = 64
+_NESTED, _NUMBERS = (list, dict), (int, float)
 _WRITES = "cache_creation_tokens"
 """Told by LiteLLM since it counts writes in; between 1.60 and 1.80 there are releases whose prompt lacks them."""
 
@@ -139,7 +140,7 @@ def _tables_for(value: Mapping[str, Any]) -> _Tables:
             if type(inner) is dict:
                 present.append((key, *[below for below in inner if below in _KNOWN_BELOW]))
             else:
-                present.append((key, _LISTED) if isinstance(inner, list | dict) else (key,))
+                present.append((key, _LISTED) if isinstance(inner, _NESTED) else (key,))
     return _narrowed(tuple(present))
 
 
@@ -306,7 +307,7 @@ def _charged(value: Mapping[str, Any]) -> ReportedCost | None:
 
 
 def _some(value: Mapping[str, Any], places: Iterable[_Place]) -> bool:
-    return any(isinstance(inner := _at(value, place), int | float) and inner > 0 for place in places)
+    return any(isinstance(inner := _at(value, place), _NUMBERS) and inner > 0 for place in places)
 
 
 def _first(value: Mapping[str, Any], places: Iterable[_Place]) -> int | None:
