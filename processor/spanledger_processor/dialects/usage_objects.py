@@ -222,25 +222,25 @@ def read_terms(value: Mapping[str, Any]) -> Terms:
 
 
 def _terms(value: Mapping[str, Any], tables: _Tables) -> Terms:
-    terms, told = Terms(), tables.terms
+    terms, keys = Terms(), tables.terms
     if unclassed := tables.unclassed:
         terms.unclassed = tuple([what for what, places in unclassed.items() if _some(value, places)])
-    if not told:
+    if not keys:
         return terms
-    if not told.isdisjoint(_CONTEXT_KEYS):
+    if not keys.isdisjoint(_CONTEXT_KEYS):
         terms.context = read_context(value)
-    traffic = next((text(value.get(key)).lower() for key in TRAFFIC_KEYS if key in told and value.get(key)), None)
+    traffic = next((text(value.get(key)).lower() for key in TRAFFIC_KEYS if key in keys and value.get(key)), None)
     if traffic is not None:
         terms.plan = "provisioned" if "provisioned" in traffic else ""
         terms.context["service_tier"] = traffic.removeprefix("on_demand").strip("_") if "on_demand" in traffic else ""
-    if "iterations" in told:
+    if "iterations" in keys:
         terms.unclassed += _further_sampling(value["iterations"])
-    if not told.isdisjoint(_OF_LANGCHAIN):
+    if not keys.isdisjoint(_OF_LANGCHAIN):
         _langchain_terms(value, terms)
     details = value.get("prompt_tokens_details")
     if value.get("cache_creation_input_tokens") and isinstance(details, dict) and _WRITES not in details:
         terms.doubt = "LiteLLM may have left cache writes out of its sum"
-    if "cost" in told or "cost_in_usd_ticks" in told:
+    if "cost" in keys or "cost_in_usd_ticks" in keys:
         terms.reported = _charged(value)
     return terms
 
