@@ -174,6 +174,7 @@ MORE: tuple[dict[str, Any], ...] = (
     {"gen_ai.usage.cache_read.input_tokens": 10},
     {"user.id": "one", "gen_ai.usage.cache_read.input_tokens": 0},
     {"gen_ai.latency.time_to_first_token": 0.25},  # more than some of them last
+    {"app.note": "what spanledger. begins is no key here"},
 )
 UNUSUAL: tuple[dict[str, Any], ...] = (
     {"gen_ai.operation.name": "invoke_agent"},

@@ -141,6 +141,13 @@ def test_a_span_that_was_cut_is_found_only_if_it_says_the_same(
     check_any(encoder, span[: start % len(span)] + new + span[end % len(span) :])
 
 
+def test_spans_of_one_length_with_other_lengths_inside_are_told_apart() -> None:
+    layouts = known()
+    spans = [encoded(session="s-22", count=5), encoded(session="s-1", count=300)]
+    assert len(spans[0]) == len(spans[1])
+    assert all(check(layouts, span) for span in spans * 2)
+
+
 def test_fields_that_are_not_as_usual_are_not_learned() -> None:
     layouts = Layouts[str]()
     event, twice = Span.FromString(encoded()), Span.FromString(encoded())

@@ -144,7 +144,7 @@ class UsualSpans:
         self, items: Items, first: int, end: int, group: ScopeGroup, now_ns: int, headers: Mapping[str, str]
     ) -> list[UsualFact]:
         """Return the facts of spans of a group from `first` on, each laid out like one before, up to the first that is
-        not, or that may have attributes which only Spanledger writes.
+        not. Such a span has no attributes which only Spanledger writes: its keys are those of that one, which had none.
         """
         if self._group is not group:
             self.enter(group, headers)
@@ -156,7 +156,7 @@ class UsualSpans:
                     break
                 span = body[start:stop]
                 found = layouts.find(span)
-                fact = None if found is None or OWN in span else self._cut(span, *found, now_ns)
+                fact = None if found is None else self._cut(span, *found, now_ns)
                 if fact is None:
                     break
                 facts.append(fact)

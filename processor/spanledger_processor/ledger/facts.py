@@ -7,7 +7,7 @@ only ever united: what a set of spans gives does not depend on their order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from operator import add, neg
@@ -153,6 +153,11 @@ class Facts:
 
     def act(self, times: Iterable[tuple[int, int]]) -> None:
         """Note from when to when something was done, in ns."""
+        times = [*times]
+        stretch = _one_stretch(times, self.gap_ms)
+        if stretch is not None:
+            self._join(self.gap_ms, [stretch])
+            return
         stretches: list[tuple[int, int]] = []
         for start_ns, end_ns in times:
             start, end = start_ns // NS_PER_MS, max(start_ns, end_ns) // NS_PER_MS
@@ -162,8 +167,7 @@ class Facts:
 
     def grow(self, sizes: Iterable[tuple[int, int]]) -> None:
         """Note the input tokens of calls by the time in ns when they began."""
-        known = [(start_ns // 10**9, size) for start_ns, size in sizes if start_ns >= EARLIEST_NS]
-        self._widen(self.unit_s, known)
+        self._widen(self.unit_s, _by_second([*sizes], max))
 
     def end(self, latest: Latest) -> None:
         """Note the end of a span."""
@@ -172,8 +176,7 @@ class Facts:
 
     def spend(self, costs: Iterable[tuple[int, int]]) -> None:
         """Note what calls cost, by the time in ns when they began; negative amounts take some out again."""
-        known = [(start_ns // 10**9, cost) for start_ns, cost in costs if start_ns >= EARLIEST_NS]
-        self._spend(self.cost_unit_s, known)
+        self._spend(self.cost_unit_s, _by_second([*costs], sum))
 
     def active_ms(self, gap_ms: int) -> int:
         """Return for how long something was done, gaps of up to `gap_ms` between two calls included."""
@@ -228,6 +231,29 @@ class Facts:
             if len(later) > 1:
                 facts.models = {model: tuple(map(int, use)) for model, use in later[1].items()}
         return facts
+
+
+def _one_stretch(times: Sequence[tuple[int, int]], gap_ms: int) -> tuple[int, int] | None:
+    """Return from when to when something was done in ms, where that is one stretch by the ends of these times alone."""
+    if not times:
+        return None
+    starts, ends = zip(*times, strict=True)
+    first_ns, latest_ns = min(starts), max(starts)
+    first, last = first_ns // NS_PER_MS, max(latest_ns, *ends) // NS_PER_MS
+    is_one = latest_ns // NS_PER_MS - first <= gap_ms and last - first <= _LONGEST_MS
+    return (first, last) if is_one and first_ns >= EARLIEST_NS else None
+
+
+def _by_second(values: Sequence[tuple[int, int]], join: Callable[[Sequence[int]], int]) -> Sequence[tuple[int, int]]:
+    """Return the values of known times by second; where all are of one, as in a request of quick calls, joined."""
+    if not values:
+        return ()
+    starts, each = zip(*values, strict=True)
+    first_ns = min(starts)
+    second = first_ns // 10**9
+    if first_ns >= EARLIEST_NS and max(starts) // 10**9 == second:
+        return ((second, join(each)),)
+    return [(start_ns // 10**9, value) for start_ns, value in values if start_ns >= EARLIEST_NS]
 
 
 def _united(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from struct import Struct, error
+from struct import Struct
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from spanledger_processor.otlp.wire import FIXED64, LENGTH, MalformedError, fields, write_varint
@@ -110,25 +110,15 @@ class Layouts(Generic[T]):
     def find(self, span: bytes) -> tuple[T, CutValues] | None:
         """Return what is known of spans like this one, and its values; None where nothing is known."""
         for layout in self._layouts:
-            at, lengths = 0, [len(span)]
-            note = lengths.append
-            try:
-                for gap in layout.gaps:
-                    at += gap
-                    length = span[at]
-                    if length > 0x7F:
-                        at += 1
-                        length = length & 0x7F | span[at] << 7
-                    note(length)
-                    at += length
-                exact = layout.exact[tuple(lengths)]
-                row = exact.unpack(span)
-            except (IndexError, KeyError, error):
-                continue
-            same = exact.same(row)
-            for other, known in exact.known:
-                if same == other:
-                    return known, exact.values(row)
+            exact = layout.likely.get(len(span))
+            found = None if exact is None else exact.find(span)
+            if found is not None:
+                return found
+            exact = layout.exact_of(span)
+            found = None if exact is None else exact.find(span)
+            if found is not None:
+                layout.likely[len(span)] = exact  # type: ignore[assignment]  # it found something
+                return found
         return None
 
     def learn(self, span: bytes, wanted: Sequence[str], compared: Sequence[str], known: T) -> None:
@@ -178,6 +168,15 @@ class _Exact(Generic[T]):
         self.values, self.same = itemgetter(*values), itemgetter(*same)
         self.known: list[tuple[CutValues, T]] = []
 
+    def find(self, span: bytes) -> tuple[T, CutValues] | None:
+        """Return what is known of a span of this length, and its values; None of one with other content."""
+        row = self.unpack(span)
+        same = self.same(row)
+        for other, known in self.known:
+            if same == other:
+                return known, self.values(row)
+        return None
+
 
 class _Layout(Generic[T]):
     """Spans with the same fields, and the same keys, in the same order."""
@@ -188,10 +187,29 @@ class _Layout(Generic[T]):
         """From the last byte of a field that differs in length to the length of the next such field."""
         self.exact: dict[tuple[int, ...], _Exact[T]] = {}
         """By the length of a span, and those of the fields that differ in it."""
+        self.likely: dict[int, _Exact[T]] = {}
+        """What the last span of a length was found by: to look there first saves reading the lengths of its fields."""
         self._lengths = _lengths(parts)
         self._differ = set[int]()
         self._keys: tuple[Sequence[str], Sequence[str]] = ((), ())
         """Those wanted, and compared."""
+
+    def exact_of(self, span: bytes) -> _Exact[T] | None:
+        """Return what is known of spans with the lengths of this one."""
+        at, lengths = 0, [len(span)]
+        note = lengths.append
+        try:
+            for gap in self.gaps:
+                at += gap
+                length = span[at]
+                if length > 0x7F:
+                    at += 1
+                    length = length & 0x7F | span[at] << 7
+                note(length)
+                at += length
+        except IndexError:
+            return None
+        return self.exact.get(tuple(lengths))
 
     def learn(self, span: bytes, parts: _Parts, wanted: Sequence[str], compared: Sequence[str], known: T) -> None:
         """See `Layouts.learn`."""
@@ -202,7 +220,7 @@ class _Layout(Generic[T]):
         if not differ <= self._differ or self._keys != (wanted, compared):
             self._differ |= differ
             self._keys = (wanted, compared)
-            self.exact.clear()
+            self._forget()
         at, of_fields, gaps = 0, [len(span)], list[int]()
         for place in sorted(self._differ):
             piece = parts.pieces[place]
@@ -212,7 +230,7 @@ class _Layout(Generic[T]):
             at = piece.end - 1
         self.gaps, lengths = tuple(gaps), tuple(of_fields)
         if len(self.exact) >= _MOST_EXACT:
-            self.exact.clear()
+            self._forget()
         exact = self.exact.get(lengths)
         if exact is None:
             needed = {key.encode() for key in (*wanted, *compared)}
@@ -223,6 +241,10 @@ class _Layout(Generic[T]):
         if len(exact.known) >= _MOST_ALIKE:
             exact.known.clear()
         exact.known.insert(0, (exact.same(exact.unpack(span)), known))
+
+    def _forget(self) -> None:
+        self.exact.clear()
+        self.likely.clear()
 
 
 def _lengths(parts: _Parts) -> list[int]:
