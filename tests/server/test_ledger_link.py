@@ -12,9 +12,11 @@ from typing import cast
 
 import pytest
 
+from release_ledgers import usual_calls
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.enrichment.stage import KNOWN_TRACES
+from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.queries import total
 from spanledger_processor.ledger.store import StateError, tenant_hash
@@ -94,13 +96,27 @@ def batch(name: str = "a") -> Batch:
     return Batch(TENANT, [Fact(b"trace-" + name.encode(), b"span", call=call, cost=cost, digest=b"d")], 10**18)
 
 
-@pytest.mark.parametrize(("spans", "join"), [(200, True), (300, False)])
+BUDGET = BudgetRule("b", 1, "day")
+
+
+@pytest.mark.parametrize(
+    ("usual", "budgets", "spans", "join"),
+    [
+        (False, (), 200, True),
+        (False, (), 300, False),
+        (True, (), 300, True),
+        (True, (BUDGET,), 200, True),
+        (True, (BUDGET,), 300, False),
+    ],
+)
 async def test_spans_that_take_the_full_rules_count_as_four_where_requests_are_accounted_for_as_one(
+    usual: bool,  # noqa: FBT001
+    budgets: tuple[BudgetRule, ...],
     spans: int,
     join: bool,  # noqa: FBT001
 ) -> None:
-    """So that nobody waits for more than 512 of them, or 2,048 usual calls."""
-    [fact] = batch().facts
+    """So that nobody waits for more than 512 of them, or 2,048 usual calls. With budgets all do."""
+    fact, *_ = usual_calls() if usual else batch().facts
     works = []
 
     class Writer:
@@ -110,7 +126,7 @@ async def test_spans_that_take_the_full_rules_count_as_four_where_requests_are_a
 
     ledger = LocalLedger(cast("LedgerWriter", Writer()))
     for _ in "ab":
-        await ledger.account(Batch(TENANT, [fact] * spans, 10**18))
+        await ledger.account(Batch(TENANT, [fact] * spans, 10**18, budgets=budgets))
     assert (count_joint(works) == 2) == join
 
 

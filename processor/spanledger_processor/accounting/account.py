@@ -5,7 +5,7 @@ Pure: what is known comes from `read`, what changes is returned. Running it agai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from itertools import accumulate
 from operator import attrgetter
@@ -48,8 +48,14 @@ _alike = attrgetter(*sorted({field.name for field in fields(Batch)} - {"facts", 
 """All that batches which are accounted for as one have in common."""
 
 
-def weight_of(fact: Fact) -> int:
-    """Return for how many usual calls a span counts while it is accounted for."""
+def weights_of(batch: Batch) -> Callable[[Fact], int]:
+    """Return what tells for how many usual calls a span of a batch counts while it is accounted for: with budgets all
+    take the full rules.
+    """
+    return (lambda _: _FULL_RULES) if batch.budgets else _weight_of
+
+
+def _weight_of(fact: Fact) -> int:
     return 1 if type(fact) is UsualFact else _FULL_RULES
 
 

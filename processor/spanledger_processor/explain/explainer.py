@@ -80,7 +80,7 @@ def replay(config: Config, signer: Signer, bodies: Iterable[bytes]) -> Replay:
         large = is_large(body) or are_many(reading.fact_count())
         for batch, places in zip(reading.batches, reading.places, strict=True):
             decisions: dict[int, Decision] = {}
-            for part in finished(parts_of(batch.facts)) if large else (range(len(batch.facts)),):
+            for part in finished(parts_of(batch)) if large else (range(len(batch.facts)),):
                 of_part = batch
                 if len(part) < len(batch.facts):
                     of_part = replace(batch, facts=[batch.facts[index] for index in part], is_part=True)

@@ -483,7 +483,7 @@ class Handler:
         """
         decisions: dict[int, Decision] = {}
         many = len(batch.facts) > most
-        for places in await in_slices(parts_of(batch.facts, most)) if many else (range(len(batch.facts)),):
+        for places in await in_slices(parts_of(batch, most)) if many else (range(len(batch.facts)),):
             decisions.update(await self._account_places(batch, places))
         return decisions
 
@@ -492,7 +492,7 @@ class Handler:
         the decisions that are not written yet.
         """
         batch, left = reading.batches[number], dict[int, Decision]()
-        for places in await in_slices(parts_of(batch.facts)):
+        for places in await in_slices(parts_of(batch)):
             decided = await self._account_places(batch, places)
             left.update(await work(appending(reading, number, places, decided), large=True))
         return left

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeAlias
 import orjson
 
 from spanledger_exporters import Signal, Verdict
-from spanledger_processor.accounting.account import are_alike, enter, enter_together, weight_of
+from spanledger_processor.accounting.account import are_alike, enter, enter_together, weights_of
 from spanledger_processor.accounting.cross_trace_index import recent_traces
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.enrichment.stage import KNOWN_TRACES
@@ -86,7 +86,7 @@ class _Accounting:
     @cached_property
     def size(self) -> int:
         """Return how much it takes, in usual calls."""
-        return sum(map(weight_of, self.batch.facts))
+        return sum(map(weights_of(self.batch), self.batch.facts))
 
     def __call__(self, unit: Unit) -> Ruling:
         """Return the ruling on the batch."""

@@ -12,8 +12,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from functools import partial
 from typing import Protocol, TypeVar
 
-from spanledger_processor.accounting.account import weight_of
-from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.accounting.account import weights_of
+from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.otlp.encoding import SynthesizedSpan
 from spanledger_processor.otlp.envelope import Survey, survey
 from spanledger_processor.otlp.wire import Steps, pause
@@ -202,11 +202,11 @@ class _OfTrace(Protocol):
 F = TypeVar("F", bound=_OfTrace)
 
 
-def parts_of(facts: Sequence[Fact], most: int | None = None) -> Steps[list[Sequence[int]]]:
-    """Return the places of the facts of a large request in its units of work; see `splitting`. With `most`, each counts
-    for about so many usual calls.
+def parts_of(batch: Batch, most: int | None = None) -> Steps[list[Sequence[int]]]:
+    """Return the places of the facts of a large request's batch in its units of work; see `splitting`. With `most`,
+    each counts for about so many usual calls.
     """
-    return splitting(facts, ACCOUNTED_AT_ONCE // 2 if most is None else most, weight_of, _IN_CUT_TRACE)
+    return splitting(batch.facts, ACCOUNTED_AT_ONCE // 2 if most is None else most, weights_of(batch), _IN_CUT_TRACE)
 
 
 def splitting(
