@@ -17,8 +17,10 @@ from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.keys import SCHEMA_KEY, bounded_id
 from spanledger_processor.ledger.lmdb_store import SCHEMA_VERSION, LmdbStore
 from spanledger_processor.ledger.packing import unpack
+from spanledger_processor.ledger.pages import tool_repeats
 from spanledger_processor.ledger.rows import exact_usd
 from spanledger_processor.ledger.store import Reader
+from spanledger_processor.model import Signature, ToolCall
 from stores import open_store
 
 OLDEST_READ, DIGESTS_ARE_TRUE = 2, 6
@@ -107,4 +109,26 @@ def test_twins_of_its_calls_are_known(folder: Path) -> None:
     with store.unit() as unit:
         ruling = enter(Batch(TENANT, twins, NOW + 1), unit)
     assert len([one for one in ruling.decisions.values() if one.duplicate_of]) == len(twins)
+    store.close()
+
+
+def test_sessions_that_it_holds_go_on_to_call_tools(folder: Path) -> None:
+    """One call that is made again by the same library, and another report of one that is known."""
+    store = LmdbStore.open(
+        folder, max_size_mib=16, durability="sync", retention_ns=86_400 * 10**9, now_ns=lambda: NOW + 1
+    )
+    *_, known = requests()
+    again = make_fact("n", kind="tool", session="alone", trace="t9", start=9)
+    report = make_fact("m", kind="tool", session="alone", trace="t9", start=0, scope="other")
+    for fact in (again, report):
+        assert fact.call is not None
+        fact.call.tool, fact.signature = ToolCall("read"), Signature("h1:0:1", "full")
+    with store.unit() as unit:
+        enter(Batch(TENANT, [again, report], NOW + 1), unit)
+    with store.snapshot() as reader:
+        session = questions.session(reader, TENANT, "alone")
+        rows = tool_repeats(reader, TENANT, "alone", 9, None, loops=False).rows
+    assert session is not None
+    assert session["tool_calls"] == len(known) + 1
+    assert [row["times"] for row in rows] == [len(known) + 1]
     store.close()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from itertools import permutations
 
+import pytest
+
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
 from spanledger_processor.accounting.facts import Fact, LoopRule
 from spanledger_processor.ledger import pages
-from spanledger_processor.ledger.keys import id_bytes, tool_key
+from spanledger_processor.ledger.keys import id_bytes, repeat_key, tool_call_key
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.store import Changes
 from spanledger_processor.model import Signature, ToolCall
@@ -88,12 +90,23 @@ def test_an_execution_whose_reports_name_two_sessions_counts_in_each_in_any_orde
         assert ledger.total.tool_calls == 3
 
 
-def test_a_row_of_an_earlier_release_is_shown_until_the_call_is_made_again() -> None:
-    """It holds all that was known when the call came."""
-    ledger, key = MemoryLedger(), tool_key(TENANT, id_bytes("s") + b"any")
-    record = pack([1, 0, "s", "read", "h1:k:a", 5, 4, True, NOW])
+@pytest.mark.parametrize("session", ["s", ""])
+def test_what_an_earlier_release_told_of_a_call_stays_when_it_is_made_again(session: str) -> None:
+    place = id_bytes(session) or b"\0" + tool("x", 0).trace_id
+    ledger, key = MemoryLedger(), repeat_key(TENANT, place, b"h1:k:a")
+    record = pack([1, 0, session, "read", "h1:k:a", 5, 4, True, NOW])
     with ledger.store.unit() as unit:
         unit.apply(Changes(replace={key: record}), NOW)
-    assert rows(ledger) == [("s", "h1:k:a", 5, 4, True)]
-    ledger.take([tool("x", 0, session="s"), tool("y", 1, session="s")])
-    assert rows(ledger) == [("s", "h1:k:a", 2, 2, False)]
+    assert rows(ledger) == [(session, "h1:k:a", 5, 4, True)]
+    ledger.take([tool("x", 0, session=session), tool("y", 1, session=session)])
+    assert rows(ledger) == [(session, "h1:k:a", 2, 4, True)]
+
+
+@pytest.mark.parametrize("number", range(2, 7))
+def test_a_call_whose_id_an_earlier_release_knew_counts_once(number: int) -> None:
+    """Its row had six values at last: the fifth was whether it was a loop, the sixth whether it failed."""
+    ledger, values = MemoryLedger(), [tool("x", 0).trace_id, True, NOW, b"", True, True][:number]
+    with ledger.store.unit() as unit:
+        unit.apply(Changes(replace={tool_call_key(TENANT, id_bytes("s"), "id y"): pack([1, 0, *values])}), NOW)
+    ledger.take([tool("y", 1, session="s", trace="t2"), tool("z", 2, session="s", trace="t2")])
+    assert ledger.total.tool_calls == 1

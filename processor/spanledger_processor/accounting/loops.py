@@ -127,6 +127,13 @@ class LoopRules:
         return False
 
 
+def latest_in(values: Sequence[Any]) -> Sequence[Any]:
+    """Return a session's last call, its times in a row, the progress, the number of calls, and the latest of them, from
+    the stored values, if there are any. The first releases wrote less of it.
+    """
+    return *values, *("", 0, 0, 0, [])[len(values) :]
+
+
 def agent_in(step: LoopStep) -> bytes:
     """Return the digest of a step's agent."""
     return step[AGENT] if len(step) > AGENT else b""

@@ -21,6 +21,7 @@ from spanledger_processor.accounting.loops import (
     LoopStep,
     Revised,
     agent_in,
+    latest_in,
 )
 from spanledger_processor.accounting.one_call import together
 from spanledger_processor.accounting.trace import Span
@@ -29,7 +30,7 @@ from spanledger_processor.ledger.facts import AHEAD_NS, EARLIEST_NS, activity_ns
 from spanledger_processor.ledger.keys import bounded_id, repeat_key, tool_call_key, tool_key, tool_times_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key
-from spanledger_processor.ledger.tool_repeats import ASKED, SIGNATURE, Repeat, digest_of, looped
+from spanledger_processor.ledger.tool_repeats import ASKED, SIGNATURE, Repeat, counts_in, digest_of, looped
 
 ROWS = 32
 """Executions remembered of one call: a second report of one arrives within seconds, and loops are shorter."""
@@ -306,7 +307,7 @@ class ToolCounts:
     def _leave(self, session: bytes, span: Span) -> tuple[Counted, _Left | None]:
         """Take a report of an execution out of a session: return what leaves with it, and what is remembered of it."""
         times_key, row_key = tool_times_key(self._tenant, session, span.signature), tool_key(self._tenant, session)
-        times, rows = self._load(times_key, (0, []))
+        times, rows = counts_in(self._load(times_key, ()))
         row = _row_of(span, rows)
         if row is None:
             return Counted.of(span), None
@@ -324,7 +325,7 @@ class ToolCounts:
             asked = _Known(known.asked_by, False, span.start_ns) if known.asked_by else _NOT_KNOWN
             self._save_call(session, span.call_id, counts if known.reports > 1 else asked)
             failed_there += counts.failed
-        last, in_a_row, progress, number, latest = self._load(row_key, ("", 0, 0, 0, []))
+        last, in_a_row, progress, number, latest = latest_in(self._load(row_key, ()))
         place = _place_of(span.signature, span.call_id, row[1], latest)
         step = None if place is None else latest[place]
         loops = 0
@@ -372,9 +373,8 @@ class ToolCounts:
         """Enter a call in the rows of its session and signature, unless it is a further report of one there."""
         times_key = tool_times_key(self._tenant, session, span.signature)
         row_key = tool_key(self._tenant, session)
-        times, rows = self._load(times_key, (0, []))
-        last, in_a_row, progress, *more = self._load(row_key, ("", 0, 0))
-        number, latest = more or (0, [])
+        times, rows = counts_in(self._load(times_key, ()))
+        last, in_a_row, progress, number, latest = latest_in(self._load(row_key, ()))
         failed = int(span.detail.failed)
         index = _reported_at(span, rows)
         if index is not None:
@@ -446,7 +446,7 @@ class ToolCounts:
     def _note_repeat(self, session: bytes, span: Span, tool: str, signature: str) -> None:
         """Keep for readers that a session has made a call again; how often, its counts say."""
         key, repeat = self._repeat(session, tool, signature)
-        _, rows = self._load(tool_times_key(self._tenant, session, signature), (0, []))
+        _, rows = counts_in(self._load(tool_times_key(self._tenant, session, signature), ()))
         ends = (self._activity_ns(end_ns) for end_ns in (span.end_ns, *(row[2] for row in rows)))
         repeat.last_ns = max(*ends, repeat.last_ns if repeat.last_ns <= self._latest_end_ns else 0)
         self._save(key, *repeat.values)
@@ -466,7 +466,12 @@ class ToolCounts:
             return key, known
         is_without = session.startswith(b"\0")
         name = "" if is_without else session.decode("utf-8", "surrogatepass")
-        return key, Repeat(name, bounded_id(tool), signature, place=session if is_without else b"")
+        repeat = Repeat(name, bounded_id(tool), signature, place=session if is_without else b"")
+        earlier_key = repeat_key(self._tenant, session, signature.encode())
+        if earlier := self._load(earlier_key, ()):
+            repeat.take_over(earlier)
+            self._save(earlier_key)
+        return key, repeat
 
     def _activity_ns(self, at_ns: int) -> int:
         """Return the time of an event as activity; 0 of one from a clock that was never set."""

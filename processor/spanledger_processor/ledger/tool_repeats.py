@@ -14,7 +14,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from spanledger_processor.ledger.keys import id_bytes, repeat_key, tool_key, tool_times_key
+from spanledger_processor.ledger.keys import id_bytes, tool_key, tool_times_key
 from spanledger_processor.ledger.packing import unpack
 from spanledger_processor.ledger.rows import Row, time_of
 from spanledger_processor.ledger.store import Reader
@@ -23,6 +23,8 @@ ASKED = b"\1"
 """Before the session in the counts of calls that models asked for, of which nothing tells results."""
 SIGNATURE, COMPLETES = 0, 8
 """Indexes in a step: of the digest of its signature, and of whether it completes a loop."""
+_LEAST = 4
+"""Values of an execution that each release wrote: its call id, start, end and sources."""
 _NAMES = ("session", "tool", "signature", "times", "in_a_row", "loop", "last")
 _EARLIER = len(_NAMES)
 """Values of a row of schema 2 to 6, in which all was kept as it was when the call came."""
@@ -36,6 +38,15 @@ AskedTimes: TypeAlias = tuple[int, int, bool]
 def digest_of(signature: str) -> bytes:
     """Return the digest of a signature, or of another text, as steps have it."""
     return blake2b(id_bytes(signature), digest_size=8).digest()
+
+
+def counts_in(values: Sequence[Any]) -> tuple[int, list[list[Any]]]:
+    """Return how often a call was made, and the rows of its executions, from the stored values, if there are any.
+
+    The first release wrote no result, and no progress.
+    """
+    times, rows = values or (0, ())
+    return times, [row if len(row) > _LEAST else [*row, b"", 0] for row in rows]
 
 
 def looped(step: Sequence[Any]) -> bool:
@@ -68,6 +79,11 @@ class Repeat:
         session, tool, signature, in_a_row, looped, last_ns, place, asked, *_ = values
         counts = {(times, row, bool(loop)): number for times, row, loop, number in asked}
         return cls(session, tool, signature, in_a_row, bool(looped), last_ns, place, counts)
+
+    def take_over(self, earlier: Sequence[Any]) -> None:
+        """Keep what the row of a release before schema 7 says of the call."""
+        if len(earlier) == _EARLIER:
+            *_, self.in_a_row, self.looped, self.last_ns = earlier
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -115,11 +131,7 @@ class RepeatRows:
 
     def _earlier(self, values: list[Any]) -> Row | None:
         """Return the row of a call that was made again before schema 7, and not since."""
-        if len(values) != _EARLIER or not isinstance(values[0], str):
-            return None
-        session, _, signature, *_ = values
-        now = repeat_key(self._tenant, id_bytes(session), digest_of(signature))
-        return _row(*values) if self._reader.get(now) is None else None
+        return _row(*values) if len(values) == _EARLIER and isinstance(values[0], str) else None
 
     def _times(self, session: bytes, signature: str) -> int:
         record = self._reader.get(tool_times_key(self._tenant, session, signature))
