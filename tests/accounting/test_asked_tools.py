@@ -263,6 +263,23 @@ def test_a_call_whose_tool_two_traces_tell_of_counts_once(spans: list[Fact], cal
         assert counted(ledger)[0] == calls, [fact.span_id for fact in order]
 
 
+def test_what_is_asked_for_beside_a_tool_that_changes_its_session_does_not_depend_on_the_order() -> None:
+    """Two traces tell of one execution, until a call that names another session leaves one of them without any."""
+    spans = [
+        make_fact("p", session="s"),
+        make_fact("q", session="s", trace="t2"),
+        tool("t", "x", session=""),
+        tool("u", "x", session="", trace="t2"),
+        call("c", "y", session="other"),
+    ]
+    for order in permutations(spans):
+        for batches in ([[fact] for fact in order], [[*order]]):
+            ledger = MemoryLedger()
+            for batch in batches:
+                ledger.take(batch)
+            assert ledger.total.tool_calls == 2, [fact.span_id for fact in order]
+
+
 def test_a_loop_is_told_once_whichever_report_of_a_call_knows_its_arguments() -> None:
     """As by Codex's spans, that tell no arguments, and its log events, that do; what came first told of no loop."""
     for first, second in (("name_only", "full"), ("full", "name_only")):

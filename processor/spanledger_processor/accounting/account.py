@@ -294,7 +294,8 @@ class _Account:
                 continue
             if posting.session != groups.session(span).id:
                 before = _bytes_of(posting.session, state.trace_id)
-                self._moved[id(span)] = self._tools.move(before, _session_of(state, span), span, state.trace_id)
+                moved = self._tools.move(before, _session_of(state, span), span, state.trace_id)
+                self._moved[id(span)], state.again[span.span_id] = moved, moved.into.again
 
     def _tool_marks(self, fact: Fact, repeats: ToolRepeats | None, *, stuck: bool) -> ToolMarks:
         if repeats is None or fact.signature is None or fact.signature.scope == "name_only":

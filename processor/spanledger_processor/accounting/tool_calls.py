@@ -201,21 +201,32 @@ _NOTHING: AskedOnly = ((), ())
 class AskedTools:
     """The tool calls of a trace that have no span of their own, by the span that asks for them."""
 
-    def __init__(self, kept: Mapping[bytes, tuple[str, ...]] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        kept: Mapping[bytes, tuple[str, ...]] = MappingProxyType({}),
+        again: Mapping[bytes, bool] = MappingProxyType({}),
+    ) -> None:
         """Keep with spans, by their ids, the tools in `kept` that they ask for, although other traces report the spans.
 
-        Of others that other traces report, it is what they hold already.
+        Of others that other traces report, it is what they hold already. `again` says of tools that move to another
+        session whether another report adds the call there.
         """
         self._kept = kept
+        self._again = again
         self._askers: list[Span] = []
         self._tools: list[Span] = []
         self._only: dict[bytes, AskedOnly] = {}
         self._is_known = True
 
     @classmethod
-    def of(cls, spans: Iterable[Span], kept: Mapping[bytes, tuple[str, ...]] = MappingProxyType({})) -> AskedTools:
+    def of(
+        cls,
+        spans: Iterable[Span],
+        kept: Mapping[bytes, tuple[str, ...]] = MappingProxyType({}),
+        again: Mapping[bytes, bool] = MappingProxyType({}),
+    ) -> AskedTools:
         """Return those of the spans of a trace."""
-        asked = cls(kept)
+        asked = cls(kept, again)
         asked.add(spans)
         return asked
 
@@ -259,7 +270,8 @@ class AskedTools:
         for span in askers:
             for identifier, tool in in_pairs(span.detail.asked):
                 asked.setdefault(identifier, (span.span_id, tool))
-        tools = [span.call_id for span in self._tools if not span.again]  # others report what counts elsewhere
+        # those that count already, elsewhere or here, stand for none of these
+        tools = [span.call_id for span in self._tools if not self._again.get(span.span_id, span.again)]
         executed = {call_id for call_id in tools if call_id in asked}
         others = sum(call_id not in asked for call_id in tools)
         alone = [identifier for identifier in asked if identifier not in executed][others:]

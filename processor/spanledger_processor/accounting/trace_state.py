@@ -105,7 +105,7 @@ class TraceState:
     `excess` is by how much what was sent exceeds the ledger: `excess_before` the request, and when its spans are
     posted. `added` are all new spans. While it is `incremental`, nothing that was known of the others changes.
     `across` has the reasons that lie in other traces, `repriced` log events that have a price by a span above them now,
-    and what they claimed before. `kept` as in `AskedTools`.
+    and what they claimed before. `kept` and `again` as in `AskedTools`.
     """
 
     trace_id: bytes
@@ -120,6 +120,7 @@ class TraceState:
     across: dict[bytes, Reason] = field(default_factory=dict)
     repriced: Sequence[tuple[Span, Claim]] = ()
     kept: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
+    again: dict[bytes, bool] = field(default_factory=dict)
     is_stale: bool = False
     _touched: list[Span] | None = None
     _results: ToolResults | None = None
@@ -166,7 +167,9 @@ class TraceState:
         """Return the tool calls that have no span of their own."""
         if self._asked is None:
             known = self.incremental
-            self._asked = AskedTools.of(self.trace.spans.values(), self.kept) if known is None else known.asked
+            self._asked = (
+                AskedTools.of(self.trace.spans.values(), self.kept, self.again) if known is None else known.asked
+            )
         return self._asked
 
     @property
