@@ -384,6 +384,10 @@ def test_a_model_is_described() -> None:
     unlisted = describe("my-llama", "together", AT, Pricer())
     assert unlisted.names[1:] == ('not listed: "my-llama" at together (the provider was named)',)
     assert (unlisted.unpriced, unlisted.tiers) == ("unknown_model", ())
+    misspelt = describe("gpt-4o-minii", "", AT, Pricer())
+    assert misspelt.names[1:] == (
+        'not listed: "gpt-4o-minii" at openai (names like "gpt-4o-minii" are taken for its models)',
+    )
     assert describe("deepseek-v4-pro", "deepseek", AT, Pricer()).changes
     acme = describe("acme-1", "", AT, Pricer([ACME]))
     assert acme.names[1] == "override/acme-* on 2026-11-03: an override matches"

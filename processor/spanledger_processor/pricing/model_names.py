@@ -334,7 +334,7 @@ def _by_name(model: str) -> list[Candidate]:
     head = model.partition(":")[0]
     if "/" in model:
         return []
-    claims: Callable[[str], str] = '"{}" is one of its names'.format
+    claims: Callable[[str], str] = 'names like "{}" are taken for its models'.format
     result = [
         Candidate(provider.id, model, claims(model))
         for provider in PROVIDERS
