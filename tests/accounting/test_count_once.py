@@ -540,3 +540,21 @@ def test_a_report_that_leaves_reasoning_out_is_found(ledger: MemoryLedger, fact:
     whole.call.usage, part.call.usage = Usage(30, 100, reasoning=60), Usage(30, 40)
     ledger.take([whole, part])
     assert (ledger.total.cost, ledger.total.calls) == (30, 1)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations("XYZW")))
+def test_a_report_counts_where_the_one_it_gave_way_to_is_above_others(
+    ledger: MemoryLedger, fact: MakeFact, order: tuple[str, ...]
+) -> None:
+    """Two reports of one answer in two traces beside one that proves to be a wrapper of another call in a third."""
+    second = 10**9
+    spans = {
+        "X": fact("x", "", "llm", 50, trace="a", scope="one", length=5 * second, response_id="r-0123456789abcdef"),
+        "Y": fact("y", "x", "llm", 3, trace="a", scope="two", start=second, length=second, response_id="other"),
+        "Z": fact("z", "", "llm", 50, trace="b", scope="two", length=5 * second, response_id="r-0123456789abcdef"),
+        "W": fact("w", "", "llm", 50, trace="c", scope="three", length=5 * second, response_id="r-0123456789abcdef"),
+    }
+    for name in order:
+        ledger.take([spans[name]])
+    assert (ledger.total.cost, ledger.total.calls) == (53, 2)
+    assert ledger.sent == 53 + ledger.correction

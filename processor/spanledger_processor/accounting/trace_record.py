@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.columns import Columns
@@ -166,7 +166,8 @@ def state_of(span: Span) -> list[Any]:
         of_sent = True if sent is spend or sent == spend else [sent.cost, *sent.counts]
     lent, price = span.lent_session or None, list(span.lent_price) if span.lent_price else None
     state = [flags, role, session, run, of_sent, span.twin or None, lent]
-    rest = (sorted(span.reported_by) if span.reported_by else None, agent, agent_parent, price, fed, asked, stuck)
+    sources, twins = sorted(span.reported_by) or None, [*chain.from_iterable(span.twins)] or None
+    rest = (sources, agent, agent_parent, price, fed, asked, stuck, twins)
     if any(rest):
         state += rest
     end = len(state)
@@ -224,7 +225,7 @@ def _span(row: SpanRow, segment: int) -> Span:
     span.segment = segment
     if not state:
         return span
-    flags, role, session, run, sent, twin, lent, sources, agent, parent, price, fed, asked, stuck, *_ = [
+    flags, role, session, run, sent, twin, lent, sources, agent, parent, price, fed, asked, stuck, twins, *_ = [
         *state,
         *_ABSENT[len(state) :],
     ]
@@ -253,12 +254,14 @@ def _span(row: SpanRow, segment: int) -> Span:
     span.twin = twin or ""
     if sources:
         span.reported_by = set(sources)
+    if twins:
+        span.twins = [*zip(twins[::2], twins[1::2], strict=True)]
     if fed or (sent and sent is not True):
         span.stored = state_of(span)  # numbers beyond 64 bits come back as text
     return span
 
 
-_ABSENT: list[Any] = [0, *[None] * 13]
+_ABSENT: list[Any] = [0, *[None] * 14]
 
 
 def _of_fixed(fixed: bytes) -> Span:

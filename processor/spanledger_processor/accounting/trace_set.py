@@ -11,7 +11,7 @@ from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex, E
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.incremental import Incremental
 from spanledger_processor.accounting.one_call import NEAR_ONE_CALL, ONE_CALL, Reason, together
-from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, Span, Trace, price_events
+from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, MOST_TWINS, Span, Trace, price_events
 from spanledger_processor.accounting.trace_record import (
     SEGMENT_SPANS,
     SpanRow,
@@ -129,6 +129,9 @@ class TraceSet:
                 self._index.remember(hashes, trace_id, span)
         for state in self._states.values():
             state.refresh()
+        for state in [*self._states.values()]:
+            for span in state.given_up():
+                self._let_go(state, span)
 
     def _remember_unknown(self, trace_id: bytes, state: TraceState) -> bool:
         """Remember the calls that a trace would count, if none of them may be told by another: all at once."""
@@ -171,6 +174,9 @@ class TraceSet:
         other, other_state = self._loaded(entry), self._state(entry[0])
         forgotten = other.span_id not in other_state.trace.spans
         counted = apply(span, other, forgotten=forgotten)
+        gone, of_trace = (other, entry[0]) if counted is span else (span, state.trace_id)
+        counted.twins = [*counted.twins, *gone.twins, (of_trace, gone.span_id)][-MOST_TWINS:]
+        gone.twins = []
         state.revise()
         if not forgotten:
             other_state.revise()
@@ -184,6 +190,32 @@ class TraceSet:
         if not forgotten:
             other_state.share_session(other, state.groups.session(span))
         return True
+
+    def _let_go(self, state: TraceState, span: Span) -> None:
+        """Let the reports that gave way to a span which counts no more be decided on as if they came behind it."""
+        ids = {span.span_id.hex(), *(span_id.hex() for _, span_id in span.twins)}
+        reports = [(self._state(trace_id), span_id) for trace_id, span_id in span.twins]
+        span.twins, span.reported_by = [], set()
+        state.take_back_session(span)
+        state.refresh()
+        waiting: list[tuple[TraceState, Span]] = []
+        for its_state, span_id in reports:
+            report = its_state.trace.spans.get(span_id)
+            if report is not None and report.twin in ids:
+                report.twin = ""
+                its_state.take_back_session(report)
+                its_state.revise()
+                waiting.append((its_state, report))
+        for its_state, report in waiting:
+            its_state.refresh()
+            if its_state.is_counted(report):
+                hashes = self._index.hashes(report)
+                entry, reason = self._find_twin(hashes, its_state.trace_id, its_state, report)
+                if entry is not None and reason is not None:
+                    self._share(report, its_state, entry, reason)
+                    self._state(entry[0]).refresh()
+                    its_state.refresh()
+                self._index.remember(hashes, its_state.trace_id, report)
 
     @staticmethod
     def _take_over(span: Span, state: TraceState, other: Span, other_state: TraceState) -> None:
@@ -218,7 +250,7 @@ class TraceSet:
         if span is None:
             forgotten_span = self._compared[entry]
             assert forgotten_span is not None
-            span = replace(forgotten_span, reported_by=set())  # nothing of it is stored again
+            span = replace(forgotten_span, reported_by=set(), twins=[])  # nothing of it is stored again
         return span
 
     def _stored_span(self, entry: Entry) -> Span | None:

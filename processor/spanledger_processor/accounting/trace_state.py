@@ -12,7 +12,7 @@ from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.incremental import Incremental
 from spanledger_processor.accounting.one_call import ONE_CALL, Reason
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
-from spanledger_processor.accounting.trace import COUNTED, Claim, Posting, Span, Trace
+from spanledger_processor.accounting.trace import COUNTED, REPEATS, Claim, Posting, Span, Trace
 from spanledger_processor.accounting.trace_record import Head
 from spanledger_processor.ledger.store import Key, Reader
 from spanledger_processor.model import NO_SPEND, UsageVector
@@ -197,6 +197,13 @@ class TraceState:
             return False
         return bytes.fromhex(reason.other) not in self.trace.spans
 
+    def given_up(self) -> list[Span]:
+        """Return the spans beside which reports of other traces gave way, and which count no more: others below them
+        do, or tell usage of their own.
+        """
+        spans, roles = self.trace.spans.values() if self.incremental is None else (), self.match.roles
+        return [one for one in spans if one.twins and not one.twin and roles.get(one.span_id, "") in {"", REPEATS}]
+
     def refresh(self) -> None:
         """Decide anew, once all twins are found."""
         if self.is_stale:
@@ -210,6 +217,12 @@ class TraceState:
         """Count a call of this trace in its twin's session, where its own trace names none."""
         if named.id and not self.groups.session(span).id:
             span.session, span.lent_session = Named(named.id, "trace"), named.id
+            self.revise()
+
+    def take_back_session(self, span: Span) -> None:
+        """Count a call no more in the session of one that it is not told by any more."""
+        if span.lent_session:
+            span.session, span.lent_session = Named(), ""
             self.revise()
 
     def credit(self) -> UsageVector:
