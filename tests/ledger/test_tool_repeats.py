@@ -12,7 +12,7 @@ from spanledger_processor.ledger import pages
 from spanledger_processor.ledger.keys import id_bytes, repeat_key, tool_call_key
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.store import Changes
-from spanledger_processor.model import Signature, ToolCall
+from spanledger_processor.model import Cost, Signature, ToolCall
 
 DEFAULT = LoopRule(consecutive=3, repeats=0, cycles=3, calls=100)
 
@@ -110,3 +110,15 @@ def test_a_call_whose_id_an_earlier_release_knew_counts_once(number: int) -> Non
         unit.apply(Changes(replace={tool_call_key(TENANT, id_bytes("s"), "id y"): pack([1, 0, *values])}), NOW)
     ledger.take([tool("y", 1, session="s", trace="t2"), tool("z", 2, session="s", trace="t2")])
     assert ledger.total.tool_calls == 1
+
+
+def test_an_own_cost_that_two_reports_were_sent_with_is_corrected_once_their_session_is_one() -> None:
+    """What spans were sent with is what the ledger has, and the correction (docs/contract.md, promise 1)."""
+    reports = [tool("x", 0, trace="t1", parent="top"), tool("x", 0, trace="t2", session="s")]
+    reports[1].scope = "other"
+    for fact in reports:
+        fact.fee = Cost(amount=7, source="computed", computed=7, price="tool")
+    for order in permutations([*reports, make_fact("top", kind="agent", session="s", trace="t1")]):
+        ledger = taken(order)
+        assert (ledger.total.cost, ledger.total.tool_calls) == (7, 1)
+        assert ledger.sent == ledger.total.cost + ledger.correction

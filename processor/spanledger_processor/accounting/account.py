@@ -128,6 +128,8 @@ class _Account:
         self._repeats: dict[int, ToolRepeats] = {}
         self._moved: dict[int, MovedCalls] = {}
         """Known tool calls, and what asks for some, whose session is another one now, by `id` of the span."""
+        self._fees: Pico = 0
+        """Own costs of tools that known spans were sent with, and that the ledger has no more."""
         self._packed: dict[int, bytes] = {}
         """The decisions of new spans."""
 
@@ -142,7 +144,7 @@ class _Account:
         for state in self._traces:
             self._count_tools(state)
             self._post(state)
-        self._correct(sum(state.excess.cost - state.excess_before.cost for state in self._traces))
+        self._correct(sum(state.excess.cost - state.excess_before.cost for state in self._traces) + self._fees)
         self._totals.enter()
         for state in self._traces:
             self._decide(state)
@@ -214,9 +216,11 @@ class _Account:
             self._totals.post(span, posting, trace_id=state.trace_id)
         else:
             moved.out.give(span)
+            self._fees += span.fee
             out = replace(before, asked=_less(before.asked, moved.stays))
             self._totals.post(span, out, -1, trace_id=state.trace_id)
             moved.into.give(span)
+            self._fees -= span.fee
             into = replace(posting, asked=_less(posting.asked, moved.is_there))
             self._totals.post(span, into, trace_id=state.trace_id)
         span.posting = posting
