@@ -106,15 +106,16 @@ def spans(draw: st.DrawFn) -> list[Sent]:
     may name a session, a run, a parent session.
     """
     sessions = draw(st.sampled_from([["s1"], ["s1", "s2"], ["s1", "s2", "s3"]]))
+    names_runs = draw(st.booleans())  # of two reports of a call, that which comes first says of which run it is
     above: dict[int, list[int]] = {trace: [0] for trace in (1, 2, 3)}
     sent: list[Sent] = []
     kinds = ["", "", "call", "call", "agent", "tool", "tool", "tool"]
     for number in range(1, draw(st.integers(2, 10)) + 1):
         trace, kind = draw(st.sampled_from([1, 1, 1, 2, 3])), draw(st.sampled_from(kinds))
-        attributes = draw(_attributes(kind, number))
+        attributes = draw(_attributes(kind, number, names_runs=names_runs))
         if named := draw(st.sampled_from(["", "", "", *sessions])):
             attributes["session.id"] = named
-        if not draw(st.integers(0, 7)):
+        if names_runs and not draw(st.integers(0, 7)):
             attributes["workflow.run_id"] = draw(st.sampled_from(["r", "q"]))
         if not draw(st.integers(0, 7)):
             attributes["spanledger.session.parent_id"] = draw(st.sampled_from(["s1", "above", "beside"]))
@@ -136,11 +137,14 @@ def spans(draw: st.DrawFn) -> list[Sent]:
 
 
 @st.composite
-def _attributes(draw: st.DrawFn, kind: str, number: int) -> dict[str, Any]:
+def _attributes(draw: st.DrawFn, kind: str, number: int, *, names_runs: bool) -> dict[str, Any]:
     if kind == "agent":
         return {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": draw(st.sampled_from(["lead", "helper"]))}
     if kind == "tool":
-        one, of = draw(st.sampled_from(["", str(number), *_SENT_TWICE])), draw(st.sampled_from(["a", "a", "b"]))
+        one, of = (
+            draw(st.sampled_from(["", str(number), *({} if names_runs else _SENT_TWICE)])),
+            draw(st.sampled_from(["a", "a", "b"])),
+        )
         tool, of = _SENT_TWICE.get(one) or (draw(st.sampled_from(["read", "search"])), of)
         call = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}
         if one:
