@@ -558,3 +558,12 @@ def test_periods(period: str, today: date, first: date, length: int) -> None:
     assert (days[0] + epoch, days[-1] + epoch) == (first.toordinal(), today.toordinal())
     assert rule.length(today.toordinal() - epoch) == length
     assert rule.since(today.toordinal() - epoch) == first.isoformat()
+
+
+def test_a_run_that_a_session_counts_in_only_now_is_told_of_by_what_moves_it() -> None:
+    """What stands under no run of its own is of the only run that its session names, with a second one of its own."""
+    ledger, rules = MemoryLedger(), [BudgetRule("run", 600, "run")]
+    take(ledger, rules, call("a", 700, session="s"), call("b", 1, session="s", run="r"))
+    assert {value for _, value, _ in passed(ledger)} == {"r"}
+    take(ledger, rules, call("c", 1, session="s", run="q"))
+    assert {value for _, value, _ in passed(ledger)} == {"r", "s"}

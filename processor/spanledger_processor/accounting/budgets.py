@@ -89,14 +89,16 @@ class Budgets:
                     self._store_forecast(rule, value, self._spent(rule, value, self._today))
 
     def _of_groups(self) -> Iterator[tuple[BudgetRule, str]]:
-        """Yield the budgets of the sessions and runs that anything was posted to."""
+        """Yield the budgets of the sessions and runs that anything was posted to, or moved to because of that.
+
+        What stands under no run of its own moves where a span names a first or second run of its session.
+        """
         periods, found = {rule.period for rule in self._rules}, dict[tuple[str, str], BudgetRule]()
         for session, run in self._totals.groups() if periods & {SESSION, RUN} else ():
-            if RUN in periods and session and not run:
-                run = self._totals.run_of(session).id
+            decided = self._totals.run_of(session).id if RUN in periods and session else ""
             for rule in self._rules:
-                if value := {SESSION: session, RUN: run}.get(rule.period):
-                    found[rule.name, bounded_id(value)] = rule
+                values = {SESSION: (session,), RUN: (run, decided)}.get(rule.period, ())
+                found.update({(rule.name, bounded_id(value)): rule for value in values if value})
         return ((rule, value) for (_, value), rule in found.items())
 
     def _of_days(self) -> Iterator[tuple[BudgetRule, str, set[int]]]:
