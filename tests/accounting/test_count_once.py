@@ -6,10 +6,12 @@ import itertools
 
 import pytest
 
-from ledger_in_memory import NOW, MakeFact, MemoryLedger
+from ledger_in_memory import NOW, TENANT, MakeFact, MemoryLedger
 from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.ledger.dimensions import costs
 from spanledger_processor.ledger.store import Table
 from spanledger_processor.model import Cost, Usage
+from spanledger_processor.units import NS_PER_DAY
 
 GOOGLES = "opentelemetry.instrumentation.google_genai"
 
@@ -558,3 +560,21 @@ def test_a_report_counts_where_the_one_it_gave_way_to_is_above_others(
         ledger.take([spans[name]])
     assert (ledger.total.cost, ledger.total.calls) == (53, 2)
     assert ledger.sent == 53 + ledger.correction
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
+@pytest.mark.parametrize("key", ["dimensions", "agent"])
+def test_of_equal_reports_in_two_traces_that_which_names_more_counts(
+    ledger: MemoryLedger, fact: MakeFact, order: tuple[int, ...], key: str
+) -> None:
+    """Whichever comes first: a team's spend is that team's."""
+    one = fact("b", kind="llm", cost=30, response_id="r-0123456789abcdef", scope="one", trace="t1")
+    two = fact("a", kind="llm", cost=30, response_id="r-0123456789abcdef", scope="two", trace="t2")
+    setattr(two, key, "planner" if key == "agent" else ("team", "red"))
+    for place in order:
+        ledger.take([(one, two)[place]])
+    name, value = (key, "planner") if key == "agent" else ("team", "red")
+    day = NOW // NS_PER_DAY
+    with ledger.store.snapshot() as reader:
+        assert costs(reader, TENANT, name, 0, day + 1) == {value: (30, 0)}
+    assert ledger.sent == 30 + ledger.correction

@@ -141,10 +141,8 @@ def _attributes(draw: st.DrawFn, kind: str, number: int, *, names_runs: bool) ->
     if kind == "agent":
         return {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": draw(st.sampled_from(["lead", "helper"]))}
     if kind == "tool":
-        one, of = (
-            draw(st.sampled_from(["", str(number), *({} if names_runs else _SENT_TWICE)])),
-            draw(st.sampled_from(["a", "a", "b"])),
-        )
+        ids = ["", str(number), *([] if names_runs else _SENT_TWICE)]
+        one, of = draw(st.sampled_from(ids)), draw(st.sampled_from(["a", "a", "b"]))
         tool, of = _SENT_TWICE.get(one) or (draw(st.sampled_from(["read", "search"])), of)
         call = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}
         if one:

@@ -302,10 +302,13 @@ def holds_usage(upper: Claim | None, call: Claim | None) -> bool:
 # Which report tells more.
 
 
-def order_of_reports(span: Span) -> tuple[tuple[bool, bool, int, int, int], bool, bytes]:
-    """Return the order of reports of one call: by the claim's richness, then whether a session is named, then by id."""
-    claim = span.claim or Claim()
-    return claim.richness, bool(span.session.id), span.span_id
+def order_of_reports(span: Span) -> tuple[tuple[bool, bool, int, int, int], tuple[bool, bool, int, bool], bytes]:
+    """Return the order of reports of one call: by the claim's richness, then by what is named (a session, a run, values
+    of dimensions, an agent), then by id.
+    """
+    claim, detail = span.claim or Claim(), span.detail
+    names = bool(span.session.id), bool(span.run.id), len(detail.dimensions), bool(detail.agent)
+    return claim.richness, names, span.span_id
 
 
 def tells_more(span: Span, other: Span) -> bool:
