@@ -113,7 +113,7 @@ def test_a_call_whose_id_an_earlier_release_knew_counts_once(number: int) -> Non
 
 
 def test_an_own_cost_that_two_reports_were_sent_with_is_corrected_once_their_session_is_one() -> None:
-    """What spans were sent with is what the ledger has, and the correction (docs/contract.md, promise 1)."""
+    """Sent was what the ledger has, and the correction (docs/contract.md#promise-1-sums-are-true)."""
     reports = [tool("x", 0, trace="t1", parent="top"), tool("x", 0, trace="t2", session="s")]
     reports[1].scope = "other"
     for fact in reports:
