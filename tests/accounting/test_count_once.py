@@ -8,6 +8,7 @@ import pytest
 
 from ledger_in_memory import NOW, TENANT, MakeFact, MemoryLedger
 from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.accounting.trace_state import Memory
 from spanledger_processor.ledger.dimensions import costs
 from spanledger_processor.ledger.store import Table
 from spanledger_processor.model import Cost, Usage
@@ -544,9 +545,10 @@ def test_a_report_that_leaves_reasoning_out_is_found(ledger: MemoryLedger, fact:
     assert (ledger.total.cost, ledger.total.calls) == (30, 1)
 
 
+@pytest.mark.parametrize("richer", ["", "X", "Z"])
 @pytest.mark.parametrize("order", list(itertools.permutations("XYZW")))
 def test_a_report_counts_where_the_one_it_gave_way_to_is_above_others(
-    ledger: MemoryLedger, fact: MakeFact, order: tuple[str, ...]
+    ledger: MemoryLedger, fact: MakeFact, order: tuple[str, ...], richer: str
 ) -> None:
     """Two reports of one answer in two traces beside one that proves to be a wrapper of another call in a third."""
     second = 10**9
@@ -556,7 +558,11 @@ def test_a_report_counts_where_the_one_it_gave_way_to_is_above_others(
         "Z": fact("z", "", "llm", 50, trace="b", scope="two", length=5 * second, response_id="r-0123456789abcdef"),
         "W": fact("w", "", "llm", 50, trace="c", scope="three", length=5 * second, response_id="r-0123456789abcdef"),
     }
+    if richer:
+        spans[richer].agent = "planner"
     for name in order:
+        with ledger.store.snapshot() as reader:
+            ledger._memory = Memory.of(reader)  # each request reads what is stored
         ledger.take([spans[name]])
     assert (ledger.total.cost, ledger.total.calls) == (53, 2)
     assert ledger.sent == 53 + ledger.correction
