@@ -102,6 +102,8 @@ def map_lmdb_errors(path: Path) -> Iterator[None]:
     except lmdb.Error as error:
         if error.code in _NO_ROOM:
             raise StateError(f"{path}: no space left on the disk ({os.strerror(error.code)})") from None
+        if error.code == errno.EIO:  # of a write that the disk took in part, LMDB says no more
+            raise StateError(f"{path}: no space left on the disk, or a write to it failed ({error})") from None
         raise StateBrokenError(f"{path}: {error}") from None
 
 
