@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -210,6 +210,20 @@ async def test_workers_know_the_traces_of_each_other(path: str) -> None:
             assert await known.take() == [b"trace-a"]
         assert not len(known)
         await other.close()
+
+
+async def test_traces_of_usual_calls_are_announced_without_making_their_calls(path: str) -> None:
+    """To make each was near half of the ledger process's work."""
+    known, facts = AnnouncedTraces(lambda _: None), usual_calls()
+    other = RemoteLedger(path, lambda: {"listening": {}, "metrics": []}, known.add)
+    async with serving(path, Accounts()) as server:
+        await other.start()
+        await other.account(batch())
+        server._announce_traces(cast("Any", None), Batch(TENANT, facts, 10**18))
+        async with asyncio.timeout(30):
+            assert await known.take() == [facts[0].trace_id]
+        await other.close()
+    assert not any(hasattr(fact, "_call") for fact in facts)
 
 
 async def test_traces_of_others_wait_once_each_and_within_a_bound() -> None:

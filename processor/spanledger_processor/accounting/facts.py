@@ -103,6 +103,11 @@ class Fact:
     asked_signatures: tuple[str, ...] = ()
     asked_again: tuple[AskedAgain, ...] = ()
 
+    @property
+    def is_genai(self) -> bool:
+        """Whether it is a GenAI span; of a usual call that is known without making `call`."""
+        return self.call is not None
+
 
 def digest_of(call: Call, begun: blake2b | None = None) -> bytes:
     """Return a hash of the usage and cost that a span reports, by which a repeat is distinguished from a conflict.

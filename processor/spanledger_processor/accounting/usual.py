@@ -131,6 +131,11 @@ class UsualFact(Fact):
     _call: Call
     _cost: Cost
 
+    @property
+    def is_genai(self) -> bool:
+        """True: it is a call."""
+        return True
+
     def __reduce__(self) -> Any:
         raise TypeError("a usual fact has a prototype, which is not copied with it")
 

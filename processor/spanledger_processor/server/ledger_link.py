@@ -423,7 +423,7 @@ class LedgerServer:
     def _announce_traces(self, worker: _Worker, batch: Batch) -> None:
         """Send the other workers the traces that have GenAI spans: plain spans of those are links."""
         others = [other for other in self._workers if other is not worker and not other.writer.is_closing()]
-        traces = {fact.trace_id for fact in batch.facts if fact.call is not None}
+        traces = {fact.trace_id for fact in batch.facts if fact.is_genai}
         for trace_id in traces:
             self._traces[trace_id] = None
             self._traces.move_to_end(trace_id)
