@@ -105,7 +105,7 @@ class Fact:
 
     @property
     def is_genai(self) -> bool:
-        """Whether it is a GenAI span; of a usual call that is known without making `call`."""
+        """Return whether it is a GenAI span; of a usual call that is known without making `call`."""
         return self.call is not None
 
 

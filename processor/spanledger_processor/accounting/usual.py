@@ -133,7 +133,7 @@ class UsualFact(Fact):
 
     @property
     def is_genai(self) -> bool:
-        """True: it is a call."""
+        """Return True: it is a call."""
         return True
 
     def __reduce__(self) -> Any:
