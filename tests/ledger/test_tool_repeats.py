@@ -45,6 +45,16 @@ def test_calls_move_to_the_session_that_a_span_names_whenever_it_comes() -> None
         assert rows(taken(order)) == [("s", "h1:k:a", 3, 3, True)]
 
 
+@pytest.mark.parametrize("session", ["\0", "\0z", "\1s", "\0" + "t1"])
+def test_a_session_whose_id_begins_with_a_control_character_has_rows_of_its_own(session: str) -> None:
+    facts = [tool("x", 0, session=session), tool("y", 1, session=session)]
+    ledger = taken([*facts, tool("z", 2, trace="t2"), tool("w", 3, trace="t2")])
+    assert rows(ledger) == [("", "h1:k:a", 2, 2, False), (session, "h1:k:a", 2, 2, False)]
+    with ledger.store.snapshot() as reader:
+        page = pages.tool_repeats(reader, TENANT, session, 100, None, loops=False)
+    assert [row["session"] for row in page.rows] == [session]
+
+
 def test_calls_leave_a_session_that_they_were_taken_to_belong_to() -> None:
     """The trace names one session, then two, and an agent below the top a third."""
     facts = [

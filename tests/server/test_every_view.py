@@ -106,16 +106,15 @@ def spans(draw: st.DrawFn) -> list[Sent]:
     may name a session, a run, a parent session.
     """
     sessions = draw(st.sampled_from([["s1"], ["s1", "s2"], ["s1", "s2", "s3"]]))
-    names_runs = draw(st.booleans())  # of two reports of a call, that which comes first says of which run it is
     above: dict[int, list[int]] = {trace: [0] for trace in (1, 2, 3)}
     sent: list[Sent] = []
     kinds = ["", "", "call", "call", "agent", "tool", "tool", "tool"]
     for number in range(1, draw(st.integers(2, 10)) + 1):
         trace, kind = draw(st.sampled_from([1, 1, 1, 2, 3])), draw(st.sampled_from(kinds))
-        attributes = draw(_attributes(kind, number, names_runs=names_runs))
+        attributes = draw(_attributes(kind, number))
         if named := draw(st.sampled_from(["", "", "", *sessions])):
             attributes["session.id"] = named
-        if names_runs and not draw(st.integers(0, 7)):
+        if not draw(st.integers(0, 7)):
             attributes["workflow.run_id"] = draw(st.sampled_from(["r", "q"]))
         if not draw(st.integers(0, 7)):
             attributes["spanledger.session.parent_id"] = draw(st.sampled_from(["s1", "above", "beside"]))
@@ -137,11 +136,11 @@ def spans(draw: st.DrawFn) -> list[Sent]:
 
 
 @st.composite
-def _attributes(draw: st.DrawFn, kind: str, number: int, *, names_runs: bool) -> dict[str, Any]:
+def _attributes(draw: st.DrawFn, kind: str, number: int) -> dict[str, Any]:
     if kind == "agent":
         return {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": draw(st.sampled_from(["lead", "helper"]))}
     if kind == "tool":
-        ids = ["", str(number), *([] if names_runs else _SENT_TWICE)]
+        ids = ["", str(number), *_SENT_TWICE]
         one, of = draw(st.sampled_from(ids)), draw(st.sampled_from(["a", "a", "b"]))
         tool, of = _SENT_TWICE.get(one) or (draw(st.sampled_from(["read", "search"])), of)
         call = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}

@@ -26,16 +26,18 @@ from spanledger_processor.accounting.decide import (
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest
-from spanledger_processor.accounting.tools import MovedCalls, ToolCounts, ToolRepeats
+from spanledger_processor.accounting.tool_reports import ExecutedElsewhere, PassedCall
+from spanledger_processor.accounting.tools import Counted, ToolCounts, ToolRepeats
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import COUNTED, REPEATS, Posting, Span, Trace, event_cost
 from spanledger_processor.accounting.trace_set import TraceSet
 from spanledger_processor.accounting.trace_state import Memory, TraceState
 from spanledger_processor.accounting.usual import UsualFact, account_usual
-from spanledger_processor.ledger.keys import EVERY_TENANT, bounded_id, corrections_key, id_bytes
+from spanledger_processor.ledger.keys import EVERY_TENANT, corrections_key
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import Changes, Reader, Unit
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.tool_repeats import place_of
 from spanledger_processor.model import NO_SPEND, Decision, UsageVector
 from spanledger_processor.units import Pico
 
@@ -126,8 +128,10 @@ class _Account:
         self._posted: list[tuple[int, Span]] = []
         self._carried: dict[int, UsageVector] = {}
         self._repeats: dict[int, ToolRepeats] = {}
-        self._moved: dict[int, MovedCalls] = {}
-        """Known tool calls, and what asks for some, whose session is another one now, by `id` of the span."""
+        self._out: dict[int, Counted] = {}
+        """What known spans take out of the sums whose parts in tool calls are others now, by `id` of the span."""
+        self._sent_before: set[int] = set()
+        """New spans that have a call now which a known one was sent with, by `id` of the span."""
         self._fees: Pico = 0
         """Own costs of tools that known spans were sent with, and that the ledger has no more."""
         self._packed: dict[int, bytes] = {}
@@ -137,12 +141,13 @@ class _Account:
         for trace_id, indices in self._by_trace().items():
             self._traces.enter(trace_id, [(index, span_of(self.batch.facts[index])) for index in indices])
         self._traces.find_twins()
-        for state in self._traces:
+        entered = [*self._traces]  # more are loaded where calls pass from one span to another
+        for state in entered:
             if state.incremental is None:
                 self._move_tools(state)
-                self._give_up_asked(state)
-        for state in self._traces:
+        for state in entered:
             self._count_tools(state)
+        for state in self._traces:
             self._post(state)
         self._correct(sum(state.excess.cost - state.excess_before.cost for state in self._traces) + self._fees)
         self._totals.enter()
@@ -201,8 +206,10 @@ class _Account:
                 span.claim = claim
                 self._totals.post(span, span.posting, trace_id=state.trace_id)
         for span in state.trace.spans.values() if state.incremental is None else state.touched:
-            if span.posting is not None and span.posting != (posting := state.posting(span)):
-                self._repost(state, span, span.posting, posting)
+            if span.posting is not None:
+                posting = state.posting(span)
+                if span.posting != posting or (self._out and id(span) in self._out):
+                    self._repost(state, span, span.posting, posting)
         credit = state.credit()
         for index, span in state.new:
             credit = self._post_new(index, state, span, credit)
@@ -210,19 +217,12 @@ class _Account:
 
     def _repost(self, state: TraceState, span: Span, before: Posting, posting: Posting) -> None:
         """Take a known span out of its totals, and post it anew."""
-        moved = self._moved.get(id(span))
-        if moved is None:
-            self._totals.post(span, before, -1, trace_id=state.trace_id)
-            self._totals.post(span, posting, trace_id=state.trace_id)
-        else:
-            moved.out.give(span)
-            self._fees += span.fee
-            out = replace(before, asked=_less(before.asked, moved.stays))
-            self._totals.post(span, out, -1, trace_id=state.trace_id)
-            moved.into.give(span)
-            self._fees -= span.fee
-            into = replace(posting, asked=_less(posting.asked, moved.is_there))
-            self._totals.post(span, into, trace_id=state.trace_id)
+        now, fee = Counted.of(span), span.fee
+        self._out.pop(id(span), now).give(span)
+        self._fees += span.fee - fee
+        self._totals.post(span, before, -1, trace_id=state.trace_id)
+        now.give(span)
+        self._totals.post(span, posting, trace_id=state.trace_id)
         span.posting = posting
 
     def _post_new(self, index: int, state: TraceState, span: Span, credit: UsageVector) -> UsageVector:
@@ -230,6 +230,8 @@ class _Account:
         span.posting = posting = state.posting(span)
         self._totals.post(span, posting, trace_id=state.trace_id)
         self._posted.append((index, span))
+        if id(span) in self._sent_before:
+            self._fees -= span.fee
         if posting.role != COUNTED or span.claim is None:
             return credit
         spend = span.claim.spend
@@ -259,7 +261,7 @@ class _Account:
                 fact = replace(fact, cost=event_cost(state.trace, span, call))
             carried = self._carried.get(index, NO_SPEND)
             money = money_of(fact, call, span.posting.role, carried, below.get(span.span_id, 0), self.batch.aliases)
-            if span.detail.fee and not span.again:
+            if span.fee and id(span) not in self._sent_before:
                 money = with_fee(money, fact, call, self.batch.aliases)
             reason = state.reason(span)
             if reason is not None and (starts.get(reason.other, -1), reason.other) < (
@@ -274,12 +276,6 @@ class _Account:
             marks = self._tool_marks(fact, self._repeats.get(index), stuck=bool(span.posting.stuck))
             self.ruling.decisions[index] = decide(fact, call, session, run, money, marks, reason)
 
-    def _give_up_asked(self, state: TraceState) -> None:
-        """Leave the tool calls that a reported call asks for to the spans of tools, but for those counted there."""
-        for span in state.trace.spans.values():
-            if span.detail.asked and span.is_reported_elsewhere and span.posting is not None:
-                state.kept[span.span_id] = self._tools.give_up(_session_of(state, span), span, state.trace_id)
-
     def _count_tools(self, state: TraceState) -> None:
         tells = [item for item in state.new if item[1].signature or item[1].detail.asked or item[1].detail.stuck]
         for index, span in sorted(tells, key=lambda item: (item[1].start_ns, item[1].span_id)):
@@ -288,18 +284,66 @@ class _Account:
                 self._tools.ask(session, span, state.trace_id, self.batch.facts[index])
                 continue
             self._repeats[index] = self._tools.count(session, span, state.trace_id, self.batch.facts[index])
+            if self._tools.reports.changes:
+                self._enter_changes()
 
     def _move_tools(self, state: TraceState) -> None:
         """Move known tool calls, and what asks for some, to the counts of the session that they are of now."""
-        trace, groups = state.trace, state.groups
-        for span in trace.spans.values():
+        still_asked: dict[bytes, set[str]] | None = None
+        for span in state.trace.spans.values():
             posting = span.posting
             if posting is None or not (span.signature or span.detail.asked or span.detail.asked_again):
                 continue
-            if posting.session != groups.session(span).id:
-                before = _bytes_of(posting.session, state.trace_id)
-                moved = self._tools.move(before, _session_of(state, span), span, state.trace_id)
-                self._moved[id(span)], state.again[span.span_id] = moved, moved.into.again
+            session = state.groups.session(span).id
+            if posting.session != session:
+                if still_asked is None:
+                    still_asked = _asked_by_session(state)
+                before = place_of(posting.session, state.trace_id)
+                asked = still_asked.get(before, ())
+                posted = self._out.get(id(span))
+                out = self._tools.move(before, place_of(session, state.trace_id), span, state.trace_id, asked)
+                self._out[id(span)] = out if posted is None else out._replace(again=posted.again)
+                state.recounted.append(span)
+                self._enter_changes()
+
+    def _enter_changes(self) -> None:
+        """Change the parts of other spans, also of other traces, in a tool call that was just counted or moved."""
+        for change in self._tools.reports.take_changes():
+            if isinstance(change, PassedCall):
+                self._pass(change)
+            else:
+                self._change_elsewhere(change)
+
+    def _pass(self, change: PassedCall) -> None:
+        state = self._traces.other(change.report.trace_id)
+        span = None if state is None else state.trace.spans.get(change.report.span_id)
+        if state is None or span is None:  # it is forgotten, and keeps what it has
+            by = self._out.get(id(change.by))
+            if change.again:
+                change.by.again = True
+            elif by is not None:
+                self._out[id(change.by)] = by._replace(again=True)
+            return
+        if span.again == change.again:
+            return
+        if span.posting is not None:
+            self._out.setdefault(id(span), Counted.of(span))
+            state.recounted.append(span)
+            if change.again and span.fee and change.by.posting is None:
+                self._sent_before.add(id(change.by))
+        span.again = change.again
+        state.asked.look_again()
+
+    def _change_elsewhere(self, change: ExecutedElsewhere) -> None:
+        state = self._traces.other(change.trace_id)
+        if state is None:
+            return
+        for span in state.asked.asking(change.call_id):
+            if _session_of(state, span) == change.session:
+                ids = {change.call_id}
+                span.elsewhere = span.elsewhere | ids if change.is_elsewhere else span.elsewhere - ids
+                state.recounted.append(span)
+        state.asked.look_again()
 
     def _tool_marks(self, fact: Fact, repeats: ToolRepeats | None, *, stuck: bool) -> ToolMarks:
         if repeats is None or fact.signature is None or fact.signature.scope == "name_only":
@@ -360,17 +404,14 @@ def _counted_below(trace: Trace) -> dict[bytes, Pico]:
 
 def _session_of(state: TraceState, span: Span) -> bytes:
     """Return what stands for a span's session in the counts of tool calls: of a span without one, its trace."""
-    return _bytes_of(state.groups.session(span).id, state.trace_id)
+    return place_of(state.groups.session(span).id, state.trace_id)
 
 
-def _bytes_of(session_id: str, trace_id: bytes) -> bytes:
-    return id_bytes(bounded_id(session_id)) if session_id else b"\0" + trace_id
-
-
-def _less(tools: tuple[str, ...], others: Sequence[str]) -> tuple[str, ...]:
-    """Return names of tools without others, each as often as it is among them."""
-    left = [*tools]
-    for tool in others:
-        if tool in left:
-            left.remove(tool)
-    return tuple(left) if others else tools
+def _asked_by_session(state: TraceState) -> dict[bytes, set[str]]:
+    """Return the ids of the calls that a trace asks for, by session."""
+    asked: dict[bytes, set[str]] = {}
+    for span in state.trace.spans.values():
+        if span.detail.asked or span.detail.stuck:
+            ids = asked.setdefault(_session_of(state, span), set())
+            ids.update(span.detail.asked[::2], span.detail.stuck[::2])
+    return asked

@@ -3,9 +3,9 @@
 `AskedTools` are tool calls that exist only in what models asked for. A call that an output asks for is executed by a
 span of a tool with its id. Where tools' spans have no id, or another one (a framework's own), each of them may be one
 of the calls that no span is known for: so many of those are left out, the earliest first. Whatever is left has no span
-of its own, and counts where it was asked for: once, whichever spans report it. What spans ask for whose call is
-reported in two traces is left out: the tools may stand in the other one. Only what spans of tools, by its id, left to
-be counted there before stays.
+of its own, and counts where it was asked for: once, whichever spans report it. What other traces' spans execute is left
+out (`Span.elsewhere`), and what spans ask for whose call is reported in two traces: the tools may stand in the other
+one.
 
 `ToolResults` estimates by input growth what results cost. Of the calls of one session and agent, and below one tool or
 none, in the order in which they began, each has in its input what the one before had, that one's output, and the
@@ -23,7 +23,6 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import pairwise
 from operator import itemgetter
-from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.facts import in_pairs
@@ -201,32 +200,16 @@ _NOTHING: AskedOnly = ((), ())
 class AskedTools:
     """The tool calls of a trace that have no span of their own, by the span that asks for them."""
 
-    def __init__(
-        self,
-        kept: Mapping[bytes, tuple[str, ...]] = MappingProxyType({}),
-        again: Mapping[bytes, bool] = MappingProxyType({}),
-    ) -> None:
-        """Keep with spans, by their ids, the tools in `kept` that they ask for, although other traces report the spans.
-
-        Of others that other traces report, it is what they hold already. `again` says of tools that move to another
-        session whether another report adds the call there.
-        """
-        self._kept = kept
-        self._again = again
+    def __init__(self) -> None:
         self._askers: list[Span] = []
         self._tools: list[Span] = []
         self._only: dict[bytes, AskedOnly] = {}
         self._is_known = True
 
     @classmethod
-    def of(
-        cls,
-        spans: Iterable[Span],
-        kept: Mapping[bytes, tuple[str, ...]] = MappingProxyType({}),
-        again: Mapping[bytes, bool] = MappingProxyType({}),
-    ) -> AskedTools:
+    def of(cls, spans: Iterable[Span]) -> AskedTools:
         """Return those of the spans of a trace."""
-        asked = cls(kept, again)
+        asked = cls()
         asked.add(spans)
         return asked
 
@@ -246,6 +229,14 @@ class AskedTools:
         self._tools = [span for span in self._tools if span.span_id not in gone]
         self._is_known = False
 
+    def asking(self, call_id: str) -> list[Span]:
+        """Return the spans that ask for a call, or show it to complete a loop."""
+        return [span for span in self._askers if call_id in (*span.detail.asked[::2], *span.detail.stuck[::2])]
+
+    def look_again(self) -> None:
+        """Find anew what has no span of its own; to be called when spans' parts in tool calls changed."""
+        self._is_known = False
+
     def changed(self) -> list[Span]:
         """Return the spans whose places do not have the current tool calls yet."""
         return [
@@ -257,8 +248,7 @@ class AskedTools:
     def only(self, span: Span) -> AskedOnly:
         """Return the tool calls that a span asks for and that have no span of their own."""
         if span.is_reported_elsewhere:
-            held = span.posting.asked if span.posting is not None else ()
-            return self._kept.get(span.span_id, held), ()
+            return _NOTHING
         if not self._is_known:
             self._only, self._is_known = dict(self._find()) if self._askers else {}, True
         return self._only.get(span.span_id, _NOTHING)
@@ -267,19 +257,24 @@ class AskedTools:
         alone_in_trace = (span for span in self._askers if not span.is_reported_elsewhere)
         askers = sorted(alone_in_trace, key=lambda span: (span.start_ns, span.span_id))
         asked: dict[str, tuple[bytes, str]] = {}
+        elsewhere: set[str] = set()
         for span in askers:
             for identifier, tool in in_pairs(span.detail.asked):
-                asked.setdefault(identifier, (span.span_id, tool))
-        # those that count already, elsewhere or here, stand for none of these
-        tools = [span.call_id for span in self._tools if not self._again.get(span.span_id, span.again)]
-        executed = {call_id for call_id in tools if call_id in asked}
-        others = sum(call_id not in asked for call_id in tools)
+                if identifier in span.elsewhere:
+                    elsewhere.add(identifier)
+                else:
+                    asked.setdefault(identifier, (span.span_id, tool))
+        named = asked.keys() | elsewhere if elsewhere else asked.keys()
+        executed = {span.call_id for span in self._tools}
+        # those that count with another report stand for none of these
+        others = sum(span.call_id not in named for span in self._tools if not span.again)
         alone = [identifier for identifier in asked if identifier not in executed][others:]
         stuck: dict[str, tuple[bytes, str]] = {}
         for span in askers:
             for identifier, tool in in_pairs(span.detail.stuck):
-                stuck.setdefault(identifier, (span.span_id, tool))
-        known = {*alone} | ({*stuck} - {*asked} if not self._tools else set())
+                if identifier not in span.elsewhere:
+                    stuck.setdefault(identifier, (span.span_id, tool))
+        known = {*alone} | ({*stuck} - named if not self._tools else set())
         by_span: dict[bytes, tuple[list[str], list[str]]] = {}
         for identifier in alone:
             by_span.setdefault(asked[identifier][0], ([], []))[0].append(asked[identifier][1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -24,13 +24,21 @@ from spanledger_processor.accounting.loops import (
     latest_in,
 )
 from spanledger_processor.accounting.one_call import together
+from spanledger_processor.accounting.tool_reports import (
+    MOST_REPORTS,
+    NOT_KNOWN,
+    Report,
+    ReportsInRow,
+    ToolReports,
+    is_source,
+    source_of,
+)
 from spanledger_processor.accounting.trace import Span
-from spanledger_processor.dialects.asked_tools import is_made_id
 from spanledger_processor.ledger.facts import AHEAD_NS, EARLIEST_NS, activity_ns
-from spanledger_processor.ledger.keys import bounded_id, repeat_key, tool_call_key, tool_key, tool_times_key
+from spanledger_processor.ledger.keys import bounded_id, id_bytes, repeat_key, tool_key, tool_times_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key
-from spanledger_processor.ledger.tool_repeats import ASKED, SIGNATURE, Repeat, counts_in, digest_of, looped
+from spanledger_processor.ledger.tool_repeats import ASKED, SIGNATURE, Repeat, counts_in, digest_of, looped, session_in
 
 ROWS = 32
 """Executions remembered of one call: a second report of one arrives within seconds, and loops are shorter."""
@@ -40,14 +48,12 @@ what follows from there, of how often the call had been made, in a row and in tu
 failed; and of whether its arguments are known. Before them are its call id, start and end. Rows that earlier releases
 wrote end before the repeats, or the last one.
 """
-_MOST_SOURCES = 16
-"""Reports of one execution that are told apart."""
 
 
 class Counted(NamedTuple):
     """The part of an execution that one report of it adds to its session: `again` where another report adds the call,
-    `failed_before` where another one says that it failed, `asked_before` where it counts with the model's span that
-    asks for it, in another trace; and how many more loops there are.
+    `failed_before` where another one says that it failed, `asked_before` where an earlier release counted it with the
+    model's span that asks for it, in another trace; and how many more loops there are.
     """
 
     again: bool = False
@@ -63,19 +69,6 @@ class Counted(NamedTuple):
     def give(self, span: Span) -> None:
         """Let a span add this, or take it out."""
         span.again, span.failed_before, span.asked_before, span.loops = self
-
-
-class MovedCalls(NamedTuple):
-    """A span whose session is another one now: what it takes out of the one before, and what it adds to the new one.
-
-    `stays` are tools of calls that it asked for which go on to count in the session before, because another trace
-    executed them there; `is_there` those that count in the new one already.
-    """
-
-    out: Counted
-    into: Counted
-    stays: Sequence[str] = ()
-    is_there: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,29 +98,13 @@ class ToolRepeats:
         return 0 < rule.repeats <= self.stuck
 
 
-class _Known(NamedTuple):
-    """What is known of a call by its id: the trace that executed it, else the one that asked for it (none where that
-    gave it up), since when (0: not known), and how many reports of it there are, and said that it failed.
-
-    `asked_by` is the trace of the model's span that it is counted with although it has a span of its own elsewhere.
-    """
-
-    trace_id: bytes = b""
-    is_executed: bool = True
-    start_ns: int = 0
-    asked_by: bytes = b""
-    reports: int = 1
-    failed: int = 0
-
-
-_NOT_KNOWN = _Known(is_executed=False)
-"""In place of an id that nobody names any more."""
-
-
 class _Entered(NamedTuple):
+    """`row` is the row of an execution that another report told of before."""
+
     repeats: ToolRepeats
     loops: int
     failed_before: bool
+    row: Sequence[Any] = ()
 
 
 class _Left(NamedTuple):
@@ -148,7 +125,8 @@ class ToolCounts:
     (two libraries, a span and a log event) and lie together in time, one to one. Small records: how often a session
     made this very call with the latest executions, which call it made last and how often in a row, how often it has
     come to a new result, its latest calls in turn, and which call ids it has named. A report whose session turns out to
-    be another one leaves the counts of the one before, and is entered in those of the new one.
+    be another one leaves the counts of the one before, and is entered in those of the new one. `reports` says what that
+    changes of other spans.
     """
 
     def __init__(
@@ -165,9 +143,10 @@ class ToolCounts:
         """A later end is of a clock that was never set: how long such a call was under way is not known."""
         self._rule = rule
         self._steps = LoopRules(rule)
+        self.reports = ToolReports(tenant, self._load, self._save)
 
     def ask(self, session: bytes, span: Span, trace_id: bytes, fact: Fact) -> None:
-        """Note the tool calls that a model's span asks for, less those that another trace's spans have executed.
+        """Note the tool calls that a model's span asks for, and which of them other traces' spans execute.
 
         A loop that its input completes (`stuck`) is none where its first step began before the window, or two of its
         steps are further apart than the largest gap. Where nothing tells results (`asked_signatures`), the calls
@@ -175,31 +154,19 @@ class ToolCounts:
         """
         self._find_asked_loops(session, span, fact.asked_signatures, _agent_of(fact))
         detail = span.detail
-        elsewhere = {
-            identifier
-            for identifier in (*detail.asked[::2], *detail.stuck[::2])
-            if self._is_executed_elsewhere(session, identifier, trace_id)
-        }
         before = {
             identifier
             for identifier, steps in zip(detail.stuck[::2], fact.stuck_steps, strict=False)
             if self._is_interrupted(session, identifier, steps, span.start_ns)
         }
-        for identifier in () if span.is_reported_elsewhere else detail.asked[::2]:
-            self._note_asked_id(session, identifier, span, trace_id)
-        if elsewhere or before:
-            asked, stuck = _without(detail.asked, elsewhere), _without(detail.stuck, elsewhere | before)
-            span.detail = detail._replace(asked=asked, stuck=stuck)
+        self.reports.note_asked(session, span, trace_id)
+        if before:
+            span.detail = detail._replace(stuck=_without(detail.stuck, before))
         if fact.asked_again:
-            loops = {*span.detail.stuck[::2]}
+            loops = {*span.detail.stuck[::2]} - span.elsewhere
             again = [(what, tool, times, row, one in loops) for one, what, tool, times, row in fact.asked_again]
             span.detail = span.detail._replace(asked_again=tuple(again))
             self._note_asked_again(session, span, 1)
-
-    def _note_asked_id(self, session: bytes, identifier: str, span: Span, trace_id: bytes) -> None:
-        known = None if is_made_id(identifier) else self._known(session, identifier)
-        if not is_made_id(identifier) and (known is None or not (known.trace_id or known.is_executed)):
-            self._save_call(session, identifier, _Known(trace_id, False, span.start_ns))
 
     def _find_asked_loops(self, session: bytes, span: Span, signatures: Sequence[str], agent: bytes) -> None:
         """Add to what is `stuck` the calls that complete loops of calls of which nothing tells results.
@@ -220,45 +187,17 @@ class ToolCounts:
         if stuck:
             span.detail = detail._replace(stuck=(*detail.stuck, *stuck))
 
-    def give_up(self, session: bytes, span: Span, trace_id: bytes) -> tuple[str, ...]:
-        """Return the tools that a span asks for and whose own spans, in other traces, are not counted because of that.
-
-        What else it asks for counts where a span of a tool comes, since another trace reports the span, too.
-        """
-        kept: list[str] = []
-        for identifier, tool in in_pairs(span.detail.asked):
-            known = self._known(session, identifier)
-            if known is not None and known.asked_by == trace_id:
-                kept.append(tool)
-            elif known is not None and not known.is_executed and known.trace_id == trace_id:
-                self._save_call(session, identifier, known._replace(trace_id=b""))
-        return tuple(kept)
-
-    def _known(self, session: bytes, identifier: str) -> _Known | None:
-        values = self._load(tool_call_key(self._tenant, session, identifier), ())
-        if not values:
-            return None
-        known = _Known(*values)  # earlier releases wrote in place of the reports whether one was a loop
-        return known if known.reports > 1 else known._replace(reports=1)
-
-    def _save_call(self, session: bytes, identifier: str, known: _Known) -> None:
-        self._save(tool_call_key(self._tenant, session, identifier), *known)
-
     def _is_interrupted(self, session: bytes, last: str, steps: Sequence[str], now_ns: int) -> bool:
         """Return whether steps of a conversation are too far apart to be a loop, by when they were asked for first.
 
         Of `last`, the latest of them, that is `now_ns` unless it is known; other steps of which it is not are left out.
         """
-        known = [self._known(session, identifier) for identifier in (*steps[:-1], last)]
+        known = [self.reports.known(session, identifier) for identifier in (*steps[:-1], last)]
         times = [one.start_ns if one is not None else 0 for one in known]
         times[-1] = times[-1] or now_ns
         starts = sorted(filter(None, times))
         gaps = (later - earlier for earlier, later in pairwise(starts))
         return starts[-1] - starts[0] > self._rule.window_ns or any(gap > self._rule.gap_ns for gap in gaps)
-
-    def _is_executed_elsewhere(self, session: bytes, identifier: str, trace_id: bytes) -> bool:
-        known = self._known(session, identifier)
-        return known is not None and known.is_executed and known.trace_id != trace_id
 
     def count(self, session: bytes, span: Span, trace_id: bytes, fact: Fact) -> ToolRepeats:
         """Enter one report of an execution in `session`, also of one of which only the name of the tool is known."""
@@ -270,41 +209,39 @@ class ToolCounts:
         self, session: bytes, span: Span, trace_id: bytes, rule: tuple[int, int], agent: bytes, *, is_full: bool
     ) -> ToolRepeats:
         """Enter a report of an execution, and let its span say what it adds."""
-        known = self._known(session, span.call_id) if span.call_id else None
-        repeats, loops, failed_before = self._enter(session, span, rule, agent, is_full=is_full)
-        again, asked_before, failed = repeats.again, False, span.detail.failed
-        if known is not None and known.is_executed:
-            again, failed_before = True, failed_before or known.failed > 0
-            counts = known._replace(reports=known.reports + 1, failed=known.failed + failed)
-            self._save_call(session, span.call_id, counts)
-        elif span.call_id:
-            asked_by = known.trace_id if known is not None and known.trace_id != trace_id else b""
-            asked_before = bool(asked_by)
-            counts_there = b"" if again else asked_by
-            self._save_call(session, span.call_id, _Known(trace_id, True, span.start_ns, counts_there, 1, int(failed)))
-        if is_full and repeats.is_repeated(self._rule.of(span.detail.tool)) and not again and not repeats.completes:
+        report, failed = Report(span.start_ns, trace_id, span.span_id), span.detail.failed
+        known = self.reports.known(session, span.call_id) if span.call_id else None
+        repeats, loops, failed_before, row = self._enter(session, span, rule, agent, report, is_full=is_full)
+        again = False
+        if row or (known is not None and known.is_executed):
+            again = not self.reports.takes(session, span, report, known, _in_row(row))
+            failed_before = failed_before or (known is not None and known.failed > 0)
+        if span.call_id:
+            after = (known or NOT_KNOWN).with_report(report, failed=failed)
+            self.reports.change(session, span.call_id, known or NOT_KNOWN, after)
+        is_first = not repeats.again and (known is None or not known.is_executed)
+        if is_full and repeats.is_repeated(self._rule.of(span.detail.tool)) and is_first and not repeats.completes:
             loops += 1
-        Counted(again, failed and failed_before, asked_before, loops).give(span)
+        Counted(again, failed and failed_before, False, loops).give(span)
         if is_full and repeats.times > 1:
             self._note_repeat(session, span, span.detail.tool, span.signature)
-        return replace(repeats, again=again)
+        return repeats if repeats.again == again else replace(repeats, again=again)
 
-    def move(self, before: bytes, session: bytes, span: Span, trace_id: bytes) -> MovedCalls:
-        """Take a known span out of the counts of the session that it was taken to belong to, and enter it in others."""
+    def move(self, before: bytes, session: bytes, span: Span, trace_id: bytes, still_asked: Container[str]) -> Counted:
+        """Take a known span out of the counts of the session that it was taken to belong to, and enter it in others;
+        return what it takes out. `still_asked` are calls that its trace goes on to ask for in the session before.
+        """
+        out = Counted.of(span)
         if not span.signature:
-            stays, is_there = self._move_asked(before, session, span, trace_id)
-            return MovedCalls(Counted.of(span), Counted.of(span), stays, is_there)
-        as_posted = Counted.of(span)
-        out, left = self._leave(before, span)
-        if left is None:
-            return MovedCalls(as_posted, as_posted)
-        span.tool_result = left.result
-        self._report(session, span, trace_id, left.rule, left.agent, is_full=left.is_full)
-        into = Counted.of(span)
-        as_posted.give(span)
-        return MovedCalls(out, into)
+            self._move_asked(before, session, span, trace_id, still_asked)
+            return out
+        out, left = self._leave(before, span, trace_id)
+        if left is not None:
+            span.tool_result = left.result
+            self._report(session, span, trace_id, left.rule, left.agent, is_full=left.is_full)
+        return out
 
-    def _leave(self, session: bytes, span: Span) -> tuple[Counted, _Left | None]:
+    def _leave(self, session: bytes, span: Span, trace_id: bytes) -> tuple[Counted, _Left | None]:
         """Take a report of an execution out of a session: return what leaves with it, and what is remembered of it."""
         times_key, row_key = tool_times_key(self._tenant, session, span.signature), tool_key(self._tenant, session)
         times, rows = counts_in(self._load(times_key, ()))
@@ -312,19 +249,22 @@ class ToolCounts:
         if row is None:
             return Counted.of(span), None
         failed = int(span.detail.failed)
-        known = self._known(session, span.call_id) if span.call_id else None
-        row[_SOURCES].remove([span.scope, span.logged])
+        report = Report(span.start_ns, trace_id, span.span_id)
+        known = self.reports.known(session, span.call_id) if span.call_id else None
+        _remove_source(row[_SOURCES], span, report)
         row[_FAILED:] = [max(0, row[_FAILED] - failed), *row[_FULL:]] if len(row) > _FAILED else []
-        is_last = not row[_SOURCES] and (known is None or known.reports <= 1)
         if not row[_SOURCES]:
             times, rows = times - 1, [one for one in rows if one is not row]
         self._save(times_key, times, rows)
         failed_there = row[_FAILED] if len(row) > _FAILED else 0
+        is_last = not row[_SOURCES] and (known is None or known.reports <= 1)
         if known is not None:
-            counts = known._replace(reports=known.reports - 1, failed=max(0, known.failed - failed))
-            asked = _Known(known.asked_by, False, span.start_ns) if known.asked_by else _NOT_KNOWN
-            self._save_call(session, span.call_id, counts if known.reports > 1 else asked)
-            failed_there += counts.failed
+            after = known.without_report(report, failed=span.detail.failed)
+            self.reports.change(session, span.call_id, known, after)
+            failed_there += after.failed
+        again = span.again
+        if not is_last and not self.reports.pass_on(session, span, report, _in_row(row)):
+            again = True
         last, in_a_row, progress, number, latest = latest_in(self._load(row_key, ()))
         place = _place_of(span.signature, span.call_id, row[1], latest)
         step = None if place is None else latest[place]
@@ -338,45 +278,39 @@ class ToolCounts:
         is_full = len(row) > _FULL and bool(row[_FULL])
         rule = (self._rule_of(span.detail.tool) if is_full else NEVER) if step is None else _rule_in(step)
         left = _Left(row[_RESULT], b"" if step is None else agent_in(step), rule, is_full)
-        out = Counted(not is_last, bool(failed and failed_there), is_last and span.asked_before, loops)
-        return out, left
+        return Counted(again, bool(failed and failed_there), is_last and span.asked_before, loops), left
 
     def _move_asked(
-        self, before: bytes, session: bytes, span: Span, trace_id: bytes
-    ) -> tuple[Sequence[str], Sequence[str]]:
-        """Move what a model's span asks for; return the tools that go on to count there, and those that count here."""
-        stays, is_there = list[str](), list[str]()
-        for identifier, tool in () if span.is_reported_elsewhere else in_pairs(span.detail.asked):
-            known = None if is_made_id(identifier) else self._known(before, identifier)
-            if known is not None and known.is_executed and known.asked_by == trace_id:
-                stays.append(tool)
-                self._save_call(before, identifier, known._replace(asked_by=b""))
-            elif known is not None and not known.is_executed and known.trace_id == trace_id:
-                self._save_call(before, identifier, _NOT_KNOWN)
-            known = None if is_made_id(identifier) else self._known(session, identifier)
-            if known is not None and known.is_executed and known.trace_id != trace_id:
-                is_there.append(tool)
-                self._save_call(session, identifier, known._replace(asked_by=trace_id))
-            else:
-                self._note_asked_id(session, identifier, span, trace_id)
+        self, before: bytes, session: bytes, span: Span, trace_id: bytes, still_asked: Container[str]
+    ) -> None:
+        """Move what a model's span asks for."""
+        self.reports.move_asked(before, session, span, trace_id, still_asked)
         if span.detail.asked_again:
             self._note_asked_again(before, span, -1)
             self._note_asked_again(session, span, 1)
-        return stays, is_there
 
     def _rule_of(self, tool: str) -> tuple[int, int]:
         """Return how often a tool may be called in a row, and in turn."""
         rule = self._rule.of(tool) if self._rule.tools else self._rule
         return rule.consecutive, rule.cycles
 
-    def _enter(self, session: bytes, span: Span, rule: tuple[int, int], agent: bytes, *, is_full: bool) -> _Entered:
+    def _enter(
+        self,
+        session: bytes,
+        span: Span,
+        rule: tuple[int, int],
+        agent: bytes,
+        report: Report | None = None,
+        *,
+        is_full: bool,
+    ) -> _Entered:
         """Enter a call in the rows of its session and signature, unless it is a further report of one there."""
         times_key = tool_times_key(self._tenant, session, span.signature)
         row_key = tool_key(self._tenant, session)
         times, rows = counts_in(self._load(times_key, ()))
         last, in_a_row, progress, number, latest = latest_in(self._load(row_key, ()))
         failed = int(span.detail.failed)
-        index = _reported_at(span, rows)
+        index = _reported_at(span, rows, report)
         if index is not None:
             row = rows[index]
             failed_before = bool(len(row) > _FAILED and row[_FAILED])
@@ -394,7 +328,7 @@ class ToolCounts:
             if revised.steps != latest:
                 self._save(row_key, last, in_a_row, progress, number, revised.steps)
             repeats = ToolRepeats(was[0], was[1], stuck, True, completes, revised.shift + revised.own)
-            return _Entered(repeats, revised.own + revised.shift, failed_before)
+            return _Entered(repeats, revised.own + revised.shift, failed_before, row)
         in_a_row = in_a_row + 1 if last == span.signature else 1
         if rows and _differ(rows[-1][_RESULT], span.tool_result):
             progress += 1
@@ -402,7 +336,7 @@ class ToolCounts:
         revised = self._step(latest, span, rule, agent)
         self._keep(session, revised)
         completes = revised.completes
-        source = [[span.scope, span.logged]]
+        source = [[span.scope, span.logged] if span.call_id else source_of(span, report, "")]
         row = [span.call_id, span.start_ns, span.end_ns, source, span.tool_result, progress, number]
         rows = [*rows[-ROWS + 1 :], [*row, times + 1, in_a_row, completes, failed, is_full]]
         self._save(times_key, times + 1, rows)
@@ -464,9 +398,8 @@ class ToolCounts:
         key = repeat_key(self._tenant, session, digest_of(signature))
         if (known := Repeat.of(self._load(key, ()))) is not None:
             return key, known
-        is_without = session.startswith(b"\0")
-        name = "" if is_without else session.decode("utf-8", "surrogatepass")
-        repeat = Repeat(name, bounded_id(tool), signature, place=session if is_without else b"")
+        name = session_in(session)
+        repeat = Repeat(name, bounded_id(tool), signature, place=b"" if session == id_bytes(name) else session)
         earlier_key = repeat_key(self._tenant, session, signature.encode())
         if earlier := self._load(earlier_key, ()):
             repeat.take_over(earlier)
@@ -545,20 +478,24 @@ def _place_of(signature: str, call_id: str, started_ns: int, steps: list[LoopSte
     return next((at for at, one in enumerate(steps) if one[SIGNATURE] == short and one[STARTED] == started_ns), None)
 
 
-def _reported_at(span: Span, rows: list[list[Any]]) -> int | None:
+def _reported_at(span: Span, rows: list[list[Any]], report: Report | None) -> int | None:
     """Return which of the rows is this execution, None if none is, and add what the span tells to that row."""
-    source = [span.scope, span.logged]
     for index, row in enumerate(rows):
         call_id, start_ns, end_ns, sources = row[:_RESULT]
         is_named = bool(call_id and span.call_id)
-        if call_id != span.call_id if is_named else source in sources:
+        if call_id != span.call_id if is_named else any(is_source(source, span) for source in sources):
             continue
         if is_named or together(span, _reported_span(start_ns, end_ns, sources[0])):
-            if len(sources) < _MOST_SOURCES:
-                sources.append(source)
+            if len(sources) < MOST_REPORTS:
+                sources.append(source_of(span, report, call_id))
             row[_RESULT] = max(row[_RESULT], span.tool_result)
             return index
     return None
+
+
+def _in_row(row: Sequence[Any]) -> ReportsInRow:
+    """Return the reports in the row of an execution, none where there is no row."""
+    return ReportsInRow(row[0], row[_SOURCES]) if row else ReportsInRow("", ())
 
 
 def _row_of(span: Span, rows: list[list[Any]]) -> list[Any] | None:
@@ -567,7 +504,7 @@ def _row_of(span: Span, rows: list[list[Any]]) -> list[Any] | None:
     reported = [
         row
         for row in rows
-        if source in row[_SOURCES]
+        if any(is_source(one, span) for one in row[_SOURCES])
         and (
             row[0] == span.call_id
             if row[0] and span.call_id
@@ -575,6 +512,12 @@ def _row_of(span: Span, rows: list[list[Any]]) -> list[Any] | None:
         )
     ]
     return min(reported, key=lambda row: (row[1] != span.start_ns, row[2] != span.end_ns), default=None)
+
+
+def _remove_source(sources: list[list[Any]], span: Span, report: Report) -> None:
+    """Take a report out of the row of an execution."""
+    own = next((one for one in sources if one[2:] == [*report] or (span.call_id and one[2:] == [span.call_id])), None)
+    sources.remove(own or next(one for one in sources if is_source(one, span)))
 
 
 def _differ(one: bytes, other: bytes) -> bool:

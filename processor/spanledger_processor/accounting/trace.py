@@ -209,7 +209,9 @@ class Span:
     logged: bool = False
     again: bool = False
     asked_before: bool = False
-    """An execution that counts where a model asked for it, in another trace."""
+    """An execution that an earlier release counted where a model asked for it, in another trace."""
+    elsewhere: frozenset[str] = frozenset()
+    """Calls that it asks for and that spans of other traces execute, in its session."""
     failed_before: bool = False
     """Another report of its execution says that it failed, and is counted for that."""
     loops: int = 0

@@ -167,7 +167,8 @@ def state_of(span: Span) -> list[Any]:
     lent, price = span.lent_session or None, list(span.lent_price) if span.lent_price else None
     state = [flags, role, session, run, of_sent, span.twin or None, lent]
     sources, twins = sorted(span.reported_by) or None, [*chain.from_iterable(span.twins)] or None
-    rest = (sources, agent, agent_parent, price, fed, asked, stuck, twins)
+    elsewhere = sorted(span.elsewhere) if span.elsewhere else None
+    rest = (sources, agent, agent_parent, price, fed, asked, stuck, twins, elsewhere)
     if any(rest):
         state += rest
     end = len(state)
@@ -225,10 +226,11 @@ def _span(row: SpanRow, segment: int) -> Span:
     span.segment = segment
     if not state:
         return span
-    flags, role, session, run, sent, twin, lent, sources, agent, parent, price, fed, asked, stuck, twins, *_ = [
+    flags, role, session, run, sent, twin, lent, sources, agent, parent, price, fed, asked, stuck, *more = [
         *state,
         *_ABSENT[len(state) :],
     ]
+    twins, elsewhere, *_ = more
     if price:
         span.lend_price((int(price[0]), price[1], price[2]))
     if lent:
@@ -242,11 +244,7 @@ def _span(row: SpanRow, segment: int) -> Span:
         if fed:
             span.posting.fed = tuple(Fed(tool, *map(int, numbers)) for tool, *numbers in fed)
         span.posting.asked, span.posting.stuck = tuple(asked or ()), tuple(stuck or ())
-    span.again, span.carries_below = bool(flags & _AGAIN), bool(flags & _CARRIES_BELOW)
-    span.loops, span.asked_before = int(bool(flags & _LOOPS)), bool(flags & _ASKED_BEFORE)
-    span.failed_before = bool(flags & _FAILED_BEFORE)
-    if flags >> _LOOPS_FROM:
-        span.loops = (flags >> _LOOPS_FROM) - _NO_LOOPS
+    _restore_flags(span, flags)
     if sent is True and span.claim is not None:
         span.sent = span.claim.spend
     elif sent and sent is not True:
@@ -256,12 +254,22 @@ def _span(row: SpanRow, segment: int) -> Span:
         span.reported_by = set(sources)
     if twins:
         span.twins = [*zip(twins[::2], twins[1::2], strict=True)]
+    if elsewhere:
+        span.elsewhere = frozenset(elsewhere)
     if fed or (sent and sent is not True):
         span.stored = state_of(span)  # numbers beyond 64 bits come back as text
     return span
 
 
-_ABSENT: list[Any] = [0, *[None] * 14]
+def _restore_flags(span: Span, flags: int) -> None:
+    span.again, span.carries_below = bool(flags & _AGAIN), bool(flags & _CARRIES_BELOW)
+    span.loops, span.asked_before = int(bool(flags & _LOOPS)), bool(flags & _ASKED_BEFORE)
+    span.failed_before = bool(flags & _FAILED_BEFORE)
+    if flags >> _LOOPS_FROM:
+        span.loops = (flags >> _LOOPS_FROM) - _NO_LOOPS
+
+
+_ABSENT: list[Any] = [0, *[None] * 15]
 
 
 def _of_fixed(fixed: bytes) -> Span:

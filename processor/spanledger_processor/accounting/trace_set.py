@@ -362,6 +362,21 @@ class TraceSet:
             rows = [row_of(span) for span in closing[number]] if number in closing else self._segment(trace_id, number)
             yield number, [after.get((number, id_of(row)), row) for row in rows] if after else rows
 
+    def other(self, trace_id: bytes) -> TraceState | None:
+        """Return a trace that holds spans whose parts in tool calls a span of the request changes; None for one of
+        which nothing is stored.
+        """
+        state = self._states.get(trace_id)
+        if state is None and self.is_stored(trace_id):
+            stored = self._load(trace_id)
+            known = stored.incremental
+            if known is None:
+                return self._state(trace_id)
+            groups = known.groups(stored.trace)
+            state = TraceState(trace_id, stored, groups, Match(known.roles), stored.excess, incremental=known)
+            self._states[trace_id] = state
+        return state
+
     def _state(self, trace_id: bytes) -> TraceState:
         state = self._states.get(trace_id)
         if state is None:

@@ -105,7 +105,7 @@ class TraceState:
     `excess` is by how much what was sent exceeds the ledger: `excess_before` the request, and when its spans are
     posted. `added` are all new spans. While it is `incremental`, nothing that was known of the others changes.
     `across` has the reasons that lie in other traces, `repriced` log events that have a price by a span above them now,
-    and what they claimed before. `kept` and `again` as in `AskedTools`.
+    and what they claimed before. `recounted` are known spans whose parts in tool calls are others now.
     """
 
     trace_id: bytes
@@ -119,8 +119,7 @@ class TraceState:
     incremental: Incremental | None = None
     across: dict[bytes, Reason] = field(default_factory=dict)
     repriced: Sequence[tuple[Span, Claim]] = ()
-    kept: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
-    again: dict[bytes, bool] = field(default_factory=dict)
+    recounted: list[Span] = field(default_factory=list)
     is_stale: bool = False
     _touched: list[Span] | None = None
     _results: ToolResults | None = None
@@ -160,6 +159,9 @@ class TraceState:
         """Return the known spans whose postings may change although it is incremental."""
         if self._touched is None:
             self._touched = self.asked.changed()
+            if self.recounted:
+                changed = {span.span_id: span for span in (*self._touched, *self.recounted)}
+                self._touched = [*changed.values()]
         return self._touched
 
     @property
@@ -167,9 +169,7 @@ class TraceState:
         """Return the tool calls that have no span of their own."""
         if self._asked is None:
             known = self.incremental
-            self._asked = (
-                AskedTools.of(self.trace.spans.values(), self.kept, self.again) if known is None else known.asked
-            )
+            self._asked = AskedTools.of(self.trace.spans.values()) if known is None else known.asked
         return self._asked
 
     @property

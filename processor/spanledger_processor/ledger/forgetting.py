@@ -34,6 +34,7 @@ from spanledger_processor.ledger.rolling import Reached
 from spanledger_processor.ledger.runs import NAMES, SPAWNED
 from spanledger_processor.ledger.store import Key, Table, near
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.tool_repeats import place_of
 
 Renamed: TypeAlias = Mapping[str, str]
 """From a stored name to the one that takes its place."""
@@ -188,7 +189,7 @@ def _tasks(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int
 
 def _tools(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
     """Remove the counts of sessions' tool calls, which start again: their keys do not hold the call."""
-    sessions = {near(id_bytes(name)) for name in renamed}
+    sessions = {near(place_of(name)) for name in renamed}
     gone = [key for key, _ in _rows(txn, Table.TOOL, tenant) if key[FIRST_ID] in sessions]
     for key in gone:
         txn.delete(key)

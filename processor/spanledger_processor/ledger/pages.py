@@ -34,7 +34,7 @@ from spanledger_processor.ledger.rows import Row, row, spend, time_of
 from spanledger_processor.ledger.runs import RunsAndParent, named_by, one_run, run_of_session, sessions_under
 from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.ledger.tool_repeats import RepeatRows
+from spanledger_processor.ledger.tool_repeats import RepeatRows, place_of
 
 MOST_ROWS = 1000
 """Rows of a page."""
@@ -169,7 +169,7 @@ def tool_repeats(
     With `loops` only those that completed a loop at some time.
     """
     of_session = session and bounded_id(session)
-    within = near(id_bytes(of_session)) if of_session else b""
+    within = near(place_of(of_session)) if of_session else b""
     after = None if cursor is None else _read_cursor(tenant, cursor)
     if after is not None and after[0] != _REPEATS:
         raise CursorError("a cursor of another list or order")

@@ -14,13 +14,17 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from spanledger_processor.ledger.keys import id_bytes, tool_key, tool_times_key
+from spanledger_processor.ledger.keys import bounded_id, id_bytes, tool_key, tool_times_key
 from spanledger_processor.ledger.packing import unpack
 from spanledger_processor.ledger.rows import Row, time_of
 from spanledger_processor.ledger.store import Reader
 
 ASKED = b"\1"
 """Before the session in the counts of calls that models asked for, of which nothing tells results."""
+_WITHOUT = b"\0"
+"""Before the trace, of calls that belong to no session."""
+_BY_NAME = bytes(17)
+"""Before the id of a session that begins like one of those: no trace has this id."""
 SIGNATURE, COMPLETES = 0, 8
 """Indexes in a step: of the digest of its signature, and of whether it completes a loop."""
 _LEAST = 4
@@ -33,6 +37,21 @@ _MOST_ASKED_AGAIN = 16
 
 AskedTimes: TypeAlias = tuple[int, int, bool]
 """Times, times in a row, and whether a loop, as the messages that one model call was sent show."""
+
+
+def place_of(session_id: str, trace_id: bytes = b"") -> bytes:
+    """Return what stands for a session in the counts of tool calls; for none, their trace does."""
+    if not session_id:
+        return _WITHOUT + trace_id
+    session = id_bytes(bounded_id(session_id))
+    return session if session > ASKED + b"\xff" else _BY_NAME + session
+
+
+def session_in(place: bytes) -> str:
+    """Return the session that a place stands for, empty for none."""
+    if place.startswith(_WITHOUT) and not place.startswith(_BY_NAME):
+        return ""
+    return place.removeprefix(_BY_NAME).decode("utf-8", "surrogatepass")
 
 
 def digest_of(signature: str) -> bytes:
@@ -58,8 +77,8 @@ def looped(step: Sequence[Any]) -> bool:
 class Repeat:
     """What is kept of a call that a session made again, beside its counts.
 
-    `place` is empty for a session, and of calls without one what stands for it. `asked_again` counts the model calls by
-    what their messages tell.
+    `place` is what stands for the session where that is not its id (`place_of`). `asked_again` counts the model calls
+    by what their messages tell.
     """
 
     session: str

@@ -1,0 +1,283 @@
+"""Find which of several reports of a tool call has it in the sums, and which traces only asked for it.
+
+A call that several spans report counts with the one that began first, whichever came first: in its run, with its agent,
+at its price. Reports are of one call by its id, or by source and time (`accounting.tools`); where an id and a time make
+one of what were two calls, the earliest of all has it. When the report that has a call leaves its session, the next one
+takes the call over. What changes so may lie in a trace that a request does not touch otherwise: it is told as
+`PassedCall`, and what a model asked for that another trace executes, or does not any more, as `ExecutedElsewhere`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from spanledger_processor.accounting.trace import Span
+from spanledger_processor.dialects.asked_tools import is_made_id
+from spanledger_processor.ledger.keys import tool_call_key
+from spanledger_processor.ledger.store import Key
+
+MOST_REPORTS = 16
+"""Reports of one execution that are told apart."""
+_MOST_ASKERS = 8
+"""Traces remembered that ask for a call which another one executes."""
+_OF_SOURCE, _OF_ID = 2, 3
+"""Values of a source whose report is known by the id of its row (or not at all, in rows of earlier releases), and of
+one that has an id which its row has not. Others have the report behind the scope and the kind.
+"""
+
+
+class Report(NamedTuple):
+    """One report of an execution. They are in order by their start."""
+
+    start_ns: int
+    trace_id: bytes
+    span_id: bytes
+
+
+class PassedCall(NamedTuple):
+    """A report that another one, of `by`, took a call from (`again`), or that takes over the one of `by`."""
+
+    report: Report
+    again: bool
+    by: Span
+
+
+class ExecutedElsewhere(NamedTuple):
+    """A call that a trace asks for in a session, and whether another trace executes it there."""
+
+    trace_id: bytes
+    session: bytes
+    call_id: str
+    is_elsewhere: bool
+
+
+ReportChange: TypeAlias = PassedCall | ExecutedElsewhere
+
+
+_OTHERS = 7
+"""Index of the further reports in what is stored of a call by its id."""
+
+
+class KnownCall(NamedTuple):
+    """What is known of a call by its id: the first report of it, or the trace that asked for it (none where that gave
+    it up), since when (0: not known), how many reports of it there are, and said that it failed.
+
+    `askers` are other traces that ask for it, `others` the reports that began later. Rows of earlier releases do not
+    name the span, and of an execution in `askers` the trace of a model's span that it counts with.
+    """
+
+    trace_id: bytes = b""
+    is_executed: bool = True
+    start_ns: int = 0
+    askers: Sequence[bytes] = ()
+    reports: int = 1
+    failed: int = 0
+    span_id: bytes = b""
+    others: Sequence[Report] = ()
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> KnownCall:
+        """Read stored values."""
+        known = cls(*values)
+        if values[3:4] and isinstance(values[3], bytes):
+            known = known._replace(askers=[values[3]] if values[3] else ())
+        if known.others:
+            known = known._replace(others=[Report(*one) for one in known.others])
+        is_earlier = isinstance(known.reports, bool) or not known.reports  # it was said there whether one looped
+        return known._replace(reports=1) if is_earlier else known
+
+    @property
+    def values(self) -> Sequence[Any]:
+        """Return the stored values."""
+        return self if self.others else self[:_OTHERS]
+
+    @property
+    def known_reports(self) -> list[Report]:
+        """Return the reports that are known, in order."""
+        if not self.is_executed or not self.span_id:
+            return []
+        return [Report(self.start_ns, self.trace_id, self.span_id), *self.others]
+
+    @property
+    def has_unknown_reports(self) -> bool:
+        """Return whether there are reports of which it is not known which they are."""
+        return self.is_executed and self.reports > len(self.known_reports)
+
+    def with_report(self, report: Report, *, failed: bool) -> KnownCall:
+        """Return it with one more report."""
+        if not self.is_executed:
+            askers = self.askers
+            if askers or self.trace_id != report.trace_id:
+                askers = [one for one in self.all_askers if one != report.trace_id][:_MOST_ASKERS]
+            return KnownCall(report.trace_id, True, report.start_ns, askers, 1, int(failed), report.span_id)
+        known = self._with_reports([*self.known_reports, report])
+        return known._replace(reports=self.reports + 1, failed=self.failed + failed)
+
+    def without_report(self, report: Report, *, failed: bool) -> KnownCall:
+        """Return it with one report less; without any, what only asks for it."""
+        if self.reports <= 1:
+            first, *more = self.askers or (b"",)
+            return KnownCall(first, False, report.start_ns if first else 0, more)
+        known = self._with_reports([one for one in self.known_reports if one != report])
+        return known._replace(reports=self.reports - 1, failed=max(0, self.failed - failed))
+
+    def _with_reports(self, reports: list[Report]) -> KnownCall:
+        if not reports:
+            return self._replace(span_id=b"", others=())
+        first, *others = sorted(reports)[:MOST_REPORTS]
+        return self._replace(trace_id=first.trace_id, start_ns=first.start_ns, span_id=first.span_id, others=others)
+
+    def askers_with(self, trace_id: bytes) -> Sequence[bytes]:
+        """Return the further traces that ask for it, and one more."""
+        if trace_id in self.askers or len(self.askers) >= _MOST_ASKERS:
+            return self.askers
+        return [*self.askers, trace_id]
+
+    def without_asker(self, trace_id: bytes) -> KnownCall:
+        """Return it without a trace that asks for it no more."""
+        askers = [one for one in self.all_askers if one != trace_id]
+        if self.is_executed:
+            return self._replace(askers=askers)
+        first, *more = askers or (b"",)
+        return self._replace(trace_id=first, start_ns=self.start_ns if first else 0, askers=more)
+
+    @property
+    def all_askers(self) -> Sequence[bytes]:
+        """Return the traces that ask for it, but for those that execute it, too, if any does."""
+        return self.askers if self.is_executed or not self.trace_id else [self.trace_id, *self.askers]
+
+    def is_elsewhere(self, trace_id: bytes) -> bool:
+        """Return whether another trace executes it."""
+        return self.is_executed and (self.trace_id != trace_id or any(one.trace_id != trace_id for one in self.others))
+
+
+NOT_KNOWN = KnownCall(is_executed=False)
+"""In place of an id that nobody names any more."""
+
+
+def source_of(span: Span, report: Report | None, call_id: str) -> list[Any]:
+    """Return what the row of an execution, of a call id, keeps of a span that reports it."""
+    source: list[Any] = [span.scope, span.logged]
+    if span.call_id:
+        return source if span.call_id == call_id else [*source, span.call_id]
+    return source if report is None else [*source, *report]
+
+
+def is_source(source: Sequence[Any], span: Span) -> bool:
+    """Return whether a source is that of a span."""
+    return bool(source[0] == span.scope and source[1] == span.logged)
+
+
+class ReportsInRow(NamedTuple):
+    """The reports in the row of an execution: the call id of the first one, and the source of each."""
+
+    call_id: str
+    sources: Sequence[Sequence[Any]]
+
+    @property
+    def ids(self) -> set[str]:
+        """Return their call ids."""
+        return {self.call_id, *(source[_OF_SOURCE] for source in self.sources if len(source) == _OF_ID)} - {""}
+
+    @property
+    def without_id(self) -> list[Report]:
+        """Return those without an id."""
+        return [Report(*source[_OF_SOURCE:]) for source in self.sources if len(source) > _OF_ID]
+
+    @property
+    def has_unknown(self) -> bool:
+        """Return whether it is not known of some which they are."""
+        return not self.call_id and any(len(source) == _OF_SOURCE for source in self.sources)
+
+
+def holders(of_row: Iterable[Report], of_id: Iterable[Report]) -> set[Report]:
+    """Return the reports that have the calls which reports in a row, and reports with an id, tell: one or two."""
+    row, by_id = {*of_row}, {*of_id}
+    if row & by_id:
+        return {min(row | by_id)}
+    return {min(one) for one in (row, by_id) if one}
+
+
+class ToolReports:
+    """The rows of call ids, and what a report that comes, moves or leaves changes of the others of its call."""
+
+    def __init__(self, tenant: bytes, load: Callable[[Key, tuple[Any, ...]], Any], save: Callable[..., None]) -> None:
+        self._tenant = tenant
+        self._load = load
+        self._save = save
+        self.changes: list[ReportChange] = []
+
+    def known(self, session: bytes, call_id: str) -> KnownCall | None:
+        """Return what is known of a call of a session by its id."""
+        values = self._load(tool_call_key(self._tenant, session, call_id), ())
+        return KnownCall.of(values) if values else None
+
+    def change(self, session: bytes, call_id: str, before: KnownCall, after: KnownCall) -> None:
+        """Keep what is known of a call now; traces that ask for it are to know whether others execute it."""
+        self._save(tool_call_key(self._tenant, session, call_id), *after.values)
+        for trace_id in sorted({*before.askers, *after.askers}) if after.askers or before.askers else ():
+            if before.is_elsewhere(trace_id) != (is_elsewhere := after.is_elsewhere(trace_id)):
+                self.changes.append(ExecutedElsewhere(trace_id, session, call_id, is_elsewhere))
+
+    def take_changes(self) -> list[ReportChange]:
+        """Return once what has changed of other spans, in order."""
+        changes, self.changes = self.changes, []
+        return changes
+
+    def takes(self, session: bytes, span: Span, report: Report, known: KnownCall | None, in_row: ReportsInRow) -> bool:
+        """Return whether a further report of a call has it from now on; note which others have it no more."""
+        if (known is not None and known.has_unknown_reports) or in_row.has_unknown:
+            return False
+        of_id = known.known_reports if known is not None else ()
+        before = holders(self._others(session, in_row, report), of_id)
+        has_it = min({*before, report})
+        self.changes += [PassedCall(one, True, span) for one in sorted(before) if one != has_it]
+        return has_it == report
+
+    def pass_on(self, session: bytes, span: Span, report: Report, in_row: ReportsInRow) -> bool:
+        """Let the next reports have what a report had that left; return whether any is known."""
+        known = self.known(session, span.call_id) if span.call_id else None
+        of_id = known.known_reports if known is not None else ()
+        after = holders(self._others(session, in_row, report), of_id)
+        had_it = min(after, default=None) if span.again else None
+        self.changes += [PassedCall(one, False, span) for one in sorted(after) if one != had_it]
+        return bool(after)
+
+    def _others(self, session: bytes, in_row: ReportsInRow, report: Report) -> Iterator[Report]:
+        """Yield the other reports of the execution in a row."""
+        for call_id in in_row.ids:
+            known = self.known(session, call_id)
+            yield from known.known_reports if known is not None else ()
+        yield from (one for one in in_row.without_id if one != report)
+
+    def note_asked(self, session: bytes, span: Span, trace_id: bytes) -> None:
+        """Note that a trace asks for calls, and let its span know which of them others execute."""
+        asked, elsewhere = {*span.detail.asked[::2]}, set[str]()
+        for identifier in dict.fromkeys((*span.detail.asked[::2], *span.detail.stuck[::2])):
+            if is_made_id(identifier):
+                continue
+            known = self.known(session, identifier) or NOT_KNOWN
+            if known.is_elsewhere(trace_id):
+                elsewhere.add(identifier)
+            elif known.is_executed:
+                continue
+            if identifier in asked and not known.trace_id:
+                known = KnownCall(trace_id, False, span.start_ns, known.askers)
+            elif known.is_executed or known.trace_id != trace_id:
+                known = known._replace(askers=known.askers_with(trace_id))
+            else:
+                continue
+            self._save(tool_call_key(self._tenant, session, identifier), *known.values)
+        if elsewhere or span.elsewhere:
+            span.elsewhere = frozenset(elsewhere)
+
+    def move_asked(
+        self, before: bytes, session: bytes, span: Span, trace_id: bytes, still_asked: Container[str]
+    ) -> None:
+        """Note in another session what a span asks for; `still_asked` its trace goes on to ask for in that before."""
+        for identifier in (*span.detail.asked[::2], *span.detail.stuck[::2]):
+            known = None if is_made_id(identifier) or identifier in still_asked else self.known(before, identifier)
+            if known is not None and trace_id in known.all_askers:
+                self._save(tool_call_key(self._tenant, before, identifier), *known.without_asker(trace_id).values)
+        self.note_asked(session, span, trace_id)
