@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from chats import set_attributes
-from every_view import Views, differences, every_view
+from every_view import Sent, Views, differences, every_view
+from reported_twice import Traces
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.cross_trace_index import recent_traces
 from spanledger_processor.config import load
@@ -37,20 +40,6 @@ _CONFIG = load(
 _BUDGETS = make_budgets(_CONFIG.processor)
 _TRACES = 1000
 _DIMENSIONS = ("service", "project", "user", "team")
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A span with what its resource and its scope name."""
-
-    span: Span
-    resource: Mapping[str, str]
-    scope: str
-
-    @property
-    def is_genai(self) -> bool:
-        """Whether it is an agent's, a call's or a tool's."""
-        return any(attribute.key == "gen_ai.operation.name" for attribute in self.span.attributes)
 
 
 @dataclass
@@ -192,3 +181,30 @@ def test_every_view_is_the_same_in_every_order(sent: list[Sent], data: st.DataOb
     whole = Ledger()
     whole.take(sent)
     assert [*differences(whole.views(), _in_requests(sent, data).views())] == []
+
+
+_SEEDS = 24
+_SPANS = 30
+
+
+@pytest.mark.parametrize("seed", range(_SEEDS))
+def test_every_view_is_the_same_whichever_report_of_a_call_comes_first(seed: int) -> None:
+    """Spans of agents and tools that up to three traces report, each in a request of its own: as they began, backwards,
+    in another order and then all of them again, after a restart; and in one request.
+    """
+    sent, draw = Traces(seed, _SPANS, NOW).spans(), random.Random(seed)
+    shuffled = draw.sample(sent, len(sent))
+    views = _taken([one] for one in sent).views()
+    again = _taken([one] for one in shuffled)
+    again.restart()
+    for one in sent:
+        again.take([one])
+    for ledger in (_taken([one] for one in reversed(sent)), again, _taken([shuffled])):
+        assert [*differences(views, ledger.views())] == []
+
+
+def _taken(requests: Iterable[list[Sent]]) -> Ledger:
+    ledger = Ledger()
+    for request in requests:
+        ledger.take(request)
+    return ledger

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import orjson
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from spanledger_processor.config import load
 from spanledger_processor.ledger.budgets import BudgetRule
@@ -17,6 +19,22 @@ from spanledger_processor.server.routes import ROUTES, read_parameters
 from spanledger_processor.server.wiring import make_pricer
 
 TENANT = tenant_hash("")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A span with what its resource and its scope name."""
+
+    span: Span
+    resource: Mapping[str, str]
+    scope: str
+
+    @property
+    def is_genai(self) -> bool:
+        """Whether it is an agent's, a call's or a tool's."""
+        return any(attribute.key == "gen_ai.operation.name" for attribute in self.span.attributes)
+
+
 Views: TypeAlias = dict[str, Any]
 """Answers by what was asked for."""
 
