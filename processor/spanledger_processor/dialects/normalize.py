@@ -48,7 +48,7 @@ NO_TERMS = Terms()
 
 def joined(terms: Terms, more: Terms) -> Terms:
     """Return the terms of one call from two sources; where both have one, the first one's holds."""
-    if more is NO_TERMS:
+    if not (more.context or more.unclassed or more.reported or more.own_cache or more.plan or more.doubt):
         return terms
     return Terms(
         {**more.context, **terms.context},

@@ -20,6 +20,8 @@ from spanledger_processor.dialects.usage_shapes import STANDARD
 _RESPONSE = frozenset({"choices", "usage", "object", "stop_reason"})
 """Keys that only a provider's whole response has at its top."""
 _IDS = re.compile(r"""["']id["']\s{0,4}:\s{0,4}["']((resp_|chatcmpl-|msg_)[\w-]{8,120})["']""")
+_ID_KEYS = ('"id', "'id")
+"""What every match of `_IDS` begins with."""
 _NAMES_ID = ("resp_", "chatcmpl-", "msg_")
 """How the ids of responses begin. OpenAI's hold messages with ids of their own, so that those come last."""
 ID_MARKS = tuple(beginning.encode() for beginning in _NAMES_ID)
@@ -108,6 +110,8 @@ def read_response(view: ScopedSpan, locations: tuple[UsageText, ...]) -> Respons
         if location.whole:
             continue
         value = _value(view, location)
+        if value is None or value == "":
+            continue
         if location.mixed:
             _read_answer(texts.parse(value), response)
             continue
@@ -134,7 +138,7 @@ def answer_id(value: Any) -> str:
     """Return the id of the one response that a text holds, "" where it holds none, or several."""
     if not isinstance(value, str) or len(value) > texts.MAX_WHOLE:
         return ""
-    identifiers = {match[1]: match[2] for match in _IDS.finditer(value)}
+    identifiers = {match[1]: match[2] for match in texts.matches(_IDS, value, _ID_KEYS)}
     for beginning in _NAMES_ID:
         ids = [identifier for identifier, begins in identifiers.items() if begins == beginning]
         if ids:
@@ -217,7 +221,15 @@ def _usages(value: Any, location: UsageText) -> list[ParsedUsage]:
         found: Iterable[Mapping[str, Any]] = texts.usages(value)
     else:
         found = (value, *usages_in(value)) if isinstance(value, dict) else usages_in(value)
-    return [parsed for item in found if (parsed := read_usage(item)) is not None]
+    parsed: list[ParsedUsage] = []
+    before: Mapping[str, Any] | None = None
+    usage: ParsedUsage | None = None
+    for item in found:
+        if item != before:  # LangChain writes the same object twice
+            before, usage = item, read_usage(item)
+        if usage is not None:
+            parsed.append(usage)
+    return parsed
 
 
 def _usage_itself(value: str) -> ParsedUsage | None:

@@ -319,8 +319,8 @@ def complete(call: Call, counts: Counts, response: Response) -> Terms | None:
             continue
         if not _agree(usage, other, copied=copied):
             continue
-        pairs = ((usage.cache_read, other.cache_read), (usage.cache_write, other.cache_write))
-        whole = not any(own and read is None for own, read in pairs)
+        lacks_reads = usage.cache_read and other.cache_read is None
+        whole = not (lacks_reads or (usage.cache_write and other.cache_write is None))
         if other.cache_write:  # LangChain leaves the sum at 0 where it tells writes by time to live
             usage.cache_write = other.cache_write
         if agreeing is None and copied and whole:

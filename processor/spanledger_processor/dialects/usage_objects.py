@@ -110,13 +110,13 @@ _KNOWN_BELOW = frozenset(below[0] for _, below in _PLACES.values() if below)
 
 @dataclass(frozen=True, slots=True)
 class _ShapePlaces:
-    """A shape, and where objects with some keys may have what it names; `counts` in the order of `Counts`."""
+    """A shape, and where objects with some keys may have what it names; `counts` with their places in `Counts`."""
 
     shape: UsageShape
     needs: tuple[_Place, ...]
     any_of: tuple[_Place, ...]
     adds: tuple[_Place, ...]
-    counts: tuple[tuple[_Place, ...], ...]
+    counts: tuple[tuple[int, tuple[_Place, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +167,9 @@ def _narrowed(present: tuple[tuple[str, ...], ...]) -> _Tables:
     for shape in USAGE_SHAPES:
         needs, any_of = begun(shape.needs), begun(shape.any_of)
         if len(needs) == len(shape.needs) and (any_of or not shape.any_of):
-            counts = tuple(begun(getattr(shape, name)) for name in COUNTS)
-            shapes.append(_ShapePlaces(shape, needs, any_of, begun(shape.adds), counts))
+            counts = ((number, begun(getattr(shape, name))) for number, name in enumerate(COUNTS))
+            known = tuple((number, of_class) for number, of_class in counts if of_class)
+            shapes.append(_ShapePlaces(shape, needs, any_of, begun(shape.adds), known))
     return _Tables(tuple(shapes), rows(PARTS), rows(UNCLASSED), begun(TEXT_PATHS), _TERM_KEYS & below.keys())
 
 
@@ -195,7 +196,9 @@ def read_counts(value: Mapping[str, Any]) -> Counts | None:
 
 
 def _counts(value: Mapping[str, Any], places: _ShapePlaces, tables: _Tables) -> Counts:
-    numbers: list[Any] = [_first(value, of_class) if of_class else None for of_class in places.counts]
+    numbers: list[Any] = [None] * len(COUNTS)
+    for number, of_class in places.counts:
+        numbers[number] = _first(value, of_class)
     counts = Counts(*numbers)
     if tables.parts:
         counts.parts = _parts(value, tables)
@@ -311,8 +314,10 @@ def _some(value: Mapping[str, Any], places: Iterable[_Place]) -> bool:
 
 
 def _first(value: Mapping[str, Any], places: Iterable[_Place]) -> int | None:
-    for place in places:
-        inner = _at(value, place) if place[1] else value.get(place[0])
+    for top, below in places:
+        inner = value.get(top)
+        for step in below:
+            inner = inner.get(step) if type(inner) is dict else _of_modality(inner, step)
         if type(inner) is int and 0 <= inner <= MAX_COUNT:
             return inner
         if inner is not None and (number := count(inner)) is not None:
@@ -324,16 +329,13 @@ def _at(value: Mapping[str, Any], place: _Place) -> Any:
     top, below = place
     inner = value.get(top)
     for step in below:
-        if isinstance(inner, dict):
-            inner = inner.get(step)
-        else:
-            inner = _of_modality(inner, step) if isinstance(inner, list) else None
+        inner = inner.get(step) if type(inner) is dict else _of_modality(inner, step)
     return inner
 
 
-def _of_modality(details: list[Any], modality: str) -> Any:
-    """Return the entry of one modality in Google's list of counts; None where there is none."""
-    for item in details[:16]:
+def _of_modality(details: Any, modality: str) -> Any:
+    """Return the entry of one modality in Google's list of counts; None where there is none, or no list."""
+    for item in details[:16] if isinstance(details, list) else ():
         if isinstance(item, dict) and str(item.get("modality", "")).rpartition(".")[2].upper() == modality:
             return item
     return None

@@ -18,7 +18,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -31,9 +33,9 @@ from spanledger_processor.dialects.registry import dialect_of
 from spanledger_processor.dialects.schema import Dialect
 from spanledger_processor.dialects.usage import read_usage_of
 from spanledger_processor.dialects.values import text
-from spanledger_processor.enrichment.evidence import evidence_keys, span_evidence
+from spanledger_processor.enrichment.evidence import NO_KEYS, EvidenceKeys, evidence_keys, evidence_under
 from spanledger_processor.enrichment.facts import FactBuilder, ScopedSpanView, price_time
-from spanledger_processor.enrichment.names import is_plain_id
+from spanledger_processor.enrichment.names import MAX_ID, is_plain_id
 from spanledger_processor.model import CLASS_NAMES, Call, Kind, ToolCall, Usage, counts_of
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.values import Derivation, RecordedAttributes
@@ -61,7 +63,7 @@ _Key: TypeAlias = tuple[Hashable, ...]
 class Own:
     """Keys of a shape under which stands what is a span's own, empty where there is none.
 
-    `response_id` and `evidence`: there is something that may tell a response id, and who made the call.
+    `response_id`: there is something that may tell one; `evidence` are the keys of who made the call.
     """
 
     session: str = ""
@@ -70,7 +72,7 @@ class Own:
     arguments: str = ""
     result: str = ""
     call_id: str = ""
-    evidence: bool = False
+    evidence: EvidenceKeys = NO_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +191,14 @@ class AlikePlan:
     def read(self, view: SpanView, group: ScopeGroup, now_ns: int, builder: FactBuilder) -> tuple[Fact | None, bool]:
         """Return what the full rules make of a span; else None, and whether others may be read by it."""
         attributes = view.attributes
-        if view.has_events and view.event_names() is None:
+        names = view.event_names()
+        if names is None:
             return None, False
         for key, marks in self.texts:
             if not attributes.is_unmarked(key, marks):
                 return None, False
         scoped = ScopedSpanView(view, group)
-        stem = self.stems.get(self.which(view, scoped.name))
+        stem = self.stems.get(self.which(view, scoped.name, names))
         if stem is None or stem.revision != builder.pricing.revision:
             return None, True
         usage_call, key_ = stem.usage(scoped)
@@ -205,15 +208,14 @@ class AlikePlan:
         self.used += 1
         return self.fact(stem, template, usage_call, view, scoped, now_ns, builder), False
 
-    def which(self, view: SpanView, name: str) -> _Key:
-        """Return what spans of one name must have in common that are read by one stem."""
+    def which(self, view: SpanView, name: str, events: tuple[str, ...] | None) -> _Key:
+        """Return what spans of one name and with these events must have in common that are read by one stem."""
         attributes = view.attributes
         values = attributes.fingerprint(self.values)
-        names = view.event_names() if view.has_events else ()
         if self.filled or self.derived:
             derived = [attributes.derived(*one) for one in self.derived]
-            return (name, view.status_code, names, *values, *map(attributes.is_filled, self.filled), *derived)
-        return (name, view.status_code, names, *values)
+            return (name, view.status_code, events, *values, *map(attributes.is_filled, self.filled), *derived)
+        return (name, view.status_code, events, *values)
 
     def fact(
         self,
@@ -255,7 +257,7 @@ class AlikePlan:
             result,
             at_ns // NS_PER_DAY,
             base.digest if usage_call is None else digest_of(call, template.digest),
-            span_evidence(view.attributes, stem.resource) if own.evidence else base.evidence,
+            base.evidence if own.evidence is NO_KEYS else evidence_under(own.evidence, view.attributes, stem.resource),
             base.dimensions,
             base.failed,
             base.instance,
@@ -303,7 +305,13 @@ class AlikePlan:
 def _named(view: SpanView, key: str) -> Named | None:
     """Return the session or run that a span names under a key, None where that is no plain id."""
     named = view.attributes.get(key)
-    return Named(named, "attribute") if type(named) is str and is_plain_id(named) else None
+    return _plain(named) if type(named) is str and len(named) <= MAX_ID else None
+
+
+@lru_cache(maxsize=1024)
+def _plain(named: str) -> Named | None:
+    """Return what an id names: mostly that of the span before."""
+    return Named(named, "attribute") if is_plain_id(named) else None
 
 
 def learned(
@@ -347,7 +355,7 @@ def learned(
         plan = AlikePlan(own, plan.asked.joined(asked_here), used=plan.used, learned=plan.learned)
     if sum(len(value or b"") for value in view.attributes.fingerprint(plan.values)) > _LONGEST:
         return None
-    which = plan.which(view, view.name)
+    which = plan.which(view, view.name, view.event_names())
     known = plan.stems.get(which)
     if known is None or known.revision != stem.revision:
         plan.stems[which] = known = stem
@@ -412,7 +420,8 @@ def _own(dialect: Dialect, view: SpanView, call: Call, builder: FactBuilder) -> 
         return next((key for key in keys if key in attributes), "")
 
     session, run = (first(builder.resolver.keys_that_name(what, shape, dialect.name)) for what in _NAMED)
-    evidence = bool(evidence_keys(attributes))
+    present = evidence_keys(attributes)
+    evidence = NO_KEYS if present == NO_KEYS else present
     if call.tool is None:
         return Own(session, run, bool(dialect.response_id or dialect.answers), evidence=evidence)
     tool = dialect.tool
@@ -424,7 +433,7 @@ def _others(view: SpanView, own: Own, dialect: Dialect) -> list[SpanView]:
     get = view.attributes.get
     keys = (own.session, own.run, own.arguments, own.result, own.call_id, *dialect.response_id[:1])
     changed: dict[str, str | int] = {}
-    for key in (*keys, *(evidence_keys(view.attributes) if own.evidence else ())):
+    for key in (*keys, *chain.from_iterable(own.evidence)):
         if key and isinstance(value := get(key), str) and value:
             changed[key] = f"{value[:1]}'{value[1:]}"
     tokens = {key for group in (dialect.tokens, dialect.aggregated) for key in keys_in(group)}

@@ -10,7 +10,6 @@ from operator import attrgetter
 
 from spanledger_processor.accounting.facts import AskedAgain, Fact, LoopRule
 from spanledger_processor.accounting.loops import history_loop
-from spanledger_processor.accounting.usual import UsualFact
 from spanledger_processor.dialects.asked_tools import AskedTool, Step, asked_in, history, is_made_id, made_id
 from spanledger_processor.dialects.content import names_genai, tells_results
 from spanledger_processor.enrichment.facts import Signing
@@ -28,17 +27,18 @@ class MessageTools:
     def __init__(self, signing: Signing, loop: LoopRule) -> None:
         self._signing, self._loop, self._fewest_calls = signing, loop, loop.fewest_calls
 
-    def enter(self, fact: Fact, view: SpanView, *, flat: bool) -> Fact:
-        """Return a fact with the tool calls that its span's messages tell of; `flat` if each value is an attribute.
+    def enter(self, fact: Fact, call: Call, view: SpanView, *, flat: bool) -> Fact:
+        """Return the fact of a single call of a model with the tool calls that its span's messages tell of; `flat` if
+        each value is an attribute.
 
         May raise anything, as the messages are whatever a client sent; the fact is then as it was.
         """
-        call = fact.prototype.fact.call if type(fact) is UsualFact else fact.call
-        if call is None or call.kind != "llm" or call.granularity != "per-message":
-            return fact
         asked = asked_in(view.attributes, flat=flat)
         steps = history(view.attributes, flat=flat, fewest=self._fewest_calls) if self._fewest_calls else ()
-        stuck, again = ([*self._looping(steps)], tuple(self._asked_again(steps))) if steps else ([], ())
+        stuck: list[tuple[Sequence[Step], Step, str]] = []
+        again: tuple[AskedAgain, ...] = ()
+        if len({*map(_call_of, steps)}) < len(steps):  # else none was made again
+            stuck, again = [*self._looping(steps)], tuple(self._asked_again(steps))
         if not asked and not stuck and not again:
             return fact
         signatures: tuple[str, ...] = ()

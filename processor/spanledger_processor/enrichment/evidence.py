@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, ORIGIN, Evidence
 from spanledger_processor.dialects.registry import USER_KEYS
@@ -46,6 +46,10 @@ _CALL_IDS = (
 
 _SPAN_KEYS = frozenset(USER_KEYS + _CALL_IDS)
 
+EvidenceKeys: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
+"""Keys of a span's user, best first, and those of call ids."""
+NO_KEYS: EvidenceKeys = ((), ())
+
 _NO_NAMES = ("unknown_service", "default")
 """What SDKs (OpenTelemetry's, OpenLIT's) call a service or an environment that nobody named."""
 
@@ -70,10 +74,14 @@ def resource_evidence(resource: Attributes) -> Evidence:
 
 def span_evidence(attributes: Attributes, resource: Evidence) -> Evidence:
     """Return the evidence of a span and its resource."""
-    present = attributes.among(_SPAN_KEYS)
-    if not present:
+    return evidence_under(evidence_keys(attributes), attributes, resource)
+
+
+def evidence_under(keys: EvidenceKeys, attributes: Attributes, resource: Evidence) -> Evidence:
+    """Return the evidence of a span that has these keys, and of its resource."""
+    users, call_ids = keys
+    if not users and not call_ids:
         return resource
-    users, call_ids = _keys_present(present)
     user = _first(attributes, users)
     ids = tuple([_short(text) for key in call_ids if (text := _text(attributes.get(key)))])
     if not user:
@@ -82,14 +90,14 @@ def span_evidence(attributes: Attributes, resource: Evidence) -> Evidence:
     return Evidence(ids=ids, origin=(*origin[:_USER], _short(user), *origin[_USER + 1 :]))
 
 
-def evidence_keys(attributes: Attributes) -> frozenset[str]:
+def evidence_keys(attributes: Attributes) -> EvidenceKeys:
     """Return the keys of a span that `span_evidence` reads."""
-    return attributes.among(_SPAN_KEYS)
+    return _keys_present(attributes.among(_SPAN_KEYS))
 
 
 @lru_cache(maxsize=1024)
-def _keys_present(present: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the keys of users and of call ids that a span has; the sets are as many as spans' shapes."""
+def _keys_present(present: frozenset[str]) -> EvidenceKeys:
+    """Return those of these keys that a span has; the sets are as many as spans' shapes."""
     return tuple(key for key in USER_KEYS if key in present), tuple(key for key in _CALL_IDS if key in present)
 
 

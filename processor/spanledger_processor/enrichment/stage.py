@@ -24,6 +24,7 @@ from spanledger_processor.enrichment.marks import KIND, OWN, as_sent, is_summary
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
+from spanledger_processor.model import Call
 from spanledger_processor.otlp.envelope import FoundScopes, Items, ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter, next_holding
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
@@ -276,9 +277,9 @@ class Stage:
         items, taken, marked, tenant = group.items, set[int](), False, reading.batches[batch].tenant
         facts, places, now_ns = reading.batches[batch].facts, reading.places[batch], reading.batches[batch].now_ns
         body, starts, ends = items.body, items.starts, items.ends
-        index, trace_id, work = 0, b"", 0
-        while index < len(starts):
-            usual = self._usual_from(reading, group, index, now_ns)
+        index, trace_id, work, likely = 0, b"", 0, hits[0] if hits else b""
+        while likely and index < len(starts):
+            usual = self._usual_from(reading, group, index, now_ns) if self._usual.may_lay_out or not index else []
             if usual:
                 run = range(index, index + len(usual))
                 taken.update(run)
@@ -291,11 +292,13 @@ class Stage:
                 yield None
                 continue
             start, end = starts[index], ends[index]
-            if end - start > GIANT or not holds(body, start, end, hits):
+            if end - start > GIANT or body.find(likely, start, end) < 0:
                 holding = yield from next_holding(items, index, hits)
                 if holding > index:
                     index = holding  # it may be a usual call
                     continue
+                if end - start <= GIANT:
+                    likely = next(mark for mark in hits if body.find(mark, start, end) >= 0)
             place = number, index
             if end - start > GIANT:
                 fact = yield partial(self._read_giant, reading, group, place, now_ns, trusted)
@@ -368,10 +371,16 @@ class Stage:
                     return _PASS
                 view.attributes = as_sent(span, view.attributes, _ALIASES)
             fact = (builder or self._usual).genai(span, view, group, now_ns, reading.headers)
-            if fact is not None:
-                _time_first_token(fact, view)
-                if holds(span, 0, len(span), MARKS):
-                    fact = self._with_asked(reading, fact, view, flat=holds(span, 0, len(span), (FLAT_MARK,)))
+            if fact is None:
+                return None
+            call = fact.prototype.fact.call if type(fact) is UsualFact else fact.call
+            if call is None or call.kind != "llm":
+                fact.first_token_ns = 0
+                return fact
+            # it decides on nothing, so calls that differ in it are read alike
+            fact.first_token_ns = first_token_ns(call.dialect, view.attributes, fact.start_ns, fact.end_ns)
+            if call.granularity == "per-message" and holds(span, 0, len(span), MARKS):
+                return self._with_asked(reading, fact, call, view, flat=holds(span, 0, len(span), (FLAT_MARK,)))
             return fact
         except MalformedError:
             reason = "malformed_span"
@@ -384,10 +393,10 @@ class Stage:
         reading.failed.append((*place, reason))
         return _PASS
 
-    def _with_asked(self, reading: Reading, fact: Fact, view: SpanView, *, flat: bool) -> Fact:
+    def _with_asked(self, reading: Reading, fact: Fact, call: Call, view: SpanView, *, flat: bool) -> Fact:
         """Return a fact with the tool calls of its messages; after a failure of ours without them."""
         try:
-            return self._asked.enter(fact, view, flat=flat)
+            return self._asked.enter(fact, call, view, flat=flat)
         except Exception as error:  # noqa: BLE001 - what messages tell of must not cost a call its price
             reading.failures[type(error).__name__] += 1
             return fact
@@ -501,15 +510,6 @@ def _plain_fact(builder: FactBuilder, span: bytes, group: ScopeGroup) -> Fact | 
     if len(span) > GIANT:
         view.attributes.clear()
     return fact
-
-
-def _time_first_token(fact: Fact, view: SpanView) -> None:
-    """Enter the time of the first token. It decides on nothing, so calls that differ in it are read alike."""
-    call = fact.prototype.fact.call if type(fact) is UsualFact else fact.call
-    if call is not None and call.kind == "llm":
-        fact.first_token_ns = first_token_ns(call.dialect, view.attributes, fact.start_ns, fact.end_ns)
-    else:
-        fact.first_token_ns = 0
 
 
 _trace_id = attrgetter("trace_id")

@@ -134,6 +134,11 @@ class UsualSpans:
             if self._known is None:
                 self._known = self._groups[which] = _Group()
 
+    @property
+    def may_lay_out(self) -> bool:
+        """Return whether spans of the group that is read may be laid out like ones before."""
+        return self._known is not None and self._known.learned > 0
+
     def knows_layouts(self, group: ScopeGroup, headers: Mapping[str, str]) -> bool:
         """Return whether spans of a group may be laid out like ones before."""
         if self._group is not group:

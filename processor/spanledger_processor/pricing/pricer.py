@@ -50,6 +50,7 @@ from spanledger_processor.units import NS_PER_DAY, Pico
 
 FAR = Fraction(3, 2)
 """By how many times another's cost may exceed ours, or ours another's, before one of them must be wrong."""
+_FAR_HIGH, _FAR_LOW = FAR.as_integer_ratio()
 
 FAR_BELOW = 4
 """By how many times our amount may exceed a charge. Sellers of one open model differ by less; a fee is about 5 %."""
@@ -401,7 +402,7 @@ def _choose_amount(call: Call, cost: Cost) -> None:
 
 def is_far(ours: Pico, theirs: Pico) -> bool:
     """Return whether two amounts, neither of them 0, differ by more than `FAR` times."""
-    return bool(ours and theirs) and max(ours, theirs) > FAR * min(ours, theirs)
+    return bool(ours and theirs) and max(ours, theirs) * _FAR_LOW > min(ours, theirs) * _FAR_HIGH
 
 
 def _billed(call: Call, cost: Cost, reported: ReportedCost) -> None:

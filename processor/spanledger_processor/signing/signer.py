@@ -91,6 +91,7 @@ _EXACT = json.JSONDecoder(parse_float=_float, parse_int=Spelled, strict=False)
 VERSION = "h1"
 _NAMES_KEPT = 1024
 _LONGEST_NAME = 256
+_NOTHING_IGNORED: frozenset[str] = frozenset()
 
 
 _CALL_ID = re.compile(r"""["']?(?:tool_call_id|toolCallId)["']?\s*[:=]\s*["'][^"']*["']""")
@@ -162,7 +163,7 @@ class Signer:
         """
         if isinstance(value, bytes):
             value = value.decode("utf-8", "surrogateescape")
-        if isinstance(value, str):
+        if isinstance(value, str) and ("tool_call_id" in value or "toolCallId" in value):
             value = _CALL_ID.sub("", value)
         if value is None or (isinstance(value, str) and (not value.strip() or value.strip() in PLACEHOLDERS)):
             return b""
@@ -195,10 +196,13 @@ class Signer:
                 return "name_only", b"-"
             if text is not None and value is text:
                 return _as_text(text)
-            ignored = self._ignored(name) if self._ignore and len(name) <= _LONGEST_NAME else self._look_up(name)
+            ignored = self._ignored_of(name) if self._ignore else _NOTHING_IGNORED
             return "full", b"V" + canonical(value, ignored)
         except (UnreadableError, RecursionError):
             return ("name_only", b"-") if text is None else _as_text(text)
+
+    def _ignored_of(self, name: str) -> frozenset[str]:
+        return self._ignored(name) if len(name) <= _LONGEST_NAME else self._look_up(name)
 
     def _look_up(self, name: str) -> frozenset[str]:
         return frozenset[str]().union(*(fields for glob, fields in self._ignore if fnmatchcase(name, glob)))
