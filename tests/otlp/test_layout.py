@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 from hypothesis import given, settings
@@ -11,9 +12,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from chats import set_attributes
 from descending import descending
-from spanledger_processor.otlp.layout import Layouts, varints
+from spanledger_processor.otlp.layout import Layouts
 from spanledger_processor.otlp.views import SpanView
-from spanledger_processor.otlp.wire import MalformedError, write_varint
+from spanledger_processor.otlp.wire import MalformedError, read_varint, write_varint
 
 Encoder: TypeAlias = Callable[[Span], bytes]
 WANTED = ("session", "count")
@@ -61,12 +62,10 @@ def check(layouts: Layouts[str], span: bytes) -> bool:
     found = layouts.find(span)
     if found is None:
         return False
-    model, (*head, session, count) = found
+    model, (*head, session), numbers = found
     same, values = said(span)
     assert same == said(encoded(model=model, parent=head[2]))[0]
-    numbers = varints([count])
-    assert values[:6] == (*head, session.decode("utf-8", "replace"))
-    assert numbers is None or [values[6]] == numbers
+    assert values == (*head, session.decode("utf-8", "replace"), *numbers)
     return True
 
 
@@ -114,8 +113,7 @@ def check_any(encoder: Encoder, span: bytes) -> None:
     try:
         said(span)
     except MalformedError:
-        found = layouts.find(span)
-        assert found is None or varints(found[1][-1:]) is None
+        assert layouts.find(span) is None
     else:
         check(layouts, span)
 
@@ -172,8 +170,35 @@ def test_what_is_kept_is_bounded() -> None:
 
 
 @settings(max_examples=150)
-@given(st.integers(0, (1 << 63) - 1))
-def test_numbers_are_read(number: int) -> None:
-    assert varints([write_varint(number)] * 2) == [number] * 2
-    assert varints([write_varint(number)[:-1]]) is None
-    assert varints([write_varint(number) + b"\1"]) is None
+@given(st.binary(min_size=1, max_size=3))
+def test_numbers_are_those_of_varints_that_end_with_their_bytes(content: bytes) -> None:
+    count = (5, 300, 70_000)[len(content) - 1]
+    own = b"\x18" + write_varint(count)
+    span = encoded(count=count)
+    assert span.count(own) == 1
+    found = known().find(span.replace(own, b"\x18" + content))
+    is_varint = content[-1] < 0x80 and all(byte > 0x7F for byte in content[:-1])
+    assert (found is not None) == is_varint
+    assert found is None or found[2] == [read_varint(content, 0, len(content))[0]]
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 1 << 40), st.integers(0, 1 << 40))
+def test_several_numbers_are_read_in_the_order_in_which_they_are_wanted(one: int, other: int) -> None:
+    layouts, span = Layouts[str](), encoded(count=one, compared=other)
+    layouts.learn(span, ("session", "compared", "count"), ("model",), "m")
+    found = layouts.find(span)
+    assert (found is not None) == (max(one, other) < 1 << 21)
+    assert found is None or found[2] == [other, one]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(SPANS), max_size=5), st.integers(0, 5))
+def test_spans_side_by_side_are_found_up_to_the_first_unknown_one(spans: list[tuple[Encoder, bytes]], at: int) -> None:
+    layouts = known()
+    bodies = [span for _, span in spans]
+    bodies[at:at] = [encoded(note="another length")]
+    ends = [*accumulate(map(len, bodies))]
+    starts = [0, *ends[:-1]]
+    found = [layouts.find(span) for span in bodies]
+    assert layouts.read(b"".join(bodies), starts, ends) == found[: found.index(None)]

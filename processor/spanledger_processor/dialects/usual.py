@@ -193,13 +193,15 @@ class UsualCalls:
     def read_counts(self, get: Callable[[str], Any], reading: UsualReading) -> ReportedCounts | None:
         """Return what a call tells of its own; None if the full rules have to read it."""
         response_id, numbers = get(self._response_id), [get(key) for _, key in self._counts]
-        if type(response_id) is not str or any(type(number) is not int or number < 0 for number in numbers):
+        if type(response_id) is not str or any(
+            type(number) is not int or not 0 <= number <= MAX_COUNT for number in numbers
+        ):
             return None
         return self.counts_from(response_id, numbers, reading)
 
     def counts_from(self, response_id: str, numbers: Sequence[int], reading: UsualReading) -> ReportedCounts | None:
         """Return the same of the values under `own_keys`, of which none is below 0."""
-        if max(numbers) > MAX_COUNT or not response_id or response_id != text(response_id):
+        if not response_id or response_id != text(response_id):
             return None
         values = self._in_order((*numbers, None))
         if not values[0]:

@@ -28,8 +28,8 @@ from spanledger_processor.enrichment.marks import OWN
 from spanledger_processor.enrichment.names import is_plain_id
 from spanledger_processor.model import CostParts, Usage
 from spanledger_processor.otlp.envelope import Items, ScopeGroup
-from spanledger_processor.otlp.layout import CutValues, Layouts, varints
-from spanledger_processor.otlp.values import GIANT, RecordedAttributes
+from spanledger_processor.otlp.layout import Found, Layouts
+from spanledger_processor.otlp.values import RecordedAttributes, holds
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing.pricer import usual_money
 from spanledger_processor.pricing.rate_card import Card
@@ -50,6 +50,8 @@ user, say, none is like another.
 """
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 
+_UNSEEN: Any = object()
+"""Stands for a card that was not looked for."""
 _Shape: TypeAlias = tuple[str, ...]
 
 
@@ -156,25 +158,22 @@ class UsualSpans:
         facts: list[UsualFact] = []
         if self._known is not None and self._known.layouts:
             body, layouts = items.body, self._known.layouts
-            for start, stop in zip(items.starts[first:end], items.ends[first:end], strict=True):
-                if stop - start > GIANT:
-                    break
-                span = body[start:stop]
-                found = layouts.find(span)
-                fact = None if found is None else self._cut(span, *found, now_ns)
+            starts, ends = items.starts[first:end], items.ends[first:end]
+            for start, stop, found in zip(starts, ends, layouts.read(body, starts, ends), strict=False):
+                fact = self._cut(body, start, stop, found, now_ns)
                 if fact is None:
                     break
                 facts.append(fact)
             self._known.found += len(facts)
         return facts
 
-    def _cut(self, span: bytes, reader: _Reader, values: CutValues, now_ns: int) -> UsualFact | None:
-        """Return the fact of a span of which these values were cut out; None of one that is no usual call."""
-        trace_id, span_id, parent_id, start_ns, end_ns, session, response_id, *counts = values
-        if reader.has_messages and any(mark in span for mark in MARKS):
+    def _cut(self, body: bytes, start: int, end: int, found: Found[_Reader], now_ns: int) -> UsualFact | None:
+        """Return the fact of the span at [start, end), as it was read; None of one that is no usual call."""
+        reader, (trace_id, span_id, parent_id, start_ns, end_ns, session, response_id), numbers = found
+        if reader.has_messages and holds(body, start, end, MARKS):
             return None  # they may ask for tools
         named = self._sessions.get(session) or self._session(session)
-        if named is None or (numbers := varints(counts)) is None:
+        if named is None:
             return None
         reported = reader.calls.counts_from(response_id.decode("utf-8", "replace"), numbers, reader.reading)
         if reported is None:
@@ -253,7 +252,7 @@ class UsualSpans:
         known.learned += 1
         known.layouts.learn(span, (plan.session_key, *reader.calls.own_keys), plan.compared, reader)
         found = known.layouts.find(span)
-        again = None if found is None else self._cut(span, *found, now_ns)
+        again = None if found is None else self._cut(span, 0, len(span), found, now_ns)
         if again is not None and any(getattr(again, name) != getattr(fact, name) for name in _FIELDS):
             known.layouts.forget()
 
@@ -376,7 +375,9 @@ class UsualSpans:
             return None
         day = own_ns // NS_PER_DAY
         which = self._builder.pricing.revision, day
-        card = reader.cards[which] if which in reader.cards else self._card(reader, which)
+        card = reader.cards.get(which, _UNSEEN)
+        if card is _UNSEEN:
+            card = self._card(reader, which)
         if card is None:
             priced = self._priced(reader, reported, own_ns)
         else:

@@ -8,11 +8,13 @@ is no wanted value, and no value of a key that does not matter, has to be that o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from struct import Struct
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+from spanledger_processor.otlp.values import GIANT
 from spanledger_processor.otlp.wire import FIXED64, LENGTH, MalformedError, fields, write_varint
 
 _TRACE_ID, _SPAN_ID, _PARENT_ID, _START, _END, _ATTRIBUTES, _EVENTS = 1, 2, 4, 7, 8, 9, 11
@@ -28,13 +30,17 @@ _KEY, _VALUE = 1, 2
 _STRING_TAG, _INT_TAG = 0x0A, 0x18
 _SHORT = 1 << 14
 """Lengths below this one take two bytes at most."""
+_VARINTS = ("B", "H", "HB")
+"""Formats of varints of one byte, two and three. Counts take three at most; a span with a longer one is not read so."""
 _MOST_PIECES, _MOST_EXACT, _MOST_ALIKE, _MOST_LAYOUTS = 128, 256, 16, 8
 """Fields of a span, sets of lengths of a layout, spans of one set that differ in what is compared, layouts."""
+_READERS_OF_NUMBERS = 1024
 
 T = TypeVar("T")
 CutValues: TypeAlias = tuple[Any, ...]
-"""Ids of trace, span and parent (empty if there is none), start and end in ns, then the wanted values: texts as bytes,
-numbers as the bytes of their varints."""
+"""Ids of trace, span and parent (empty if there is none), start and end in ns, then the wanted texts as bytes."""
+Found: TypeAlias = tuple[T, CutValues, list[int]]
+"""What is known of spans like one, its values, and the wanted numbers."""
 _Cut: TypeAlias = tuple[int, int, str]
 """Start, end and format of a value."""
 
@@ -65,37 +71,25 @@ class _Parts(NamedTuple):
         return (*self.head, *[(piece.number, piece.size, piece.key) for piece in self.pieces])
 
 
-def varints(contents: Iterable[bytes]) -> list[int] | None:
-    """Return the numbers of varints; None where one does not end with its bytes. Counts take three at most, mostly."""
-    numbers: list[int] = []
-    for content in contents:
-        size = len(content)
-        if size == 2:
-            one, two = content
-            if one < 0x80 or two > 0x7F:
-                return None
-            numbers.append(one & 0x7F | two << 7)
-        elif size == 3:
-            one, two, three = content
-            if one < 0x80 or two < 0x80 or three > 0x7F:
-                return None
-            numbers.append(one & 0x7F | (two & 0x7F) << 7 | three << 14)
-        else:
-            number = _varint(content)
-            if number is None:
-                return None
-            numbers.append(number)
-    return numbers
+@lru_cache(_READERS_OF_NUMBERS)
+def _reader_of(varints: tuple[tuple[int, str], ...]) -> Callable[[tuple[Any, ...]], list[int] | None]:
+    """Return what reads numbers out of the unpacked fields of a span, None where one does not end with its bytes.
 
-
-def _varint(content: bytes) -> int | None:
-    size = len(content)
-    if not 0 < size < 10 or content[-1] > 0x7F or (size > 1 and min(content[:-1]) < 0x80):
-        return None
-    number = 0
-    for byte in reversed(content):
-        number = number << 7 | byte & 0x7F
-    return number
+    Each is given by its first field and its format. It is one expression, made of these, since a loop over them takes
+    twice as long.
+    """
+    values, checks = list[str](), ["True"]
+    for at, form in varints:
+        low, high = f"row[{at}]", f"row[{at + 1}]"
+        if form == "B":
+            values.append(low)
+            checks.append(f"{low} < 0x80")
+            continue
+        value = f"{low} & 0x7F | {low} >> 1 & 0x3F80"
+        values.append(value if form == "H" else f"{value} | {high} << 14")
+        checks.append(f"{low} & 0x8080 == 0x80" if form == "H" else f"{low} & 0x8080 == 0x8080 and {high} < 0x80")
+    expression = f"lambda row: [{', '.join(values)}] if {' and '.join(checks)} else None"
+    return eval(expression)  # type: ignore[no-any-return]  # noqa: S307 - of numbers and formats made here alone
 
 
 class Layouts(Generic[T]):
@@ -107,19 +101,33 @@ class Layouts(Generic[T]):
     def __len__(self) -> int:
         return len(self._layouts)
 
-    def find(self, span: bytes) -> tuple[T, CutValues] | None:
+    def find(self, span: bytes) -> Found[T] | None:
         """Return what is known of spans like this one, and its values; None where nothing is known."""
         for layout in self._layouts:
             exact = layout.likely.get(len(span))
-            found = None if exact is None else exact.find(span)
+            found = None if exact is None else exact.find(span, 0)
             if found is not None:
                 return found
             exact = layout.exact_of(span)
-            found = None if exact is None else exact.find(span)
+            found = None if exact is None else exact.find(span, 0)
             if found is not None:
                 layout.likely[len(span)] = exact  # type: ignore[assignment]  # it found something
                 return found
         return None
+
+    def read(self, body: bytes, starts: Sequence[int], ends: Sequence[int]) -> list[Found[T]]:
+        """Return what `find` does of spans side by side in `body`, up to the first of which nothing is known."""
+        read: list[Found[T]] = []
+        likely = self._layouts[0].likely if self._layouts else {}
+        for start, end in zip(starts, ends, strict=True):
+            exact = likely.get(end - start)
+            found = None if exact is None else exact.find(body, start)
+            if found is None:
+                found = self.find(body[start:end]) if end - start <= GIANT else None
+                if found is None:
+                    break
+            read.append(found)
+        return read
 
     def learn(self, span: bytes, wanted: Sequence[str], compared: Sequence[str], known: T) -> None:
         """Know spans like this one: they may differ in the values under the `wanted` keys, texts or numbers, which are
@@ -145,11 +153,11 @@ class Layouts(Generic[T]):
 class _Exact(Generic[T]):
     """Spans of one layout whose fields have the same lengths."""
 
-    __slots__ = ("known", "same", "unpack", "values")
+    __slots__ = ("known", "numbers", "same", "unpack", "values")
 
     def __init__(self, length: int, cuts: Sequence[_Cut], skipped: Sequence[tuple[int, int]]) -> None:
         form, at = ["<"], 0
-        same, values = list[int](), [0] * len(cuts)
+        same, places = list[int](), [0] * len(cuts)
         pieces = [(*cut, place) for place, cut in enumerate(cuts)] + [(*skip, "x", -1) for skip in skipped]
         number = 0
         for start, end, kind, place in sorted(pieces):
@@ -159,22 +167,25 @@ class _Exact(Generic[T]):
                 number += 1
             form.append(kind if place >= 0 else f"{end - start}x")
             if place >= 0:
-                values[place] = number
-                number += 1
+                places[place] = number
+                number += len(kind) if kind in _VARINTS else 1
             at = end
         form.append(f"{length - at}s")
         same.append(number)
-        self.unpack = Struct("".join(form)).unpack
-        self.values, self.same = itemgetter(*values), itemgetter(*same)
+        self.unpack = Struct("".join(form)).unpack_from
+        fields = [(at, kind) for at, (_, _, kind) in zip(places, cuts, strict=True)]
+        self.values, self.same = itemgetter(*[at for at, kind in fields if kind not in _VARINTS]), itemgetter(*same)
+        self.numbers = _reader_of(tuple([field for field in fields if field[1] in _VARINTS]))
         self.known: list[tuple[CutValues, T]] = []
 
-    def find(self, span: bytes) -> tuple[T, CutValues] | None:
-        """Return what is known of a span of this length, and its values; None of one with other content."""
-        row = self.unpack(span)
+    def find(self, body: bytes, start: int) -> Found[T] | None:
+        """Return what is known of the span of this length at `start`, with its values; None if it has other content."""
+        row = self.unpack(body, start)
         same = self.same(row)
         for other, known in self.known:
             if same == other:
-                return known, self.values(row)
+                numbers = self.numbers(row)
+                return None if numbers is None else (known, self.values(row), numbers)
         return None
 
 
@@ -240,7 +251,7 @@ class _Layout(Generic[T]):
             exact = self.exact[lengths] = _Exact[T](len(span), cuts, skipped)
         if len(exact.known) >= _MOST_ALIKE:
             exact.known.clear()
-        exact.known.insert(0, (exact.same(exact.unpack(span)), known))
+        exact.known.insert(0, (exact.same(exact.unpack(span, 0)), known))
 
     def _forget(self) -> None:
         self.exact.clear()
@@ -264,9 +275,10 @@ def _cuts(span: bytes, parts: _Parts, wanted: Sequence[str]) -> list[_Cut] | Non
         start, end = piece.value + 1, piece.value_end
         if span[piece.value] == _STRING_TAG and span[start] == end - start - 1 < 0x80:
             start += 1
-        elif span[piece.value] != _INT_TAG:
+        elif span[piece.value] != _INT_TAG or end - start > len(_VARINTS):
             return None
-        cuts.append((start, end, f"{end - start}s"))
+        is_text = span[piece.value] == _STRING_TAG
+        cuts.append((start, end, f"{end - start}s" if is_text else _VARINTS[end - start - 1]))
     return cuts
 
 

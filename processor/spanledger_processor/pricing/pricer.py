@@ -350,8 +350,9 @@ def usual_money(counts: SixCounts, rates: ClassRates, *, estimate: bool) -> Usua
         or (write is None and plain > 0 and written != new)
         or (hour is None and short > 0 and lasting != written)
     )
-    money = plain * new, kept_tokens * kept, short * written + lasting_tokens * lasting, output * out, rates[-1]
-    return sum(money), money, estimate
+    fresh, reused, stored = plain * new, kept_tokens * kept, short * written + lasting_tokens * lasting
+    answer, fee = output * out, rates[-1]
+    return fresh + reused + stored + answer + fee, (fresh, reused, stored, answer, fee), estimate
 
 
 def general_cost(call: Call, card: Card, rates: ClassRates) -> Cost:
