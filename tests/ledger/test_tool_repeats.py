@@ -88,6 +88,32 @@ def test_a_row_and_a_loop_that_many_calls_came_after_are_kept() -> None:
     assert rows(ledger) == rows(ledger, loops=True) == [("s", "h1:k:a", 3, 3, True)]
 
 
+def asks(name: str, start: int, **more: str) -> Fact:
+    """A model call that asks for a tool, of whose results its client tells nothing."""
+    fact = make_fact(name, more.pop("parent", ""), "llm", 100 + start, start=start * 10**9, **more)  # type: ignore[arg-type]
+    fact.asked, fact.asked_signatures = (f"id {name}", "read"), ("h1:k:a",)
+    return fact
+
+
+def test_calls_without_results_move_to_the_session_that_a_span_names_whenever_it_comes() -> None:
+    """Some of them in another trace, which has named it from the first."""
+    facts = [asks("x", 0, parent="top"), asks("y", 1, parent="top"), asks("z", 2, trace="t2", session="s")]
+    for order in permutations([*facts, make_fact("top", "", "agent", session="s")]):
+        assert rows(taken(order)) == [("s", "h1:k:a", 3, 3, True)]
+
+
+def test_calls_without_results_leave_a_session_that_they_were_taken_to_belong_to() -> None:
+    facts = [asks("x", 0), asks("y", 1), make_fact("one", kind="agent", session="s1")]
+    for order in permutations([*facts, make_fact("other", kind="agent", session="s2")]):
+        assert rows(taken(order)) == [("", "h1:k:a", 2, 2, False)]
+
+
+def test_a_session_with_spans_of_tools_has_no_rows_of_calls_without_results() -> None:
+    facts = [asks("x", 0, parent="top"), asks("y", 1, session="s"), tool("z", 2, "b", session="s", trace="t2")]
+    for order in permutations([*facts, make_fact("top", "", "agent", session="s")]):
+        assert rows(taken(order)) == []
+
+
 def test_an_execution_whose_reports_name_two_sessions_counts_in_each_in_any_order() -> None:
     """Also where the one that came first turns out to be of another session than it was taken for."""
     reports = [tool("x", 0, trace="t1", parent="top"), tool("x", 0, trace="t2", session="s")]

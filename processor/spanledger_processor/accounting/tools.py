@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -173,19 +173,35 @@ class ToolCounts:
 
         They have counts of their own: a session whose tools' executions are reported has results, or may have them yet.
         """
-        if not signatures or self._load(tool_key(self._tenant, session), ()):
+        if not signatures:
             return
+        span.detail = span.detail._replace(asked_signatures=tuple(signatures))
         detail, stuck = span.detail, list[str]()
-        for (identifier, tool), signature in zip(in_pairs(detail.asked), signatures, strict=True):
-            step = Span(b"", start_ns=span.start_ns, end_ns=span.end_ns, session=NOTHING, call_id=identifier)
-            step.signature = signature or identifier  # a call whose arguments are not known is like no other
-            repeats, *_ = self._enter(ASKED + session, step, self._rule_of(tool), agent, is_full=bool(signature))
+        for tool, step in _asked_steps(span) if not self._has_executions(session) else ():
+            repeats = self._enter_asked(session, span, tool, step, agent)
             if repeats.is_loop(self._rule.of(tool)) or repeats.shift > 0:
-                stuck += (identifier, tool)
-            if signature and repeats.times > 1:
-                self._note_repeat(session, span, tool, signature)
+                stuck += (step.call_id, tool)
         if stuck:
             span.detail = detail._replace(stuck=(*detail.stuck, *stuck))
+
+    def _has_executions(self, session: bytes) -> bool:
+        return bool(self._load(tool_key(self._tenant, session), ()))
+
+    def _enter_asked(self, session: bytes, span: Span, tool: str, step: Span, agent: bytes) -> ToolRepeats:
+        """Enter a call that a span asks for, and of which nothing tells results."""
+        is_full = step.signature != step.call_id
+        repeats, *_ = self._enter(ASKED + session, step, self._rule_of(tool), agent, is_full=is_full)
+        if is_full and repeats.times > 1:
+            self._note_repeat(session, span, tool, step.signature)
+        return repeats
+
+    def _move_asked_steps(self, before: bytes, session: bytes, span: Span, trace_id: bytes) -> None:
+        """Move such calls to another session. Loops that were found stay with the spans that completed them."""
+        for tool, step in _asked_steps(span):
+            _, left = self._leave(ASKED + before, step, trace_id)
+            if not self._has_executions(session):
+                agent = left.agent if left is not None else digest_of(span.agent) if span.agent else b""
+                self._enter_asked(session, span, tool, step, agent)
 
     def _is_interrupted(self, session: bytes, last: str, steps: Sequence[str], now_ns: int) -> bool:
         """Return whether steps of a conversation are too far apart to be a loop, by when they were asked for first.
@@ -285,6 +301,7 @@ class ToolCounts:
     ) -> None:
         """Move what a model's span asks for."""
         self.reports.move_asked(before, session, span, trace_id, still_asked)
+        self._move_asked_steps(before, session, span, trace_id)
         if span.detail.asked_again:
             self._note_asked_again(before, span, -1)
             self._note_asked_again(session, span, 1)
@@ -445,6 +462,17 @@ class ToolCounts:
 def _without(named: tuple[str, ...], ids: set[str]) -> tuple[str, ...]:
     """Return ids and names in turn, less those of `ids`."""
     return tuple(text for pair in in_pairs(named) if pair[0] not in ids for text in pair)
+
+
+def _asked_steps(span: Span) -> Iterator[tuple[str, Span]]:
+    """Yield the tools of which a span asks for calls without results, and the calls as steps; one whose arguments are
+    not known is like no other.
+    """
+    detail = span.detail
+    for (identifier, tool), signature in zip(in_pairs(detail.asked), detail.asked_signatures, strict=False):
+        step = Span(b"", start_ns=span.start_ns, end_ns=span.end_ns, session=NOTHING, call_id=identifier)
+        step.signature = signature or identifier
+        yield tool, step
 
 
 def _agent_of(fact: Fact) -> bytes:

@@ -124,6 +124,7 @@ class Detail(NamedTuple):
     `dimensions` are names and values in turn. `fee` is what a tool costs by itself, `day` the day on which it was
     executed, since 1970. `asked` and `stuck` are ids and tools in turn, as in `Fact`; `asked_again` are calls that
     messages of a model's span show to have been made again: signature, tool, times, times in a row, whether it looped.
+    `asked_signatures` are those of `asked`, where nothing tells results.
     """
 
     agent: str = ""
@@ -137,6 +138,7 @@ class Detail(NamedTuple):
     asked: tuple[str, ...] = ()
     stuck: tuple[str, ...] = ()
     asked_again: tuple[tuple[str, str, int, int, bool], ...] = ()
+    asked_signatures: tuple[str, ...] = ()
 
 
 NO_DETAIL = Detail()

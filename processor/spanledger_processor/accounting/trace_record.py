@@ -194,7 +194,7 @@ def _fixed(span: Span, decision: bytes) -> list[Any]:
     if not span.kind:
         return row
     claim = span.claim
-    detail = () if span.detail is NO_DETAIL else (span.detail,)
+    detail = () if span.detail is NO_DETAIL else (span.detail if span.detail.asked_signatures else span.detail[:-1],)
     return [
         *row,
         span.kind,
@@ -291,6 +291,8 @@ def _of_fixed(fixed: bytes) -> Span:
         span.detail = Detail(agent, parent, tool, failed, tuple(dimensions), *more[:3], *map(tuple, more[3:5]))
         if len(more) > 5 and more[5]:
             span.detail = span.detail._replace(asked_again=tuple(map(tuple, more[5])))
+        if len(more) > 6:
+            span.detail = span.detail._replace(asked_signatures=tuple(more[6]))
     if claim is not None:
         tokens, amount, *rest = claim
         span.claim = Claim(_all_classes(tokens), None if amount is None else int(amount), *rest[:7])

@@ -141,7 +141,9 @@ class RepeatRows:
         in_a_row, is_loop = self._run(session, repeat.signature)
         in_a_row = max(in_a_row, repeat.in_a_row)
         if times < 2:
-            asked = (self._times(ASKED + session, repeat.signature), *self._run(ASKED + session, repeat.signature))
+            asked = (0, 0, False)
+            if not self._runs[session]:  # else spans of tools tell what its calls came to
+                asked = (self._times(ASKED + session, repeat.signature), *self._run(ASKED + session, repeat.signature))
             times, in_a_row, is_loop = map(max, zip(asked, *repeat.asked_again, strict=True))
         if times < 2:
             return None
