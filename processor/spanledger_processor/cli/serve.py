@@ -49,9 +49,10 @@ _MANY_OBJECTS = 200_000
 """Objects of which there are more while a large request is worked on, and hardly ever otherwise: to look at all of them
 would take long, and they will be gone soon."""
 _POSTPONED_S, _MOST_POSTPONED = 10.0, 60
-_SWITCH_S = 0.001
-"""Seconds until the ledger's computing thread yields the interpreter to the event loop, which asks some ten times
-a request. Python's default is five times as long.
+_SWITCH_S = 0.0005
+"""Seconds until a thread that computes yields the interpreter to one that waits: the ledger's to the event loop, which
+asks some ten times a request, and the event loop to the ledger's while it works on a large request. Python's default is
+ten times as long.
 """
 
 
