@@ -129,6 +129,21 @@ def test_usual_calls_and_their_decisions_come_through_as_such() -> None:
     assert max(sizes[1:]) < 150 * 2 * CALLS
 
 
+@given(st.lists(st.integers(0, 2**70), min_size=5, max_size=5))
+def test_amounts_of_usual_calls_come_through_whatever_they_are(parts: list[int]) -> None:
+    stage = make_stage(load(None, [], {"HOME": "/nowhere"}), Signer(b"a key for tests, long enough"))
+    stage.read(chats(0, NOW), {}, NOW)
+    (batch,) = stage.read(chats(1, NOW), {}, NOW).batches
+    fact = batch.facts[1]
+    assert type(fact) is UsualFact
+    fact.parts, fact.amount = (parts[0], parts[1], parts[2], parts[3], parts[4]), sum(parts)
+    crossed = decode_batch(encode_batch(batch)).facts
+    for one, other in zip(batch.facts, crossed, strict=True):
+        assert type(one) is UsualFact
+        assert type(other) is UsualFact
+        assert (other.amount, other.parts, other.counts) == (one.amount, one.parts, one.counts)
+
+
 CALLS = 40
 
 

@@ -48,7 +48,7 @@ def encode_batch(batch: Batch) -> bytes:
     others = [fact for fact in facts if type(fact) is not UsualFact] if usual else facts
     row = [batch.tenant, len(others), _WRITE_FACTS(others), batch.now_ns, loop, batch.aliases, budgets]
     of_usual = _with_prototypes(
-        usual, [facts[index] for index in usual], _PROTOTYPE_PACKED, _own_of_fact, _SHARED_BY_FACTS
+        usual, [facts[index] for index in usual], _PROTOTYPE_PACKED, _columns_of_facts, _SHARED_BY_FACTS
     )
     return _packed([*row, batch.tenant_name, batch.watched, batch.is_part, of_usual])
 
@@ -57,9 +57,10 @@ def decode_batch(data: bytes) -> Batch:
     """Return the batch that `encode_batch` was given."""
     (tenant, count, columns, now_ns, loop, aliases, budgets, name, watched, is_part, of_usual), wide = _unpacked(data)
     facts = list(_READ_FACTS[wide](columns, count))
-    # in the order of their places, so that each place is there by then
-    for index, prototype, own in _beside_prototypes(of_usual, _PROTOTYPE_READ):
-        facts.insert(index, _usual_fact(prototype, own, wide=wide))
+    if of_usual is not None:
+        # in the order of their places, so that each place is there by then
+        for index, fact in zip(of_usual[0], _usual_facts(of_usual, wide=wide), strict=True):
+            facts.insert(index, fact)
     rules = tuple(map(_budget, budgets))
     return Batch(tenant, facts, now_ns, _loop(loop), tuple(aliases), rules, name, watched, is_part)
 
@@ -79,7 +80,9 @@ def encode_ruling(ruling: Ruling) -> bytes:
     usual = {index: one for index, one in ruling.decisions.items() if type(one) is UsualDecision}
     others = {index: one for index, one in ruling.decisions.items() if index not in usual}
     counts = (ruling.replays, ruling.conflicts, ruling.corrections, ruling.correction)
-    of_usual = _with_prototypes([*usual], [*usual.values()], _DECISION_PACKED, _own_of_decision, _SHARED_BY_DECISIONS)
+    of_usual = _with_prototypes(
+        [*usual], [*usual.values()], _DECISION_PACKED, _columns_of_decisions, _SHARED_BY_DECISIONS
+    )
     return _packed([[*others], _WRITE_DECISIONS([*others.values()]), ruling.fresh, *counts, of_usual])
 
 
@@ -89,43 +92,79 @@ def decode_ruling(data: bytes, facts: Sequence[Fact]) -> Ruling:
     ruling = Ruling(fresh=fresh, replays=replays, conflicts=conflicts, corrections=corrections)
     ruling.correction = int(correction)
     ruling.decisions = dict(zip(indices, _READ_DECISIONS[wide](columns, len(indices)), strict=True))
-    for index, prototype, own in _beside_prototypes(of_usual, _DECISION_READ):
-        ruling.decisions[index] = _usual_decision(prototype, own, facts[index])
+    if of_usual is not None:
+        ruling.decisions.update(zip(of_usual[0], _usual_decisions(of_usual, facts), strict=True))
     return ruling
 
 
 _own_of_fact = attrgetter(
     *("trace_id", "parent_id", "day", "session", "price", "estimate", "is_unsure"),
-    *("span_id", "start_ns", "end_ns", "first_token_ns", "response_id", "counts", "amount", "parts"),
+    *("span_id", "start_ns", "end_ns", "first_token_ns", "response_id", "amount", "counts", "parts"),
 )
-_SHARED_BY_FACTS = 7
+_SHARED_BY_FACTS, _SESSION = 7, 3
 """The first of them are those that many calls of a batch share."""
+_COUNTS, _PARTS = slice(13, 19), slice(19, 24)
+"""Where each count and part of an amount stands among the columns."""
 _own_of_decision = attrgetter("run_id", "run_source", "session_cost", "run_cost")
 _SHARED_BY_DECISIONS = 2
 
 
-def _usual_fact(prototype: Prototype, own: Sequence[Any], *, wide: bool) -> UsualFact:
-    fact = UsualFact.__new__(UsualFact)
-    fact.prototype = prototype
-    fact.trace_id, fact.parent_id, fact.day, session, fact.price, fact.estimate, fact.is_unsure, *rest = own
-    fact.span_id, fact.start_ns, fact.end_ns, fact.first_token_ns, fact.response_id, counts, amount, parts = rest
-    fact.session, fact.counts = Named(*session), tuple(counts)
-    fact.amount = int(amount)
-    fact.parts = tuple(map(int, parts)) if wide else tuple(parts)  # type: ignore[assignment]
-    return fact
+def _columns_of_facts(facts: Values) -> list[Values]:
+    *columns, counts, parts = zip(*map(_own_of_fact, facts), strict=True)
+    return [*columns, *zip(*counts, strict=True), *zip(*parts, strict=True)]
 
 
-def _usual_decision(prototype: Decision, own: Sequence[Any], fact: Fact) -> UsualDecision:
-    assert type(fact) is UsualFact
-    decision = UsualDecision.__new__(UsualDecision)
-    decision.run_id, decision.run_source, session_cost, run_cost = own
-    decision.session_cost, decision.run_cost = int(session_cost), None if run_cost is None else int(run_cost)
-    decision.fact, decision.prototype = fact, prototype
-    return decision
+def _columns_of_decisions(decisions: Values) -> list[Values]:
+    return [*zip(*map(_own_of_decision, decisions), strict=True)]
+
+
+def _usual_facts(written: list[Any], *, wide: bool) -> Iterable[UsualFact]:
+    """Yield the facts of usual calls that `_with_prototypes` wrote."""
+    sessions, numbers = written[3][_SESSION]
+    written[3][_SESSION] = [Named(*session) for session in sessions], numbers
+    prototypes, columns = _beside_prototypes(written, _PROTOTYPE_READ)
+    if wide:
+        for place in (_COUNTS.start - 1, *range(_PARTS.start, _PARTS.stop)):  # amounts
+            columns[place] = map(int, columns[place])
+    counts, parts = zip(*columns[_COUNTS], strict=True), zip(*columns[_PARTS], strict=True)
+    for own in zip(prototypes, *columns[: _COUNTS.start], counts, parts, strict=True):
+        fact = UsualFact.__new__(UsualFact)
+        (
+            fact.prototype,
+            fact.trace_id,
+            fact.parent_id,
+            fact.day,
+            fact.session,
+            fact.price,
+            fact.estimate,
+            fact.is_unsure,
+            fact.span_id,
+            fact.start_ns,
+            fact.end_ns,
+            fact.first_token_ns,
+            fact.response_id,
+            fact.amount,
+            fact.counts,
+            fact.parts,
+        ) = own
+        yield fact
+
+
+def _usual_decisions(written: list[Any], facts: Sequence[Fact]) -> Iterable[UsualDecision]:
+    """Yield the decisions on usual calls, which are among `facts`, that `_with_prototypes` wrote."""
+    prototypes, columns = _beside_prototypes(written, _DECISION_READ)
+    of_facts = map(facts.__getitem__, written[0])
+    rows = zip(of_facts, prototypes, *columns, strict=True)
+    for fact, prototype, run_id, run_source, session_cost, run_cost in rows:
+        assert type(fact) is UsualFact
+        decision = UsualDecision.__new__(UsualDecision)
+        decision.fact, decision.prototype, decision.run_id, decision.run_source = fact, prototype, run_id, run_source
+        decision.session_cost, decision.run_cost = int(session_cost), None if run_cost is None else int(run_cost)
+        yield decision
 
 
 def _with_prototypes(
-    indices: Sequence[int], values: Values, packed: _Packed, own: Callable[[Any], Any], shared: int
+    indices: Sequence[int], values: Values, packed: _Packed, columns_of: Callable[[Values], list[Values]], shared: int
 ) -> list[Any] | None:
     """Return values that have prototypes in written form: indices, prototypes, the number of each one's, own values.
 
@@ -143,28 +182,29 @@ def _with_prototypes(
             number = prototypes[id(prototype)] = len(written)
             written.append(packed(prototype))
         which.append(number)
-    columns = [*zip(*map(own, values), strict=True)]
+    columns = columns_of(values)
     repeated = [_write_repeated(column) for column in columns[:shared]]
     return [indices, written, which, repeated, [_write_plain(column) for column in columns[shared:]]]
 
 
 def _write_repeated(values: Values) -> tuple[Values, Values]:
     """Return the distinct values, and the number of the one at each index."""
+    if values.count(values[0]) == len(values):
+        return values[:1], [0]
     numbers: dict[Any, int] = {}
     which = [numbers.setdefault(value, len(numbers)) for value in values]
     return [*numbers], _write_plain(which)
 
 
-def _beside_prototypes(written: list[Any] | None, read: _Unpacked) -> Iterable[tuple[int, Any, Sequence[Any]]]:
-    """Yield the index, the prototype and the own values of what `_with_prototypes` wrote."""
-    if written is None:
-        return
+def _beside_prototypes(written: list[Any], read: _Unpacked) -> tuple[Iterable[Any], list[Iterable[Any]]]:
+    """Return the prototype of each of the values that `_with_prototypes` wrote, and the columns of their own."""
     indices, packed, which, repeated, plain = written
     prototypes, count = [read(prototype) for prototype in packed], len(indices)
-    columns = [[values[number] for number in _read_plain(numbers, count)] for values, numbers in repeated]
+    columns: list[Iterable[Any]] = [
+        map(values.__getitem__, _read_plain(numbers, count)) for values, numbers in repeated
+    ]
     columns += [_read_plain(column, count) for column in plain]
-    for index, number, own in zip(indices, which, zip(*columns, strict=True), strict=True):
-        yield index, prototypes[number], own
+    return map(prototypes.__getitem__, which), columns
 
 
 _MOST_LIKES = 4096
