@@ -32,12 +32,13 @@ from typing import Any
 
 from benchmarks import large_ledger
 from benchmarks import spans as load
-from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load as load_config
 from spanledger_processor.enrichment import Stage, write
 from spanledger_processor.ledger.environment import DATA, FOLDER
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.store import Table, tenant_hash
+from spanledger_processor.ledger.writer import count_joint, outcomes
+from spanledger_processor.server.ledger_link import BatchWork
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing import Signer
 
@@ -112,19 +113,19 @@ class _Bench:
             readings = [self._stage.read(body, {}, time.time_ns()) for body, _ in now]
             read = clock()
             spent["read"] += read - began
+            works = [BatchWork(batch) for reading in readings for batch in reading.batches]
+            rulings: list[Any] = []
             with self.store.unit() as unit:
-                rulings: list[list[Any]] = []
-                for reading in readings:
-                    rulings.append([])
-                    for batch in reading.batches:
-                        with unit.part() as part:
-                            rulings[-1].append(enter(batch, part))
+                while len(rulings) < len(works):  # those together that the ledger's writer takes together
+                    left = works[len(rulings) :]
+                    rulings += outcomes(left[: count_joint(left)], unit)
                 accounted = clock()
             committed = clock()
             spent["account"] += accounted - read
             spent["commit"] += committed - accounted
-            for reading, ruled in zip(readings, rulings, strict=True):
-                write(reading, [ruling.decisions for ruling in ruled])
+            ruled = iter(rulings)
+            for reading in readings:
+                write(reading, [next(ruled).decisions for _ in reading.batches])
             spent["write"] += clock() - committed
         return sum(spans for _, spans in requests)
 

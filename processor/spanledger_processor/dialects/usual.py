@@ -200,7 +200,7 @@ class UsualCalls:
         return self.counts_from(response_id, numbers, reading)
 
     def counts_from(self, response_id: str, numbers: Sequence[int], reading: UsualReading) -> ReportedCounts | None:
-        """Return the same of the values under `own_keys`, of which none is below 0."""
+        """Return the same of the values under `own_keys`, none of which is below 0 or above `MAX_COUNT`."""
         if not response_id or response_id != text(response_id):
             return None
         values = self._in_order((*numbers, None))

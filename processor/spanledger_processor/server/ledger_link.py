@@ -78,7 +78,7 @@ class BatchLedger(Protocol):
 
 
 @dataclass(frozen=True)
-class _Accounting:
+class BatchWork:
     """A `writer.JointWork`: small requests of one tenant that wait are accounted for as one."""
 
     batch: Batch
@@ -94,7 +94,7 @@ class _Accounting:
 
     def joins(self, other: Any) -> bool:
         """See `writer.JointWork`."""
-        return isinstance(other, _Accounting) and are_alike(self.batch, other.batch)
+        return isinstance(other, BatchWork) and are_alike(self.batch, other.batch)
 
     def together(self, works: Sequence[Any], unit: Unit) -> list[Ruling]:
         """See `writer.JointWork`."""
@@ -114,7 +114,7 @@ class LocalLedger:
 
     async def account(self, batch: Batch) -> Ruling:
         """Return the ruling on a batch once it is committed."""
-        return await self._writer.submit(_Accounting(batch), takes_long=batch.is_part)
+        return await self._writer.submit(BatchWork(batch), takes_long=batch.is_part)
 
 
 @dataclass(eq=False, slots=True)
