@@ -12,8 +12,8 @@ from spanledger_processor.accounting import cross_trace_index
 from spanledger_processor.accounting.account import account, enter
 from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact
-from spanledger_processor.accounting.trace_set import TraceSet
 from spanledger_processor.accounting.trace_state import Memory
+from spanledger_processor.accounting.twins import _Twins
 from spanledger_processor.ledger.keys import EVERY_TENANT, total_key
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Table
@@ -203,9 +203,9 @@ def test_the_calls_of_a_trace_looked_up_at_once_come_to_what_each_by_itself_does
     ledgers = MemoryStore(), MemoryStore()
     for facts in requests:
         rulings = []
-        for store, looks_up in zip(ledgers, (TraceSet._remember_unknown, lambda *_: False), strict=True):
+        for store, looks_up in zip(ledgers, (_Twins._remember_unknown, lambda *_: False), strict=True):
             with store.unit() as unit, pytest.MonkeyPatch.context() as patched:
-                patched.setattr(TraceSet, "_remember_unknown", looks_up)
+                patched.setattr(_Twins, "_remember_unknown", looks_up)
                 rulings.append(account(Batch(TENANT, facts, NOW), unit, Memory.of(unit)))
                 unit.apply(rulings[-1].changes, NOW)
         assert rulings[0].decisions == rulings[1].decisions

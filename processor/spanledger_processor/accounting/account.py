@@ -29,9 +29,10 @@ from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.tool_reports import ExecutedElsewhere, PassedCall
 from spanledger_processor.accounting.tools import Counted, ToolCounts, ToolRepeats
 from spanledger_processor.accounting.totals import Totals
-from spanledger_processor.accounting.trace import COUNTED, REPEATS, Posting, Span, Trace, event_cost
+from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, REPEATS, Posting, Span, Trace, event_cost
 from spanledger_processor.accounting.trace_set import TraceSet
 from spanledger_processor.accounting.trace_state import Memory, TraceState
+from spanledger_processor.accounting.twins import find_twins
 from spanledger_processor.accounting.usual import UsualFact, account_usual
 from spanledger_processor.ledger.keys import EVERY_TENANT, corrections_key
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
@@ -122,8 +123,8 @@ class _Account:
         self._totals = Totals(batch, reader, changes)
         self._budgets = Budgets(batch.budgets, batch.tenant, reader, changes, self._totals, batch.now_ns)
         self._tools = ToolCounts(batch.tenant, reader.get, changes, batch.now_ns, batch.loop)
-        index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), memory.calls)
-        self._traces = TraceSet(batch.tenant, reader, changes, batch.now_ns, memory.traces, index)
+        self._index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), memory.calls)
+        self._traces = TraceSet(batch.tenant, reader, changes, batch.now_ns, memory.traces, self._index)
         self._twice: list[tuple[int, int]] = []
         self._posted: list[tuple[int, Span]] = []
         self._carried: dict[int, UsageVector] = {}
@@ -140,7 +141,7 @@ class _Account:
     def run(self) -> Ruling:
         for trace_id, indices in self._by_trace().items():
             self._traces.enter(trace_id, [(index, span_of(self.batch.facts[index])) for index in indices])
-        self._traces.find_twins()
+        find_twins(self._traces, self._index)
         entered = [*self._traces]  # more are loaded where calls pass from one span to another
         for state in entered:
             if state.incremental is None:
@@ -260,7 +261,10 @@ class _Account:
             if span.lent_price is not None:
                 fact = replace(fact, cost=event_cost(state.trace, span, call))
             carried = self._carried.get(index, NO_SPEND)
-            money = money_of(fact, call, span.posting.role, carried, below.get(span.span_id, 0), self.batch.aliases)
+            role = span.posting.role
+            if role.startswith(DUPLICATE):
+                role = DUPLICATE + state.counted(role)
+            money = money_of(fact, call, role, carried, below.get(span.span_id, 0), self.batch.aliases)
             if span.fee and id(span) not in self._sent_before:
                 money = with_fee(money, fact, call, self.batch.aliases)
             reason = state.reason(span)

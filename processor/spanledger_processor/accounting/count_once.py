@@ -1,29 +1,31 @@
 """The rules by which each call counts once: which span of a trace adds its usage and cost to the ledger.
 
-Roles are a function of the set of a trace's spans, of their twins in other traces that `apply` entered (`Span.twin`),
-and of what a trace that is too long keeps of forgotten spans (`Span.carries_below`, `Trace.awaited`, `Trace.cut`). The
-order in which the spans of a trace stand or arrive never matters. The rules, in the order in which they decide
+Roles are a function of the set of a trace's spans, and of what a trace that is too long keeps of forgotten spans
+(`Span.carries_below`, `Span.forgotten_twin`, `Trace.awaited`, `Trace.cut`). The order in which the spans of a trace
+stand or arrive never matters, nor does what other traces hold: which calls of several traces are one is decided behind
+it, on calls that count in theirs (`shared_calls`). The rules, in the order in which they decide
 (docs/counting.md has examples, and `explain` prints their numbers):
 
 1. Raw answers: usage that only a raw provider answer inside a span holds is used where no span of the trace has usage
    of its own; else it is ignored.
-2. Another trace: a span whose call is counted in another trace is a duplicate.
+2. Another trace: of calls of several traces that are one, one counts, and the others are duplicates; so is a span
+   whose call a forgotten span of its trace counts.
 3. One call: of the spans that report one call (`one_call`) the richest counts, the others are its duplicates. A span
    that holds other calls as well is no report of any of them by its id.
 4. Above: a span with usage above others with usage repeats them and adds nothing, also where its usage is larger:
    counting the remainder would invent calls.
 5. Around: where the links between are not known, an agent repeats the spans with usage that it wholly contains in time.
-6. Richer above: a span that repeats a single call of equal usage, and is richer or has it counted in another trace,
-   counts in that call's place; not one that names another model than a call that has a price. So does an agent that
-   tells all steps of the one call right below it, which tells the last one's usage (`Library.tells_last_step`).
+6. Richer above: a span that repeats a single call of equal usage, and is richer, counts in that call's place; not one
+   that names another model than a call that has a price. So does an agent that tells all steps of the one call right
+   below it, which tells the last one's usage (`Library.tells_last_step`).
 7. Without usage: a call without usage has no role where a span above it counts, or where it holds calls with usage.
 8. Everything else counts: with usage and a price, or unpriced. What counts and may stand for more calls than one, or
    for forgotten ones, has a reason that says so; its role stays (`_doubts`).
 
 What makes two spans reports of one call, and which of them is the richer, is in `one_call`.
 
-`match` finds the roles of a trace, `match_across` a call in another trace; neither changes anything, `apply` does.
-`incremental` decides on new spans of a long trace as `match` would, or leaves them to it.
+`match` finds the roles of a trace, and changes nothing. `incremental` decides on new spans of a long trace as `match`
+would, or leaves them to it.
 """
 
 from __future__ import annotations
@@ -31,11 +33,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
 
-from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import NEAREST, EarliestEnds, Forest, FreePlaces
 from spanledger_processor.accounting.one_call import (
     NEAR_ONE_CALL,
@@ -49,22 +50,19 @@ from spanledger_processor.accounting.one_call import (
     one_call,
     order_of_reports,
     richest,
-    source_of,
-    tells_more,
     together,
     uncached_inputs,
 )
 from spanledger_processor.accounting.trace import (
     COUNTED,
     DUPLICATE,
-    INSTEAD_OF,
     REPEATS,
     WHAT_IS_REPORTED,
     Claim,
     Span,
     Trace,
 )
-from spanledger_processor.model import AGGREGATES, CONTAINERS, INPUT, NO_SPEND, OUTPUT, REASONING
+from spanledger_processor.model import AGGREGATES, CONTAINERS, INPUT, OUTPUT, REASONING
 
 _SOURCES = 16
 """Libraries that report one call, at most."""
@@ -78,11 +76,12 @@ class Match:
     """The role of every span that claims usage or cost: COUNTED, REPEATS, DUPLICATE + the counted span's id, or "".
 
     "" is for a span whose claim other spans report already. `reasons` are those of duplicates, and of spans that count
-    although another one is close.
+    although another one is close. `repeated` has the one call below a span that tells the same usage, and adds nothing.
     """
 
     roles: dict[bytes, str] = field(default_factory=dict)
     reasons: dict[bytes, Reason] = field(default_factory=dict)
+    repeated: dict[bytes, bytes] = field(default_factory=dict)
 
 
 def match(trace: Trace) -> Match:
@@ -92,7 +91,7 @@ def match(trace: Trace) -> Match:
         return Match({claimants[0].span_id: COUNTED})
     forest = Forest(trace.spans)
     spending = {span.span_id: 1 for span in claimants if span.spends}
-    twins = {span.span_id: DUPLICATE + span.twin for span in claimants if span.twin}  # rule 2
+    twins = {span.span_id: DUPLICATE + span.forgotten_twin for span in claimants if span.forgotten_twin}  # rule 2
     calls = [span for span in claimants if span.kind not in AGGREGATES]
     reports = _find_reports(forest, calls, spending, twins)  # rule 3
     repeating = _above(forest, trace, spending, reports.roles)  # rule 4
@@ -102,12 +101,12 @@ def match(trace: Trace) -> Match:
     richer = _richer_above(forest, trace, claimants, roles)  # rule 6
     roles |= richer.roles
     roles |= dict.fromkeys(_without_usage(forest, claimants, roles), "")  # rule 7
-    return Match(roles, reports.reasons | richer.reasons | _doubts(trace, claimants, roles))
+    return Match(roles, reports.reasons | richer.reasons | _doubts(trace, claimants, roles), richer.repeated)
 
 
 def _stands_alone(trace: Trace, only: Span) -> bool:
     """Return whether no rule but the last one has a say on the only span of a trace."""
-    return not (only.twin or only.carries_below or trace.awaited or trace.cut)
+    return not (only.forgotten_twin or only.carries_below or trace.awaited or trace.cut)
 
 
 def _claimants(trace: Trace) -> list[Span]:
@@ -199,18 +198,18 @@ def _without_input(calls: list[Span]) -> Iterator[list[Span]]:
 
 
 def _unpaired(group: list[Span], matched: Match) -> list[Span]:
-    return [span for span in group if span.twin or span.span_id not in matched.roles]
+    return [span for span in group if span.forgotten_twin or span.span_id not in matched.roles]
 
 
 def _enter(calls: Iterable[CallReports], code: str, matched: Match) -> None:
-    """Enter all reports of each call but the counted one: the richest, or the one in another trace."""
+    """Enter all reports of each call but the counted one: the richest, or one that is forgotten."""
     for call in calls:
         if len(call) < 2:
             continue
-        twin = next((span.twin for span in call if span.twin), "")
+        twin = next((span.forgotten_twin for span in call if span.forgotten_twin), "")
         counted = b"" if twin else richest(call).span_id
         for span in call:
-            if span.span_id != counted and not span.twin:
+            if span.span_id != counted and not span.forgotten_twin:
                 matched.roles[span.span_id] = DUPLICATE + (twin or counted.hex())
                 matched.reasons[span.span_id] = Reason(code, twin or counted.hex())
 
@@ -370,9 +369,9 @@ def _times(spans: Iterable[Span], roles: Mapping[bytes, str]) -> Iterator[tuple[
 
 
 def _richer_above(forest: Forest, trace: Trace, claimants: list[Span], roles: Mapping[bytes, str]) -> Match:
-    """Rule 6: return spans that repeat one call of equal usage, and know more of it, in the call's place."""
+    """Rule 6: return spans that repeat one call of equal usage: those that know more of it in the call's place."""
     changed = Match()
-    uppers = [span for span in claimants if roles[span.span_id] == REPEATS or span.twin]
+    uppers = [span for span in claimants if roles[span.span_id] == REPEATS or span.forgotten_twin]
     if not uppers:
         return changed
     carrying = _carrying(trace)
@@ -388,14 +387,18 @@ def _richer_above(forest: Forest, trace: Trace, claimants: list[Span], roles: Ma
         if numbers.get(upper.span_id) != 1 or upper.span_id in holding:
             continue
         call = by_position[positions[bisect_left(positions, forest.position(upper.span_id))]]
-        if call.span_id in changed.roles or not _stands_in(upper, call):
+        if not _tells_again(upper, call):
             continue
-        _take_place(changed, upper, upper.twin or upper.span_id.hex(), call)
+        if call.span_id not in changed.roles and _stands_in(upper, call):
+            _take_place(changed, upper, upper.forgotten_twin or upper.span_id.hex(), call)
+        elif upper.kind not in AGGREGATES and not upper.forgotten_twin:
+            changed.repeated[upper.span_id] = call.span_id
     return changed
 
 
 def _take_place(changed: Match, upper: Span, counted: str, call: Span) -> None:
-    changed.roles[upper.span_id] = DUPLICATE + upper.twin if upper.twin else COUNTED
+    twin = upper.forgotten_twin
+    changed.roles[upper.span_id] = DUPLICATE + twin if twin else COUNTED
     changed.roles[call.span_id] = DUPLICATE + counted
     changed.reasons[call.span_id] = Reason("tells more", counted)
 
@@ -414,14 +417,20 @@ def _steps_above(trace: Trace, calls: Iterable[Span], roles: Mapping[bytes, str]
             yield agent, own[0]
 
 
-def _stands_in(upper: Span, call: Span) -> bool:
-    """Return whether a span above a call counts in its place."""
+def _tells_again(upper: Span, call: Span) -> bool:
+    """Return whether a span above a call tells the usage of the call again."""
     if upper.claim is None or call.claim is None or not equal_usage(upper.claim, call.claim, "known"):
         return False
-    if upper.twin:
+    # a model that was asked for by another name has the price of the one that answered
+    return bool(upper.forgotten_twin) or not _has_price(call) or of_one_model(upper.claim, call.claim)
+
+
+def _stands_in(upper: Span, call: Span) -> bool:
+    """Return whether a span that tells a call again counts in its place."""
+    if upper.forgotten_twin:
         return True
-    if _has_price(call) and not of_one_model(upper.claim, call.claim):
-        return False  # a model that was asked for by another name has the price of the one that answered
+    assert upper.claim is not None
+    assert call.claim is not None
     return upper.claim.richness[WHAT_IS_REPORTED] > call.claim.richness[WHAT_IS_REPORTED]
 
 
@@ -436,40 +445,3 @@ def _without_usage(forest: Forest, claimants: list[Span], roles: Mapping[bytes, 
         for span in silent
         if roles[span.span_id] == REPEATS or (roles[span.span_id] == COUNTED and span.span_id in below)
     ]
-
-
-# Rule 2: across traces.
-
-
-def match_across(span: Span, other: Span, session: Named, *, one_trace: bool = False) -> Reason:
-    """Return why `span` reports the call of `other`, a counted span of another trace, or why not.
-
-    `session` is that of `other`; `one_trace` is true where it is of the trace of `span`, which does not hold it any
-    more. Without an id in common, each source reports a call once.
-    """
-    of_session = other if other.session.id == session.id else replace(other, session=session)
-    code = one_call(span, of_session, one_trace=one_trace)
-    if code == "equal usage" and not other.reported_by.isdisjoint(_forms(source_of(span))):
-        code = "library"
-    return Reason(code, other.span_id.hex())
-
-
-def _forms(source: str) -> tuple[str, str]:
-    """Return how a source stands in `reported_by`: of a later report, and of one in whose place the span counts."""
-    return source, INSTEAD_OF + source
-
-
-def apply(span: Span, other: Span, *, forgotten: bool = False) -> Span:
-    """Count one of two spans of two traces that report one call, and return it: the richer, else `other`.
-
-    What was sent for the call is carried by the counted one. `forgotten`: `other` cannot be changed any more.
-    """
-    other.reported_by.add(source_of(span))
-    if forgotten or not tells_more(span, other):
-        span.twin = other.span_id.hex()
-        return other
-    other.twin = span.span_id.hex()
-    before = {source.removeprefix(INSTEAD_OF) for source in (*other.reported_by, source_of(other))}
-    span.reported_by |= {INSTEAD_OF + source for source in before if source != source_of(span)}
-    span.sent, other.sent = span.sent + other.sent, NO_SPEND
-    return span

@@ -96,6 +96,12 @@ def one_call(one: Span, other: Span, *, one_trace: bool) -> str:
     return _by_usage(one, other, one_trace=one_trace)
 
 
+def contradict(one: Span, other: Span) -> bool:
+    """Return whether two spans can never report one call: two response ids, or two models."""
+    other_id = bool(one.response) and bool(other.response) and not _share_id(one, other)
+    return other_id or not of_one_model(one.claim, other.claim)
+
+
 def _share_id(one: Span, other: Span) -> bool:
     if one.response and one.response == other.response:
         return True
@@ -118,7 +124,7 @@ def _by_id(one: Span, other: Span) -> str:
         return "reused id"
     if not of_one_model(one.claim, other.claim):
         return "model"
-    if one.logged == other.logged and _differ(one.session.id, other.session.id):
+    if one.logged == other.logged and _differ(one.own_session, other.own_session):
         return "session"
     if not overlap and not _near(one, other) and not (_is_answer(one) and _is_answer(other)):
         return "time"
@@ -159,7 +165,7 @@ def _by_usage(one: Span, other: Span, *, one_trace: bool) -> str:
         return "kind"
     if not of_one_model(one.claim, other.claim):
         return "model"
-    if _differ(one.session.id, other.session.id):
+    if _differ(one.own_session, other.own_session):
         return "session"
     if origin := _other_origin(one, other):
         return origin
@@ -168,7 +174,7 @@ def _by_usage(one: Span, other: Span, *, one_trace: bool) -> str:
         return "loose"
     if less:
         return "less"
-    in_one_session = one.logged != other.logged and bool(one.session.id) and one.session.id == other.session.id
+    in_one_session = one.logged != other.logged and bool(one.own_session) and one.own_session == other.own_session
     is_close = (one_trace or in_one_session) and not uncached
     return "equal usage" if is_close or not _few(one.claim, other.claim) else "few"
 
@@ -307,16 +313,8 @@ def order_of_reports(span: Span) -> tuple[tuple[bool, bool, int, int, int], tupl
     of dimensions, an agent), then by id.
     """
     claim, detail = span.claim or Claim(), span.detail
-    names = bool(span.session.id), bool(span.run.id), len(detail.dimensions), bool(detail.agent)
+    names = bool(span.own_session), bool(span.run.id), len(detail.dimensions), bool(detail.agent)
     return claim.richness, names, span.span_id
-
-
-def tells_more(span: Span, other: Span) -> bool:
-    """Return whether of two reports of one call `span` is to count: the richer, and the exact one of two outputs."""
-    better = _exact_of(span, other)
-    if better is not None:
-        return better is span
-    return order_of_reports(span)[:2] > order_of_reports(other)[:2]
 
 
 def richest(reports: list[Span]) -> Span:

@@ -166,7 +166,8 @@ class Posting:
     """The posting of a span in the ledger: its role, which decides what it adds, and the totals that it adds to.
 
     `agent_parent` is the agent above the one that an agent's span names, `turn` true for an agent's span
-    below no other agent's. `fed` is what results of tools brought into it. `asked` are the tools of calls that exist
+    below no other agent's. `repeated` is the one call below it whose usage it tells again, if it is no sum.
+    `fed` is what results of tools brought into it. `asked` are the tools of calls that exist
     only in its output, `stuck` those of calls without a span of their own that it shows to have completed a loop.
     """
 
@@ -176,6 +177,7 @@ class Posting:
     agent: str = ""
     agent_parent: str = ""
     turn: bool = False
+    repeated: bytes = b""
     fed: tuple[Fed, ...] = ()
     asked: tuple[str, ...] = ()
     stuck: tuple[str, ...] = ()
@@ -186,8 +188,8 @@ class Span:
     """One span of a trace. `kind` is empty for a plain span.
 
     `logged` is true for a span synthesized from a log event, `again` for a further report of a tool execution. `sent`
-    is what spans sent on so far have carried for this call; `twin` is the span id in hex of a span of
-    another trace that is counted for the same response.
+    is what spans sent on so far have carried for this call; `twin` is the span id in hex of the span of another trace,
+    `twin_trace`, that is counted for the same call. Without `twin_trace` it is a span that its own trace forgot.
     """
 
     span_id: bytes
@@ -222,6 +224,7 @@ class Span:
     posting: Posting | None = None
     sent: UsageVector = NO_SPEND
     twin: str = ""
+    twin_trace: bytes = b""
     carries_below: bool = False
     """A forgotten descendant had usage."""
     closes: bool = False
@@ -229,7 +232,7 @@ class Span:
     reported_by: set[str] = field(default_factory=set)
     """Sources in other traces that report the call which is counted here; behind `INSTEAD_OF` those that did before."""
     twins: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """Their reports, `MOST_TWINS` of them: trace and span of each."""
+    """Their reports that would count, `MOST_TWINS` of them: trace and span of each."""
     detail: Detail = NO_DETAIL
     lent_session: str = ""
     """The session of a twin in another trace, where its own trace names none."""
@@ -252,6 +255,11 @@ class Span:
     def library(self) -> Library:
         """Return how the library that made it reports its calls."""
         return library_of(self.scope)
+
+    @property
+    def own_session(self) -> str:
+        """Return the session that the span itself names."""
+        return "" if self.lent_session else self.session.id
 
     @property
     def agent(self) -> str:
@@ -296,6 +304,14 @@ class Span:
     def fee(self) -> Pico:
         """Return its own cost as the first report of a tool's execution, 0 for any other span."""
         return 0 if self.again else self.detail.fee
+
+    @property
+    def forgotten_twin(self) -> str:
+        """Return the span id in hex of the span that counts for its call and that its own trace does not hold any more.
+
+        Records of earlier releases have one of another trace, too.
+        """
+        return "" if self.twin_trace else self.twin
 
     @property
     def is_reported_elsewhere(self) -> bool:
@@ -425,11 +441,13 @@ class Trace:
             self.cut = True
             oldest = [span for span in self.spans.values() if span.segment]
             gone += [self._forget(span, changed) for span in oldest[: wanted - len(gone)]]
-        changed += self._keep_duplicates({DUPLICATE + span.span_id.hex() for span in gone if span.counted})
+        changed += self._keep_duplicates(
+            {DUPLICATE + span.span_id.hex() for span in gone if span.counted or span.twin_trace}
+        )
         return gone, [span for span in changed if span.span_id in self.spans]
 
     def _keep_duplicates(self, roles: set[str]) -> Iterator[Span]:
-        """Let spans stay duplicates of counted spans that are forgotten, as of those in another trace; yield them."""
+        """Let spans stay duplicates of spans that are forgotten; yield them."""
         for span in self.spans.values():
             if span.posting is not None and span.posting.role in roles:
                 span.twin = span.posting.role.removeprefix(DUPLICATE)

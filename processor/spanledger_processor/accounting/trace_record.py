@@ -149,7 +149,7 @@ def state_of(span: Span) -> list[Any]:
         flags |= _LOOPS if span.loops == 1 else _LOOPS | (span.loops + _NO_LOOPS) << _LOOPS_FROM
     if span.asked_before or span.failed_before:
         flags |= (_ASKED_BEFORE if span.asked_before else 0) | (_FAILED_BEFORE if span.failed_before else 0)
-    role = session = run = agent = agent_parent = fed = asked = stuck = None
+    role = session = run = agent = agent_parent = fed = asked = stuck = repeated = None
     if posting is not None:
         flags |= _KNOWN_PLACE | (_TURN if posting.turn else 0)
         role = posting.role or None
@@ -160,6 +160,7 @@ def state_of(span: Span) -> list[Any]:
         agent_parent = None if posting.agent_parent == detail.agent_parent else posting.agent_parent
         fed = list(map(list, posting.fed)) if posting.fed else None
         asked, stuck = list(posting.asked) or None, list(posting.stuck) or None
+        repeated = posting.repeated or None
     of_sent: Any = None
     if sent is not NO_SPEND and sent:
         spend = None if claim is None else claim.spend
@@ -168,7 +169,8 @@ def state_of(span: Span) -> list[Any]:
     state = [flags, role, session, run, of_sent, span.twin or None, lent]
     sources, twins = sorted(span.reported_by) or None, [*chain.from_iterable(span.twins)] or None
     elsewhere = sorted(span.elsewhere) if span.elsewhere else None
-    rest = (sources, agent, agent_parent, price, fed, asked, stuck, twins, elsewhere)
+    twin_trace = span.twin_trace or None
+    rest = (sources, agent, agent_parent, price, fed, asked, stuck, twins, elsewhere, twin_trace, repeated)
     if any(rest):
         state += rest
     end = len(state)
@@ -226,11 +228,8 @@ def _span(row: SpanRow, segment: int) -> Span:
     span.segment = segment
     if not state:
         return span
-    flags, role, session, run, sent, twin, lent, sources, agent, parent, price, fed, asked, stuck, *more = [
-        *state,
-        *_ABSENT[len(state) :],
-    ]
-    twins, elsewhere, *_ = more
+    flags, role, session, run, sent, twin, lent, *more = [*state, *_ABSENT[len(state) :]]
+    sources, agent, parent, price, fed, asked, stuck, twins, elsewhere, twin_trace, repeated, *_ = more
     if price:
         span.lend_price((int(price[0]), price[1], price[2]))
     if lent:
@@ -240,7 +239,7 @@ def _span(row: SpanRow, segment: int) -> Span:
         span.posting = Posting(role or "", own_session if session is None else session, own_run if run is None else run)
         span.posting.agent = span.detail.agent if agent is None else agent
         span.posting.agent_parent = span.detail.agent_parent if parent is None else parent
-        span.posting.turn = bool(flags & _TURN)
+        span.posting.turn, span.posting.repeated = bool(flags & _TURN), repeated or b""
         if fed:
             span.posting.fed = tuple(Fed(tool, *map(int, numbers)) for tool, *numbers in fed)
         span.posting.asked, span.posting.stuck = tuple(asked or ()), tuple(stuck or ())
@@ -249,7 +248,7 @@ def _span(row: SpanRow, segment: int) -> Span:
         span.sent = span.claim.spend
     elif sent and sent is not True:
         span.sent = UsageVector.read(sent[0], sent[1:])
-    span.twin = twin or ""
+    span.twin, span.twin_trace = twin or "", twin_trace or b""
     if sources:
         span.reported_by = set(sources)
     if twins:
@@ -269,7 +268,7 @@ def _restore_flags(span: Span, flags: int) -> None:
         span.loops = (flags >> _LOOPS_FROM) - _NO_LOOPS
 
 
-_ABSENT: list[Any] = [0, *[None] * 15]
+_ABSENT: list[Any] = [0, *[None] * 17]
 
 
 def _of_fixed(fixed: bytes) -> Span:

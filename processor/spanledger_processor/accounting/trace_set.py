@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from hashlib import blake2b
 
-from spanledger_processor.accounting.count_once import Match, apply, match_across
-from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex, Entry, Hashes
-from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex, Entry
 from spanledger_processor.accounting.incremental import Incremental
-from spanledger_processor.accounting.one_call import NEAR_ONE_CALL, ONE_CALL, Reason, together
-from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, MOST_TWINS, Span, Trace, price_events
+from spanledger_processor.accounting.trace import Span, Trace, price_events
 from spanledger_processor.accounting.trace_record import (
     SEGMENT_SPANS,
     SpanRow,
@@ -57,7 +53,8 @@ class TraceSet:
         self._segments_read: dict[Key, list[SpanRow]] = {}
 
     def __iter__(self) -> Iterator[TraceState]:
-        return iter(self._states.values())
+        """Return the traces that the request adds spans to, or changes."""
+        return iter([state for state in self._states.values() if state.is_changed])
 
     def is_stored(self, trace_id: bytes) -> bool:
         """Return whether anything of a trace is stored."""
@@ -100,158 +97,38 @@ class TraceSet:
             return
         known = stored.incremental
         if known is not None and len(trace.spans) == length + len(added) and known.add(trace, added):
-            state = TraceState(
-                trace_id, stored, known.groups(trace), Match(known.roles), stored.excess, incremental=known
-            )
+            state = TraceState.plain(trace_id, stored, known)
         elif stored.record or any(span.kind for span in trace.spans.values()):
             state = TraceState.decided(trace_id, stored, price_events(trace))
         else:
             del self._stored[trace_id]
             return
-        state.new, state.added = new, added
+        state.new, state.added, state.is_changed = new, added, True
         self._states[trace_id] = state
 
-    def find_twins(self) -> None:
-        """Let each new span that would be counted look for a span of another trace that reports the same call."""
-        for trace_id, state in list(self._states.items()):
-            if self._remember_unknown(trace_id, state):
-                continue
-            for _, span in state.new:
-                if not (state.is_counted(span) or state.gives_way(span)):
-                    continue
-                hashes = self._index.hashes(span)
-                entry, reason = self._find_twin(hashes, trace_id, state, span)
-                if reason is not None:
-                    if entry is None:
-                        state.across.setdefault(span.span_id, reason)
-                    elif self._share(span, state, entry, reason):
-                        continue
-                self._index.remember(hashes, trace_id, span)
-        for state in self._states.values():
-            state.refresh()
-        for state in [*self._states.values()]:
-            for span in state.given_up():
-                self._let_go(state, span)
+    def state(self, trace_id: bytes) -> TraceState:
+        """Return a trace, also one that the request adds nothing to."""
+        state = self._states.get(trace_id)
+        if state is None:
+            stored = self._load(trace_id)
+            known = stored.incremental
+            state = TraceState.decided(trace_id, stored) if known is None else TraceState.plain(trace_id, stored, known)
+            self._states[trace_id] = state
+        return state
 
-    def _remember_unknown(self, trace_id: bytes, state: TraceState) -> bool:
-        """Remember the calls that a trace would count, if none of them may be told by another: all at once."""
-        new, match = [span for _, span in state.new], state.match
-        if len(new) > SEGMENT_SPANS or (match.reasons and any(map(state.gives_way, new))):
-            return False
-        counted = [span for span in new if match.roles.get(span.span_id) == COUNTED and not span.twin]
-        return self._index.remember_unknown_spans(trace_id, counted)
+    def is_read(self, trace_id: bytes) -> bool:
+        """Return whether a trace has a state here."""
+        return trace_id in self._states
 
-    def _find_twin(
-        self, hashes: Hashes, trace_id: bytes, state: TraceState, span: Span
-    ) -> tuple[Entry | None, Reason | None]:
-        """Return the first counted span that reports the same call from another trace, and why it is the same call.
-
-        Without one, return None and the reason for which a span that is close to it is not, or may be; None for none.
-        """
-        candidates, complete = self._index.candidates(hashes, span)
-        compared: Span | None = None
-        near: Reason | None = None
-        for entry in candidates:
-            other_id, other_span_id = entry
-            if other_id == trace_id and other_span_id in state.trace.spans:
-                continue
-            other = self._counted(entry)
-            if other is None:
-                continue
-            compared = other
-            reason = match_across(span, other, self._session(other_id, other), one_trace=other_id == trace_id)
-            if reason.code in ONE_CALL:
-                return entry, reason
-            if near is None and reason.code in NEAR_ONE_CALL:
-                near = reason
-        if near is None and not complete:  # whatever the times of those read: calls may arrive late, and in any order
-            is_near = compared is not None and together(span, compared)
-            near = Reason("many", compared.span_id.hex() if compared and is_near else "")
-        return None, near
-
-    def _share(self, span: Span, state: TraceState, entry: Entry, reason: Reason) -> bool:
-        """Count one of two spans that report one call; return whether it is the other one, that of `entry`."""
-        other, other_state = self._loaded(entry), self._state(entry[0])
-        forgotten = other.span_id not in other_state.trace.spans
-        counted = apply(span, other, forgotten=forgotten)
-        gone, of_trace = (other, entry[0]) if counted is span else (span, state.trace_id)
-        counted.twins = [*counted.twins, *gone.twins, (of_trace, gone.span_id)][-MOST_TWINS:]
-        gone.twins = []
-        state.revise()
-        if not forgotten:
-            other_state.revise()
-        if counted is span:
-            state.across.pop(span.span_id, None)
-            self._take_over(span, state, other, other_state)
-            other_state.across[other.span_id] = Reason(reason.code, span.span_id.hex())
-            state.share_session(span, other_state.groups.session(other))
-            return False
-        state.across[span.span_id] = reason
-        if not forgotten:
-            other_state.share_session(other, state.groups.session(span))
-        return True
-
-    def _let_go(self, state: TraceState, span: Span) -> None:
-        """Let the reports that gave way to a span which counts no more be decided on as if they came behind it."""
-        ids = {span.span_id.hex(), *(span_id.hex() for _, span_id in span.twins)}
-        reports = [(self._state(trace_id), span_id) for trace_id, span_id in span.twins]
-        span.twins, span.reported_by = [], set()
-        state.take_back_session(span)
-        state.refresh()
-        waiting: list[tuple[TraceState, Span]] = []
-        for its_state, span_id in reports:
-            report = its_state.trace.spans.get(span_id)
-            if report is not None and report.twin in ids:
-                report.twin = ""
-                its_state.take_back_session(report)
-                its_state.revise()
-                waiting.append((its_state, report))
-        for its_state, report in waiting:
-            its_state.refresh()
-            if its_state.is_counted(report):
-                hashes = self._index.hashes(report)
-                entry, reason = self._find_twin(hashes, its_state.trace_id, its_state, report)
-                if entry is not None and reason is not None:
-                    self._share(report, its_state, entry, reason)
-                    self._state(entry[0]).refresh()
-                    its_state.refresh()
-                self._index.remember(hashes, its_state.trace_id, report)
-
-    @staticmethod
-    def _take_over(span: Span, state: TraceState, other: Span, other_state: TraceState) -> None:
-        """Let further reports in the trace of `span`, which counts instead of `other`, be duplicates of it.
-
-        Their twins are `other`, its duplicates, or what `span` was a duplicate of until now.
-        """
-        counted = other.span_id.hex()
-        theirs = other_state.match.roles.items()
-        twins = {counted, *(one.hex() for one, role in theirs if role == DUPLICATE + counted)}
-        if state.gives_way(span):
-            twins.add(state.match.reasons[span.span_id].other)
-        for one in state.trace.spans.values():
-            if one.twin in twins:
-                one.twin = ""
-
-    def _counted(self, entry: Entry) -> Span | None:
-        """Return a span that is counted, as far as is known now; None for any other. Its trace is not loaded for it."""
-        trace_id, span_id = entry
-        stored, state = self._stored.get(trace_id), self._states.get(trace_id)
-        if stored is not None and state is not None and (span := stored.trace.spans.get(span_id)) is not None:
-            return span if state.is_counted(span) else None
-        if entry not in self._compared:
-            self._compared[entry] = self._stored_span(entry)
-        span = self._compared[entry]
-        return span if span is not None and span.counted and not span.twin else None
-
-    def _loaded(self, entry: Entry) -> Span:
-        """Return a counted span as that of its trace, which is loaded: it may change."""
-        trace_id, span_id = entry
-        span = self._load(trace_id).trace.spans.get(span_id)
-        if span is None:
-            forgotten_span = self._compared[entry]
-            assert forgotten_span is not None
-            span = replace(forgotten_span, reported_by=set(), twins=[])  # nothing of it is stored again
-        return span
+    def span_at(self, where: Entry) -> Span | None:
+        """Return a span as far as is known now, also one that its trace does not hold any more; it is not loaded."""
+        trace_id, span_id = where
+        stored = self._stored.get(trace_id)
+        if stored is not None and trace_id in self._states and (span := stored.trace.spans.get(span_id)) is not None:
+            return span
+        if where not in self._compared:
+            self._compared[where] = self._stored_span(where)
+        return self._compared[where]
 
     def _stored_span(self, entry: Entry) -> Span | None:
         """Return a span as it is stored, also one that the rules do not look at any more."""
@@ -286,12 +163,6 @@ class TraceSet:
             rows = self._segments_read[key] = self._segment(trace_id, number)
         return rows
 
-    def _session(self, trace_id: bytes, span: Span) -> Named:
-        state = self._states.get(trace_id)
-        if state is not None and span.posting is None:
-            return state.groups.session(span)
-        return Named(span.posting.session if span.posting is not None else "")
-
     def keep(self, decisions: dict[int, bytes]) -> int:
         """Enter all changes, and return the number of traces that had to be cut for the first time.
 
@@ -301,13 +172,14 @@ class TraceSet:
             if state.new:
                 self._index.remember_trace(trace_id)
         self._index.save()
-        whole = [state.trace for state in self._states.values() if not state.trace.cut]
-        for trace_id, state in self._states.items():
+        changed = [*self]
+        whole = [state.trace for state in changed if not state.trace.cut]
+        for state in changed:
             new = {id(span): decisions[index] for index, span in state.new}
             for span in state.added:
                 fix(span, new.get(id(span), b""))
                 span.closes = False  # as when it is read again
-            self._write(trace_id, state)
+            self._write(state.trace_id, state)
         for trace_id, stored in self._stored.items():
             if self._cache.wants(stored):
                 self._cache.put(trace_key(self._tenant, trace_id), stored)
@@ -366,21 +238,10 @@ class TraceSet:
         """Return a trace that holds spans whose parts in tool calls a span of the request changes; None for one of
         which nothing is stored.
         """
-        state = self._states.get(trace_id)
-        if state is None and self.is_stored(trace_id):
-            stored = self._load(trace_id)
-            known = stored.incremental
-            if known is None:
-                return self._state(trace_id)
-            groups = known.groups(stored.trace)
-            state = TraceState(trace_id, stored, groups, Match(known.roles), stored.excess, incremental=known)
-            self._states[trace_id] = state
-        return state
-
-    def _state(self, trace_id: bytes) -> TraceState:
-        state = self._states.get(trace_id)
-        if state is None:
-            state = self._states[trace_id] = TraceState.decided(trace_id, self._load(trace_id))
+        if trace_id not in self._states and not self.is_stored(trace_id):
+            return None
+        state = self.state(trace_id)
+        state.is_changed = True
         return state
 
     def _load(self, trace_id: bytes) -> StoredTrace:

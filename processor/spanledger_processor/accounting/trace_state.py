@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from spanledger_processor.accounting.count_once import Match, match
 from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.incremental import Incremental
-from spanledger_processor.accounting.one_call import ONE_CALL, Reason
+from spanledger_processor.accounting.one_call import Reason
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
-from spanledger_processor.accounting.trace import COUNTED, REPEATS, Claim, Posting, Span, Trace
+from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, Claim, Posting, Span, Trace
 from spanledger_processor.accounting.trace_record import Head
 from spanledger_processor.ledger.store import Key, Reader
 from spanledger_processor.model import NO_SPEND, UsageVector
@@ -21,6 +21,8 @@ _LONG = 64
 """Spans from which on a trace is kept in memory; a shorter one is read quickly."""
 _MOST_SPANS = 16_384
 """In all: about 25 MB."""
+_MOST_STEPS = 8
+"""From a report to the one that counts in its trace."""
 
 
 @dataclass(slots=True)
@@ -120,7 +122,12 @@ class TraceState:
     across: dict[bytes, Reason] = field(default_factory=dict)
     repriced: Sequence[tuple[Span, Claim]] = ()
     recounted: list[Span] = field(default_factory=list)
-    is_stale: bool = False
+    is_changed: bool = False
+    """The request adds spans to it, or calls of other traces change what counts here."""
+    _lending: dict[bytes, str] = field(default_factory=dict)
+    """Sessions that other traces name for calls now, by span; entered by `refresh`."""
+    _own_groups: Groups | None = None
+    _reports: dict[bytes, list[Span]] | None = None
     _touched: list[Span] | None = None
     _results: ToolResults | None = None
     _asked: AskedTools | None = None
@@ -131,6 +138,12 @@ class TraceState:
         trace = stored.trace
         return cls(trace_id, stored, _groups_of(trace), match(trace), stored.excess, repriced=repriced)
 
+    @classmethod
+    def plain(cls, trace_id: bytes, stored: StoredTrace, known: Incremental) -> TraceState:
+        """Return a trace of which the roles are known."""
+        roles = Match(known.roles)
+        return cls(trace_id, stored, known.groups(stored.trace), roles, stored.excess, incremental=known)
+
     @property
     def trace(self) -> Trace:
         """Return the spans."""
@@ -139,8 +152,10 @@ class TraceState:
     def posting(self, span: Span) -> Posting:
         """Return the posting of a span of this trace, by all that is known now."""
         groups, detail, is_known = self.groups, span.detail, span.posting is not None
-        role = self.match.roles.get(span.span_id, "")
-        posting = Posting(role, groups.session(span).id, groups.run(span).id, groups.agent(span), detail.agent_parent)
+        posting = Posting(
+            self._role(span), groups.session(span).id, groups.run(span).id, groups.agent(span), detail.agent_parent
+        )
+        posting.repeated = self.match.repeated.get(span.span_id, b"")
         if span.kind == "agent":
             posting.agent_parent, posting.turn = groups.agent_parent(span), groups.is_turn(span)
         if span.posting is not None and self.stored.head.forgotten:
@@ -178,52 +193,135 @@ class TraceState:
         if self._results is None:
             known = self.incremental
             self._results = (
-                ToolResults.of(self.trace.spans, self.groups, self.match.roles) if known is None else known.results
+                ToolResults.of(self.trace.spans, self.groups, self._roles()) if known is None else known.results
             )
         return self._results
+
+    def _role(self, span: Span) -> str:
+        return DUPLICATE + span.twin if span.twin_trace else self.match.roles.get(span.span_id, "")
+
+    def _roles(self) -> dict[bytes, str]:
+        twins = {span.span_id: self._role(span) for span in self.trace.spans.values() if span.twin_trace}
+        return self.match.roles | twins if twins else self.match.roles
+
+    def counted(self, role: str) -> str:
+        """Return the span id in hex of the span that counts for a duplicate; it may be of another trace."""
+        other = role.removeprefix(DUPLICATE)
+        span = self.trace.spans.get(bytes.fromhex(other))
+        return span.twin if span is not None and span.twin_trace else other
 
     def reason(self, span: Span) -> Reason | None:
         """Return why a span counts beside another one or not, if there is one."""
         return self.across.get(span.span_id) or self.match.reasons.get(span.span_id)
 
-    def is_counted(self, span: Span) -> bool:
-        """Return whether a span of this trace counts, by all that is known now."""
-        return not span.twin and self.match.roles.get(span.span_id) == COUNTED
+    # Which call a span reports, by what its own trace knows.
 
-    def gives_way(self, span: Span) -> bool:
-        """Return whether another report of a call has a twin in another trace: this span may be richer than both."""
-        reason = self.match.reasons.get(span.span_id)
-        if reason is None or span.twin or reason.code not in ONE_CALL:
+    def call_of(self, span: Span) -> Span | None:
+        """Return the span that counts in this trace for the call that a span reports; None where it reports none."""
+        return span if self.match.roles.get(span.span_id) == COUNTED else self._follow(span, self._next)
+
+    def _next(self, span: Span) -> tuple[str, bytes]:
+        return self.match.roles.get(span.span_id, ""), self.match.repeated.get(span.span_id, b"")
+
+    def call_before(self, span: Span) -> Span | None:
+        """Return the same as it was when the trace was stored."""
+        return self._follow(span, self._next_before)
+
+    def _next_before(self, span: Span) -> tuple[str, bytes]:
+        posting = span.posting
+        if posting is None:
+            return "", b""
+        return (COUNTED if self._counted_before(span) else posting.role), posting.repeated
+
+    def _counted_before(self, span: Span) -> bool:
+        """Return whether a span counted in this trace when that was stored, also where one of another trace did."""
+        role = span.posting.role if span.posting is not None else ""
+        if not role.startswith(DUPLICATE) or span.forgotten_twin:
+            return role == COUNTED
+        return bytes.fromhex(role.removeprefix(DUPLICATE)) not in self.trace.spans
+
+    def _follow(self, span: Span, next_of: Callable[[Span], tuple[str, bytes]]) -> Span | None:
+        """Go from a report to the one that counts in its place, which a further one may be above."""
+        one: Span | None = span
+        for _ in range(_MOST_STEPS):
+            if one is None:
+                break
+            role, other = next_of(one)
+            if role == COUNTED:
+                return one
+            other = bytes.fromhex(role.removeprefix(DUPLICATE)) if role.startswith(DUPLICATE) else other
+            one = self.trace.spans.get(other) if other else None
+        return None
+
+    def reports(self, counted: Span) -> list[Span]:
+        """Return all spans of this trace that report a call, the one that counts here first."""
+        if self._reports is None:
+            self._reports = {}
+            further = {span_id for span_id, role in self.match.roles.items() if role.startswith(DUPLICATE)}
+            for span_id in sorted(further.union(self.match.repeated)):
+                call = self.call_of(self.trace.spans[span_id])
+                if call is not None:
+                    self._reports.setdefault(call.span_id, []).append(self.trace.spans[span_id])
+        return [counted, *self._reports.get(counted.span_id, ())]
+
+    def moved(self) -> list[Span]:
+        """Return the known spans that report another call than when they were stored, or one of another session."""
+        if self.incremental is not None:
+            return []
+        known = [span for span in self.trace.spans.values() if span.posting is not None and span.claim is not None]
+        lent = {span.lent_session for span in known if span.lent_session}
+        return [span for span in known if self._reports_another(span) or self._is_of_another_session(span, lent)]
+
+    def _reports_another(self, span: Span) -> bool:
+        return self.call_before(span) is not self.call_of(span)
+
+    def _is_of_another_session(self, span: Span, lent: set[str]) -> bool:
+        if span.posting is None or self.call_of(span) is None:
             return False
-        return bytes.fromhex(reason.other) not in self.trace.spans
+        session = self.own_session(span)
+        return bool(session) if span.lent_session else session != span.posting.session not in lent
 
-    def given_up(self) -> list[Span]:
-        """Return the spans beside which reports of other traces gave way, and which count no more: others below them
-        do, or tell usage of their own.
-        """
-        spans, roles = self.trace.spans.values() if self.incremental is None else (), self.match.roles
-        return [one for one in spans if one.twins and not one.twin and roles.get(one.span_id, "") in {"", REPEATS}]
+    def is_new_report(self, span: Span) -> bool:
+        """Return whether a span is to be found by spans of other traces now, and was not before."""
+        call = self.call_of(span)
+        if call is None:
+            return False
+        return self.call_before(span) is None or (call is span and not self._counted_before(span))
 
-    def refresh(self) -> None:
-        """Decide anew, once all twins are found."""
-        if self.is_stale:
-            self.match, self.groups, self.is_stale = match(self.trace), _groups_of(self.trace), False
+    # What calls of other traces change.
+
+    def own_session(self, span: Span) -> str:
+        """Return the session of a span as this trace alone names it."""
+        if self._own_groups is None:
+            lent = {one.span_id: replace(one, session=Named()) for one in self.trace.spans.values() if one.lent_session}
+            trace = Trace(self.trace.spans | lent, sessions=self.trace.sessions, runs=self.trace.runs)
+            self._own_groups = _groups_of(trace) if lent else self.groups
+        own = replace(span, session=Named()) if span.lent_session else span
+        return self._own_groups.session(own).id
+
+    def lend_session(self, span: Span, session: str) -> None:
+        """Count a call in the session that other traces name for it; in that of its own trace if that is empty."""
+        self.is_changed = self.is_changed or session != span.lent_session
+        self._lending[span.span_id] = session
 
     def revise(self) -> None:
-        """Let the trace be decided on anew; to be called after a twin was found."""
-        self.incremental, self.is_stale, self._results, self._asked = None, True, None, None
+        """Let all postings of the trace be looked at; to be called after a span of it counts otherwise."""
+        self.is_changed, self.incremental, self._results, self._asked = True, None, None, None
 
-    def share_session(self, span: Span, named: Named) -> None:
-        """Count a call of this trace in its twin's session, where its own trace names none."""
-        if named.id and not self.groups.session(span).id:
-            span.session, span.lent_session = Named(named.id, "trace"), named.id
-            self.revise()
+    def decide_anew(self) -> None:
+        """Decide by the whole rules once more: a span turned out to report a call that the trace forgot."""
+        self.revise()
+        self.match, self._reports = match(self.trace), None
 
-    def take_back_session(self, span: Span) -> None:
-        """Count a call no more in the session of one that it is not told by any more."""
-        if span.lent_session:
-            span.session, span.lent_session = Named(), ""
+    def refresh(self) -> None:
+        """Enter the sessions of calls, once all calls of other traces are known."""
+        lent = [(span, session) for span_id, session in self._lending.items() if (span := self.trace.spans[span_id])]
+        changed = [(span, session) for span, session in lent if span.lent_session != session]
+        for span, session in changed:
+            span.session, span.lent_session = Named(session, "trace") if session else Named(), session
+        if changed:
             self.revise()
+            self.groups = _groups_of(self.trace)
 
     def credit(self) -> UsageVector:
         """Return by how much what was sent exceeds the ledger, as long as the new spans are not posted."""

@@ -1,0 +1,234 @@
+"""Calls that several traces report: which calls of different traces are one, and the report of it that counts.
+
+Each trace is decided on by itself (`count_once`), as if there were no other. What counts in its own trace, together
+with the spans there that report the same call, is a `SharedCall` here. Two of different traces are one call where any
+report of the one and any of the other are known to report one (`one_call`); those of a common id are put together
+first, then those of equal usage, the nearest in time first. Nothing is put together in which two are known to be two
+calls: no call is lost where a third report would fit both. So which calls are one is a function of the set of spans, as
+roles in a trace are, and what is put together never changes these.
+
+Rule 2: the richest report of a call counts, and of reports that are alike the one that counted before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, TypeAlias
+
+from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.accounting.one_call import (
+    ONE_CALL,
+    contradict,
+    one_call,
+    order_of_reports,
+    richest,
+    source_of,
+)
+from spanledger_processor.accounting.trace import COUNTED, INSTEAD_OF, MOST_TWINS, Claim, Span
+from spanledger_processor.model import AGGREGATES, NO_SPEND
+
+MOST_CALLS = 16
+"""Calls that are looked at together, each of which some other may be."""
+_MOST_REPORTS = 16
+"""Reports of a call that are compared."""
+_UNDECIDED = frozenset({"loose", "few"})
+"""Codes by which two calls are not known to be one, nor to be two."""
+
+SpanAt: TypeAlias = tuple[bytes, bytes]
+"""A trace, and a span of it."""
+
+
+@dataclass(slots=True, eq=False)
+class SharedCall:
+    """A call as one trace reports it: the span that counts there, all that report it, and its session there.
+
+    `is_fixed`: the trace does not hold the span any more, so that what is stored of it cannot change. `kept` are
+    reports of other traces that gave way to it and that these do not hold any more; if there are any, `kept_sources`
+    are the sources of all that did.
+    """
+
+    trace_id: bytes
+    span: Span
+    reports: Sequence[Span]
+    sessions: Mapping[bytes, str]
+    """Of each report, by its id."""
+    is_fixed: bool = False
+    kept: Sequence[SpanAt] = ()
+    kept_sources: frozenset[str] = frozenset()
+
+    @property
+    def at(self) -> SpanAt:
+        """Return where its counted report is."""
+        return self.trace_id, self.span.span_id
+
+    @property
+    def session(self) -> str:
+        """Return its session as its own trace names it."""
+        return self.sessions[self.span.span_id]
+
+    @property
+    def compared(self) -> list[Span]:
+        """Return the reports that those of other traces are compared with: no sums."""
+        return [report for report in self.reports if report.kind not in AGGREGATES][:_MOST_REPORTS]
+
+    @property
+    def is_linked(self) -> bool:
+        """Return whether calls of other traces are known to be it."""
+        return bool(self.span.twin or self.span.twins)
+
+
+def code_across(one: Span, its_session: str, other: Span, others_session: str) -> str:
+    """Return why two spans of two traces report one call, or why not, by the sessions that their traces name for them.
+
+    Where neither names one itself, traces of two sessions may report one call.
+    """
+    if its_session != others_session and not (one.own_session or other.own_session):
+        its_session = others_session = ""
+    first, second = _named(one, its_session), _named(other, others_session)
+    if second.span_id < first.span_id:  # whichever is looked for
+        first, second = second, first
+    return one_call(first, second, one_trace=False)
+
+
+def _named(span: Span, session: str) -> Span:
+    """Return a span as if it named a session itself."""
+    return span if span.own_session == session else replace(span, session=Named(session), lent_session="")
+
+
+def groups_of(calls: Iterable[SharedCall]) -> list[list[SharedCall]]:
+    """Return the calls of several traces, those that are one together; in whatever order they come."""
+    ordered = sorted(calls, key=lambda call: call.at)
+    codes = {(one.at, other.at): _code(one, other) for one, other in combinations(ordered, 2)}
+    links = [(one, other) for one, other in combinations(ordered, 2) if codes[one.at, other.at] in ONE_CALL]
+    links.sort(key=lambda link: (codes[link[0].at, link[1].at] != "same id", _apart(*link)))
+    groups = {call.at: [call] for call in ordered}
+    for one, other in links:
+        ones, others = groups[one.at], groups[other.at]
+        if ones is not others and all(_may_be_one(codes, a, b) for a in ones for b in others):
+            ones += others
+            groups.update((call.at, ones) for call in others)
+    return [[*group] for group in dict.fromkeys(tuple(group) for group in groups.values())]
+
+
+def may_join(call: SharedCall, group: Sequence[SharedCall]) -> bool:
+    """Return whether a call is one with those of a group, and none of them speaks against it."""
+    codes = {(call.at, other.at): _code(call, other) for other in group}
+    return any(code in ONE_CALL for code in codes.values()) and all(_may_be_one(codes, call, one) for one in group)
+
+
+def _code(one: SharedCall, other: SharedCall) -> str:
+    """Return why two calls are one, or why not."""
+    if one.trace_id == other.trace_id or (one.is_fixed and other.is_fixed):
+        return "trace"
+    ones, others = one.compared, other.compared
+    if not ones or not others:
+        return "kind"
+    pairs = ((a, b) for a in ones for b in others)
+    codes = [code_across(a, one.sessions[a.span_id], b, other.sessions[b.span_id]) for a, b in pairs]
+    if codes[0] == "same id" or contradict(one.span, other.span):
+        return codes[0]
+    if "same id" in codes:
+        return "same id"
+    if "equal usage" not in codes:
+        return codes[0]
+    return "equal usage" if _sources_of(one).isdisjoint(_sources_of(other)) else "library"
+
+
+def _sources_of(call: SharedCall) -> set[str]:
+    kept = {source.removeprefix(INSTEAD_OF) for source in call.kept_sources}
+    return {source_of(report) for report in call.reports} | kept
+
+
+def _may_be_one(codes: Mapping[tuple[SpanAt, SpanAt], str], one: SharedCall, other: SharedCall) -> bool:
+    code = codes.get((one.at, other.at)) or codes[other.at, one.at]
+    return code in ONE_CALL or code in _UNDECIDED
+
+
+def _apart(one: SharedCall, other: SharedCall) -> tuple[int, SpanAt, SpanAt]:
+    a, b = one.span, other.span
+    return abs(a.start_ns - b.start_ns) + abs(a.end_ns - b.end_ns), one.at, other.at
+
+
+def why_one(call: SharedCall, counted: SharedCall, group: Sequence[SharedCall]) -> str:
+    """Return why a call is one with the counted one of its group, or with another that is."""
+    codes = (_code(call, other) for other in (counted, *group) if other is not call)
+    return next((code for code in codes if code in ONE_CALL), "same id")
+
+
+def counted_of(group: Sequence[SharedCall]) -> SharedCall:
+    """Return the call of a group that counts: the richest, and of those that are alike one that did before.
+
+    What its trace names for it counts as its own.
+    """
+    fixed = next((call for call in group if call.is_fixed), None)
+    if fixed is not None or len(group) == 1:
+        return fixed or group[0]
+    spans = [_named(call.span, call.session) for call in group]
+    first = richest(spans)
+    best, what = next(call for call, span in zip(group, spans, strict=True) if span is first), _what_counts(first)
+    alike = (call for call, span in zip(group, spans, strict=True) if _counts(span) and _what_counts(span) == what)
+    return next(alike, best)
+
+
+def _counts(span: Span) -> bool:
+    """Return whether the ledger holds the claim of a span now."""
+    return span.posting is not None and span.posting.role == COUNTED
+
+
+def _what_counts(span: Span) -> tuple[Any, ...]:
+    """Return all by which it matters which of two reports counts, but for their times."""
+    claim, detail = span.claim or Claim(), span.detail
+    names = span.own_session, span.run.id, detail.agent, detail.dimensions, detail.failed
+    what = span.kind, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind, claim.granularity
+    return order_of_reports(span)[:2], claim.amount, claim.unpriced, claim.tokens, claim.cached, names, what
+
+
+def count_one(group: Sequence[SharedCall]) -> Iterator[SharedCall]:
+    """Let one call of a group count; yield those of which that changes something.
+
+    What was sent for the others is carried by the counted one.
+    """
+    counted = counted_of(group)
+    others = sorted((call for call in group if call is not counted), key=lambda call: call.at)
+    kept = [at for call in group for at in call.kept]
+    sources = _sources(counted.span, [call.span for call in others]).union(*[call.kept_sources for call in group])
+    if not counted.is_fixed:
+        for call in others:
+            if call.span.sent:
+                counted.span.sent, call.span.sent = counted.span.sent + call.span.sent, NO_SPEND
+        if _link(counted.span, "", b"", [*kept, *[call.at for call in others]][-MOST_TWINS:], sources):
+            yield counted
+    for call in others:
+        if _link(call.span, counted.span.span_id.hex(), counted.trace_id, [], set()):
+            yield call
+
+
+def _sources(counted: Span, others: Sequence[Span]) -> set[str]:
+    """Return the sources of the others: as those in whose place it counts now, or does already, and as further ones."""
+    known, sources = counted.reported_by, set[str]()
+    for span in others:
+        source = source_of(span)
+        gives_place = _counts(span) and not _counts(counted) and source != source_of(counted)
+        is_instead = source not in known and (gives_place or INSTEAD_OF + source in known)
+        sources.add(INSTEAD_OF + source if is_instead else source)
+    return sources
+
+
+def _link(span: Span, twin: str, twin_trace: bytes, twins: list[SpanAt], sources: set[str]) -> bool:
+    """Enter what calls of other traces are to a span; return whether that is something else than before."""
+    if (span.twin, span.twin_trace, span.twins, span.reported_by) == (twin, twin_trace, twins, sources):
+        return False
+    span.twin, span.twin_trace, span.twins, span.reported_by = twin, twin_trace, twins, sources
+    return True
+
+
+def unlink(span: Span) -> list[SpanAt]:
+    """Let a span that counts no more stand for no call of another trace; return those that it was one with."""
+    former = [*span.twins]
+    if span.twin_trace:
+        former.append((span.twin_trace, bytes.fromhex(span.twin)))
+        span.twin, span.twin_trace = "", b""
+    span.twins, span.reported_by = [], set()
+    return former

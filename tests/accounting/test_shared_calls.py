@@ -1,0 +1,259 @@
+"""Calls that several traces report: what is counted is a function of the set of spans, in whatever order they come."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger_in_memory import NOW, TENANT, make_fact
+from spanledger_processor.accounting.account import enter
+from spanledger_processor.accounting.facts import Batch, Fact
+from spanledger_processor.ledger.keys import corrections_key, total_key
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import Key, Reader, Table
+from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.model import Cost, Usage
+
+SECOND = 10**9
+UNIQUE = "r-0123456789abcdef"
+Order: TypeAlias = list[list[int]]
+"""The spans of each request."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A span that reports a call, and what it tells of it."""
+
+    name: str
+    parent: str = ""
+    trace: str = "A"
+    kind: str = "llm"
+    tells: str = "all"
+    given: int = 100
+    response: str = ""
+    scope: str = "one"
+    model: str = "gpt"
+    session: str = ""
+    start: int = 0
+    length: int = SECOND
+    logged: bool = False
+
+
+TOLD = {
+    "all": Usage(output=20),
+    "another output": Usage(output=50),
+    "a cache": Usage(output=20, cache_read=40),
+    "no output": Usage(),
+    "no model": Usage(output=20),
+    "nothing": None,
+}
+
+
+def fact_of(report: Report) -> Fact:
+    """The prices are of no list: more of each class costs more."""
+    usage = TOLD[report.tells]
+    fact = make_fact(
+        report.name,
+        report.parent,
+        report.kind,
+        trace=report.trace,
+        scope=report.scope,
+        session=report.session,
+        start=report.start,
+        length=report.length,
+        response_id=report.response,
+        model="" if report.tells == "no model" else report.model,
+        source="log:client" if report.logged else "span",
+    )
+    fact.digest = report.name.encode()
+    if usage is None:
+        fact.cost = Cost(unpriced="no_usage")
+        return fact
+    assert fact.call is not None
+    output = None if report.kind == "embedding" else usage.output
+    fact.call.usage = Usage(report.given, output, usage.cache_read)
+    amount = 10 * report.given + 40 * (output or 0) - 9 * (usage.cache_read or 0)
+    fact.cost = Cost(amount, "computed", amount, input=amount, price="p")
+    if report.tells == "no model":
+        fact.cost = Cost(unpriced="no_model")
+    return fact
+
+
+@dataclass
+class Counted:
+    """What a ledger holds, and whether it is what was sent less what was corrected."""
+
+    calls: int = 0
+    cost: int = 0
+    unpriced: int = 0
+    tokens: tuple[int, ...] = ()
+    sessions: dict[str, tuple[int, int]] = field(default_factory=dict, compare=False)
+    """Of reports that are alike the first counts, and the other spans of its trace may be of the session that a third
+    one names for it (docs/views.md).
+    """
+
+
+def counted(reports: list[Report], order: Order) -> Counted:
+    """Account for requests of these spans, and return what is counted."""
+    sent = 0
+    with MemoryStore().unit() as unit:
+        for number, request in enumerate(order):
+            ruling = enter(Batch(TENANT, [fact_of(reports[place]) for place in request], NOW + number), unit)
+            costs = [ruling.decisions[index].cost for index in ruling.fresh]
+            sent += sum(cost.amount or 0 for cost in costs if cost is not None)
+        total = _sums(unit, total_key(TENANT))
+        assert sent == total.cost + _sums(unit, corrections_key(TENANT)).cost
+        sessions = [Sums.unpack(record) for _, record in unit.scan(Table.SESSION, TENANT)]
+    of_sessions = {sums.labels.get("id", ""): (sums.calls, sums.cost) for sums in sessions if sums.calls}
+    return Counted(total.calls, total.cost, total.unpriced, tuple(total.usage), of_sessions)
+
+
+def _sums(reader: Reader, key: Key) -> Sums:
+    record = reader.get(key)
+    return Sums() if record is None else Sums.unpack(record)
+
+
+def one_by_one(places: tuple[int, ...] | list[int]) -> Order:
+    return [[place] for place in places]
+
+
+@st.composite
+def drawn_reports(draw: st.DrawFn) -> list[Report]:
+    """Three to six spans of two or three traces that may report calls of one another, by id or by usage."""
+    traces = draw(st.sampled_from([["A", "B"], ["A", "B"], ["A", "B", "C"]]))
+    sessions = draw(st.sampled_from([[""], ["", "", "", "s", "t"]]))
+    reports: list[Report] = []
+    for number in range(draw(st.integers(3, 6))):
+        trace = draw(st.sampled_from(traces))
+        above = ["", *(report.name for report in reports if report.trace == trace)]
+        reports.append(
+            Report(
+                f"s{number}",
+                draw(st.sampled_from([*above, *above[1:], "gone"])),
+                trace,
+                draw(st.sampled_from(["llm", "llm", "llm", "embedding", "other", "agent"])),
+                draw(st.sampled_from([*TOLD, "all"])),
+                draw(st.sampled_from([100, 100, 100, 8853])),
+                draw(st.sampled_from(["", "", UNIQUE, UNIQUE, "q"])),
+                draw(st.sampled_from(["one", "two", "three"])),
+                draw(st.sampled_from(["gpt", "gpt", "claude-sonnet-4-5"])),
+                draw(st.sampled_from(sessions)),
+                draw(st.sampled_from([0, 0, 0, 1, SECOND // 10, 2 * SECOND])),
+                draw(st.sampled_from([SECOND, SECOND, SECOND - 5, 3 * SECOND])),
+                draw(st.sampled_from([False, False, False, True])),
+            )
+        )
+    return reports
+
+
+FOUND: dict[str, tuple[int, int, list[Report]]] = {
+    "an embedding below a report of another trace's call": (
+        1,
+        1000,
+        [
+            Report("d", tells="no model", response=UNIQUE),
+            Report("e", "d", kind="embedding", scope="two", start=1, length=SECOND - 2),
+            Report("f", trace="B", tells="no model", response=UNIQUE, session="s"),
+        ],
+    ),
+    "an embedding above a report of another trace's call": (
+        1,
+        1000,
+        [
+            Report("a", kind="embedding"),
+            Report("c", "a", scope="two", tells="no model", response=UNIQUE, start=1, length=SECOND - 2),
+            Report("b", trace="B", scope="three", tells="nothing", response=UNIQUE),
+        ],
+    ),
+    "of two reports in a trace the poorer has the id": (
+        1,
+        1800,
+        [
+            Report("x", response=UNIQUE, scope="two"),
+            Report("y"),
+            Report("z", trace="B", scope="three", response=UNIQUE, length=3 * SECOND),
+        ],
+    ),
+    "a report of a further trace fits two calls of another session each": (
+        2,
+        3600,
+        [
+            Report("x", trace="A", session="s", response=UNIQUE),
+            Report("y", trace="B", session="t", response=UNIQUE, scope="two"),
+            Report("z", trace="C", tells="nothing", response=UNIQUE, scope="three"),
+        ],
+    ),
+    "a session that a span gets from another trace is not one that its own names": (
+        2,
+        1800,
+        [
+            Report("x", trace="B", tells="no model", session="u"),
+            Report("y", scope="two", response=UNIQUE),
+            Report("z", scope="two", response=UNIQUE, session="s"),
+        ],
+    ),
+    "a second call below a span that told one again": (
+        2,
+        3600,
+        [
+            Report("x"),
+            Report("y", "x", scope="three"),
+            Report("z", trace="B"),
+            Report("w", "x", scope="two", model="claude-sonnet-4-5"),
+        ],
+    ),
+    "spans of a trace get a session of a report in another one, beside a call of a second session": (
+        2,
+        90770,
+        [
+            Report("x", scope="two", session="s", model="claude"),
+            Report("y", given=8853, session="u", model="claude"),
+            Report("z", trace="B", tells="a cache", scope="three", model="claude"),
+            Report("w", trace="B", given=8853, scope="two", model="claude"),
+        ],
+    ),
+    "a sum that shares an id": (
+        3,
+        5400,
+        [
+            Report("x"),
+            Report("y", "x", scope="two", model="claude-sonnet-4-5"),
+            Report("z", trace="B", scope="three", response=UNIQUE),
+            Report("w", "x", kind="agent", scope="three", response=UNIQUE),
+        ],
+    ),
+}
+"""Calls and cost of spans that came to more or less in some order of arrival."""
+
+
+@pytest.mark.parametrize("found", FOUND)
+def test_spans_that_came_to_more_in_some_order_come_to_one_sum(found: str) -> None:
+    calls, cost, reports = FOUND[found]
+    orders = [one_by_one(order) for order in itertools.permutations(range(len(reports)))]
+    results = [counted(reports, order) for order in orders]
+    assert {(result.calls, result.cost) for result in results} == {(calls, cost)}
+    assert all(result == results[0] and result.sessions == results[0].sessions for result in results)
+
+
+MOST_IN_EVERY_ORDER = 4
+
+
+@settings(max_examples=150)
+@given(drawn_reports(), st.data())
+def test_what_is_counted_is_the_same_in_every_order(reports: list[Report], data: st.DataObject) -> None:
+    places = range(len(reports))
+    if len(reports) <= MOST_IN_EVERY_ORDER:
+        orders = [one_by_one(order) for order in itertools.permutations(places)]
+    else:
+        orders = [one_by_one(order) for order in data.draw(st.lists(st.permutations(places), min_size=8, max_size=8))]
+    for drawn in data.draw(st.lists(st.permutations(places), min_size=3, max_size=3)):
+        cut = data.draw(st.integers(1, len(reports) - 1))
+        orders.append([drawn[:cut], drawn[cut:]])
+    whole = counted(reports, [[*places]])
+    for order in orders:
+        assert counted(reports, order) == whole, order
