@@ -353,22 +353,18 @@ def test_a_plain_span_that_cannot_be_read_costs_a_later_request_nothing(*, is_re
 
 
 @given(st.sets(st.sampled_from([b"run_id", b"gen", b"gen_ai.x", b"nest", b"x.session.id", b"session.id", b"id.se"])))
-def test_a_key_that_overlaps_with_a_marker_hides_none(keys: set[bytes]) -> None:
-    """Of words that overlap in the bytes a search finds one."""
+def test_what_names_a_session_or_run_is_found_by_a_marker_or_a_name(keys: set[bytes]) -> None:
     markers = (b"gen_ai.", b"id.x", b"test", b"session.identity")
     names = ",".join(sorted(key.decode() for key in keys))
     resolver = make_id_resolver(load(None, (f"processor.sessions.keys=[{names}]", "processor.runs.keys=[]")).processor)
-    naming = naming_marks(resolver, markers)
-    search = Prefilter((*markers, *sorted(naming)))
+    marks, naming = Prefilter(markers), Prefilter(naming_marks(resolver, markers))
     for key in keys:
         for marker in markers:
             for text in (key + marker, marker + key, key + marker[1:], marker + key[1:], key[:-1] + marker):
-                hits = set(search.hits(text))
-                assert any(one in markers for one in hits) == any(one in text for one in markers)
-                assert key not in text or hits
+                assert key not in text or marks.hits(text) or naming.hits(text)
 
 
-def test_the_markers_and_names_that_are_looked_for_by_default_are_few_enough_for_a_vector_search() -> None:
+def test_the_markers_that_are_looked_for_by_default_are_few_enough_for_a_vector_search() -> None:
     """Up to 64 words are searched for many bytes at a time (https://docs.rs/aho-corasick, `packed`)."""
     naming = naming_marks(make_id_resolver(load(None, ()).processor), MARKERS)
-    assert len(naming | set(MARKERS)) <= 64
+    assert max(len(naming), len(MARKERS)) <= 64

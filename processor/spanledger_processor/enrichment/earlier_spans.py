@@ -344,20 +344,10 @@ class EarlierSpans:
         self._naming.forget(trace_id)
 
 
-def naming_marks(resolver: IdResolver, markers: Sequence[bytes]) -> frozenset[bytes]:
-    """Return what to look for beside `markers`: what names a session or run holds one of them, or a marker.
-
-    Keys with a marker inside need none. Others are cut so that their end is no beginning of a marker: of two words that
-    overlap a search finds the first.
-    """
-    marks: set[bytes] = set()
-    for key in map(str.encode, resolver.keys_of(_ROLES)):
-        cut = key
-        while any(marker.startswith(cut[at:]) for marker in markers for at in range(1, len(cut))):
-            cut = cut[:-1]
-        if not any(marker in key for marker in markers):
-            marks.add(cut)
-    return frozenset(mark for mark in marks if not any(other != mark and other in mark for other in marks))
+def naming_marks(resolver: IdResolver, markers: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Return what to look for beside `markers`: what names a session or run holds one of them, or a marker."""
+    marks = {key for key in map(str.encode, resolver.keys_of(_ROLES)) if not any(marker in key for marker in markers)}
+    return tuple(sorted(mark for mark in marks if not any(other != mark and other in mark for other in marks)))
 
 
 def _heads(body: bytes, starts: Sequence[int], ends: Sequence[int]) -> tuple[bytes, list[tuple[int, int]]]:

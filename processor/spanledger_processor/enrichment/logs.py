@@ -64,8 +64,7 @@ class LogStage:
         """
         groups = yield from parsing_logs(body)
         reading = LogReading(sum(len(group.items) for group in groups))
-        hits = yield from self._marks.searching(body)
-        if not hits:
+        if not (yield from self._marks.searching(body)):
             return reading
         spans: dict[bytes, SynthesizedSpan] = {}
         """By id: a queue between may have put a request that was sent again into one with the first."""
@@ -76,16 +75,16 @@ class LogStage:
             for number, record in enumerate(group.items):
                 if number % SLICE == SLICE - 1:
                     yield None
-                steps = partial(self._synthesized, record, group, tenant, reading.failures, hits)
+                steps = partial(self._synthesized, record, group, tenant, reading.failures)
                 for span in steps() if len(record) <= GIANT else (yield steps):
                     spans.setdefault(span.trace_id + span.span_id, span)
         reading.spans = [*spans.values()]
         return reading
 
     def _synthesized(
-        self, record: bytes, group: ScopeGroup, tenant: str, failures: Counter[str], hits: tuple[bytes, ...]
+        self, record: bytes, group: ScopeGroup, tenant: str, failures: Counter[str]
     ) -> list[SynthesizedSpan]:
-        if not any(mark in record for mark in hits):
+        if not any(mark in record for mark in LOG_MARKERS):
             return []
         try:
             view = LogView.parse(record)

@@ -163,10 +163,9 @@ class Stage:
     ) -> None:
         self._builder = builder
         self._usual = UsualSpans(builder)
-        self._of_genai = frozenset(markers)
-        self._naming = naming_marks(builder.resolver, markers)
+        self._marks = Prefilter(markers)
+        self._naming = Prefilter(naming_marks(builder.resolver, markers))
         """Every plain span that names a session or run holds one of these, or a marker."""
-        self._marks = Prefilter(markers, sorted(self._naming))
         self._tenant_of = tenant_of
         self.loop, self._asked = loop, MessageTools(builder.signing, loop)
         self._aliases = aliases
@@ -199,19 +198,16 @@ class Stage:
         Raises:
             MalformedError: these bytes are no ExportTraceServiceRequest.
         """
-        hits = yield from self._marks.searching(body)
-        marks = tuple(mark for mark in hits if mark in self._of_genai)
-        if not marks and not self._known and self._earlier.keep_unread(body, headers):
+        is_marked = yield from self._marks.searching(body)
+        if not is_marked and not self._known and self._earlier.keep_unread(body, headers):
             return Reading((yield from counting_traces(body, scopes)))
         request = yield from parsing_traces(body, scopes)
-        may_name = not self._naming.isdisjoint(hits)
-        return (yield from self._reading(Reading(request), headers, now_ns, marks, may_name, trusted))
+        marks = self._marks.markers if is_marked else ()
+        return (yield from self._reading(Reading(request), headers, now_ns, marks, trusted=trusted))
 
     def reading_synthesized(self, request: TraceRequest, headers: Mapping[str, str], now_ns: int) -> Steps[Reading]:
         """Read spans that were synthesized here, as `reading` does their bytes: each of them reports a call."""
-        return (
-            yield from self._reading(Reading(request), headers, now_ns, _SYNTHESIZED, may_name=False, trusted=False)
-        )
+        return (yield from self._reading(Reading(request), headers, now_ns, _SYNTHESIZED, trusted=False))
 
     def _reading(
         self,
@@ -219,8 +215,8 @@ class Stage:
         headers: Mapping[str, str],
         now_ns: int,
         marks: tuple[bytes, ...],
-        may_name: bool,  # noqa: FBT001
-        trusted: bool,  # noqa: FBT001
+        *,
+        trusted: bool,
     ) -> Steps[Reading]:
         reading.headers, reading.names = headers, self._builder.resolver.keys
         tenants: dict[str, int] = {}
@@ -230,14 +226,14 @@ class Stage:
             taken.append((yield from self._read_group(reading, batch, number, group, marks, trusted)))
             if number % SLICE == SLICE - 1:
                 yield None
-        yield from self._add_plain(reading, taken, may_name=may_name)
+        yield from self._add_plain(reading, taken)
         yield from self._add_earlier(reading, reading.traces, tenants, now_ns)
         reading.batches, reading.places = _without_empty(reading)
         return reading
 
     def may_change(self, body: bytes) -> Steps[bool]:
         """Return whether a request may gain anything, by its bytes alone, in slices."""
-        return not self._of_genai.isdisjoint((yield from self._marks.searching(body)))
+        return (yield from self._marks.searching(body))
 
     def unenriched(self, body: bytes, *, trusted: bool = False) -> Reading:
         """Return a request whose spans could not be enriched as a reading without facts: all of its attributes that
@@ -270,14 +266,14 @@ class Stage:
         batch: int,
         number: int,
         group: ScopeGroup,
-        hits: tuple[bytes, ...],
+        marks: tuple[bytes, ...],
         trusted: bool,  # noqa: FBT001
     ) -> Steps[_Taken]:
-        """Read the spans of a group that hold one of `hits`."""
+        """Read the spans of a group that hold one of `marks`: most hold that which the one before had."""
         items, taken, marked, tenant = group.items, set[int](), False, reading.batches[batch].tenant
         facts, places, now_ns = reading.batches[batch].facts, reading.places[batch], reading.batches[batch].now_ns
         body, starts, ends = items.body, items.starts, items.ends
-        index, trace_id, work, likely = 0, b"", 0, hits[0] if hits else b""
+        index, trace_id, work, likely = 0, b"", 0, marks[0] if marks else b""
         while likely and index < len(starts):
             usual = self._usual_from(reading, group, index, now_ns) if self._usual.may_lay_out or not index else []
             if usual:
@@ -293,12 +289,11 @@ class Stage:
                 continue
             start, end = starts[index], ends[index]
             if end - start > GIANT or body.find(likely, start, end) < 0:
-                holding = yield from next_holding(items, index, hits)
+                holding, mark = yield from next_holding(items, index, marks)
+                likely = mark or likely
                 if holding > index:
                     index = holding  # it may be a usual call
                     continue
-                if end - start <= GIANT:
-                    likely = next(mark for mark in hits if body.find(mark, start, end) >= 0)
             place = number, index
             if end - start > GIANT:
                 fact = yield partial(self._read_giant, reading, group, place, now_ns, trusted)
@@ -401,12 +396,14 @@ class Stage:
             reading.failures[type(error).__name__] += 1
             return fact
 
-    def _add_plain(self, reading: Reading, taken: Sequence[_Taken], *, may_name: bool) -> Steps[None]:
+    def _add_plain(self, reading: Reading, taken: Sequence[_Taken]) -> Steps[None]:
         """Add plain spans of traces that have GenAI spans, as links and names; keep others until their trace has one.
 
-        They `may_name` a session or run where the request holds the key of one, or they a marker.
+        They may name a session or run where the request holds the key of one, or they a marker.
         """
-        known, read = self._known.ids, 0
+        known, read, may_name = self._known.ids, 0, False
+        if any(len(one.places) < len(group.items) for group, one in zip(reading.request.groups, taken, strict=True)):
+            may_name = yield from self._naming.searching(reading.request.body)
         for number, (group, (batch, others, marked)) in enumerate(zip(reading.request.groups, taken, strict=True), 1):
             if len(others) == len(group.items):
                 continue
@@ -460,7 +457,7 @@ class Stage:
         slice_bytes = 0
         while unread := self._earlier.next_unread():
             body, headers = unread
-            may_name = bool(self._marks.hits(body))
+            may_name = self._naming.hits(body)  # it holds no marker
             try:
                 for group in parse_traces(body).groups:
                     tenant, names = self._tenant_of(group, headers), self._builder.names_of(group)

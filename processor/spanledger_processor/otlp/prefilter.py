@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from functools import lru_cache
 from typing import Any
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
 from spanledger_processor.otlp.envelope import Items
-from spanledger_processor.otlp.values import GIANT, holds
 from spanledger_processor.otlp.wire import finished
 
-_FIRST_WINDOW, _LARGEST_WINDOW = 2**12, 2**20
-"""Bytes searched at a time. What was found in one window is not looked for in the next, or every match would cost."""
+_FIRST_WINDOW, _LARGEST_WINDOW = 2**9, 2**20
+"""Bytes searched at a time. The first are few, since a mark stands near the beginning of most items that hold one."""
 _LARGEST_GAP = 2**15
 """Bytes searched at a time for the next item with a mark: all marks in them are found, and one is used."""
-_FEW = 4
-"""Items without a mark that are looked at one after the other before the next mark is looked for."""
-_SEARCHES = 256
-"""Searches kept, 32 KiB each: one for each set of markers left, of which all recordings, mixed, come to 66. To make one
-takes as long as to search a request twice.
-"""
 
 
 class Prefilter:
@@ -32,82 +25,66 @@ class Prefilter:
     words that takes a twentieth of the time of looking for one after the other.
     """
 
-    def __init__(self, markers: tuple[bytes, ...], any_of: Iterable[bytes] = ()) -> None:
-        """Take the markers, printable ASCII: so none can begin before an item and end inside it.
+    def __init__(self, markers: tuple[bytes, ...]) -> None:
+        """Take the markers, printable ASCII: so none can begin before an item and end inside it."""
+        assert all(marker.isascii() and marker.decode().isprintable() for marker in markers)
+        self.markers = markers
 
-        Of those in `any_of` it is only found whether there are any: each set of markers that is left to look for needs
-        a search of its own.
-        """
-        self._any_of = tuple(any_of)
-        self._markers = (*markers, *self._any_of)
-        assert all(marker.isascii() and marker.decode().isprintable() for marker in self._markers)
-        self._overlap = max(map(len, self._markers), default=1) - 1
-
-    def hits(self, body: bytes) -> tuple[bytes, ...]:
-        """Return markers in `body`, such that every item that holds a marker holds one of them; of those of which it is
-        only found whether there are any, all or none.
-
-        Of markers that overlap in the bytes the first is found, and the longest of those that begin together.
-        """
+    def hits(self, body: bytes) -> bool:
+        """Return whether a marker stands in `body`."""
         return finished(self.searching(body))
 
-    def searching(self, body: bytes) -> Generator[None, None, tuple[bytes, ...]]:
+    def searching(self, body: bytes) -> Generator[None, None, bool]:
         """Do as `hits`, in slices."""
-        view, left = memoryview(body), self._markers
-        at, size = 0, _FIRST_WINDOW
-        while at < len(body) and left:
-            result = {index for index, _, _ in _search(left)(view[at : at + size + self._overlap])}
-            if result:
-                found = {left[index] for index in result}
-                if not found.isdisjoint(self._any_of):
-                    found.update(self._any_of)
-                left = tuple([marker for marker in left if marker not in found])
-            at, size = at + size, min(2 * size, _LARGEST_WINDOW)
-            if size == _LARGEST_WINDOW:
-                yield
-        return tuple([marker for marker in self._markers if marker not in left])
+        if not self.markers:
+            return False
+        first, _, _ = yield from _next_match(body, 0, len(body), self.markers, _LARGEST_WINDOW)
+        return first < len(body)
 
 
-def next_holding(items: Items, place: int, marks: tuple[bytes, ...]) -> Generator[None, None, int]:
-    """Return the place of the first item from `place` on that holds one of `marks`, behind the last where there is
-    none; yields after each megabyte searched.
-
-    Items with marks are looked at one by one, since a mark stands near the beginning of most. After some without one
-    the next mark is searched for, and the items before it are passed over.
+def next_holding(items: Items, place: int, marks: tuple[bytes, ...]) -> Generator[None, None, tuple[int, bytes]]:
+    """Return the place of the first item from `place` on that holds one of `marks`, and the mark; the place behind the
+    last where there is none. Items before it are passed over. Yields after each megabyte searched.
     """
-    body, starts, ends, without = items.body, items.starts, items.ends, 0
+    body, starts, ends = items.body, items.starts, items.ends
     while marks and place < len(starts):
-        start, end = starts[place], ends[place]
-        if without < _FEW and end - start <= GIANT:
-            if holds(body, start, end, marks):
-                return place
-            without += 1
-        else:
-            first, last = yield from _next_match(body, start, ends[-1], marks)
-            place, without = bisect_right(starts, first, place) - 1, 0
-            end = ends[place]
-            if last <= end or (first < end and holds(body, first, end, marks)):
-                return place
+        first, last, mark = yield from _next_match(body, starts[place], ends[-1], marks, _LARGEST_GAP)
+        place = bisect_right(starts, first, place) - 1
+        end = ends[place]
+        if last <= end:
+            return place, mark
+        for inner in marks if first < end else ():
+            if body.find(inner, first, end) >= 0:
+                return place, inner
         place += 1
-    return len(starts)
+    return len(starts), b""
 
 
-def _next_match(body: bytes, at: int, end: int, marks: tuple[bytes, ...]) -> Generator[None, None, tuple[int, int]]:
-    """Return where the first of `marks` in [at, end) begins and ends, both behind `end` where there is none."""
-    view, size, overlap = memoryview(body)[:end], _FIRST_WINDOW, max(map(len, marks)) - 1
-    since = 0
+def _next_match(
+    body: bytes, at: int, end: int, marks: tuple[bytes, ...], largest: int
+) -> Generator[None, None, tuple[int, int, bytes]]:
+    """Return where the first of `marks` in [at, end) begins and ends, and which it is; both places are behind `end`
+    where there is none. At most `largest` bytes are searched at a time.
+    """
+    view, size, since = memoryview(body)[:end], _FIRST_WINDOW, 0
+    search, overlap = _search(marks)
     while at < end:
-        if matches := _search(marks)(view[at : at + size + overlap]):
-            _, first, last = matches[0]
-            return at + first, at + last
-        at, since, size = at + size, since + size, min(2 * size, _LARGEST_GAP)
+        if matches := search(view[at : at + size + overlap]):
+            index, first, last = matches[0]
+            return at + first, at + last, marks[index]
+        at, since, size = at + size, since + size, min(2 * size, largest)
         if since >= _LARGEST_WINDOW:
             since = 0
             yield
-    return end + 1, end + 2
+    return end + 1, end + 2, b""
 
 
-@lru_cache(_SEARCHES)
-def _search(markers: tuple[bytes, ...]) -> Callable[[Any], list[tuple[int, int, int]]]:
-    """Find matches of `markers` as (index, start, end); the leftmost kinds are searched by vector instructions."""
-    return BytesAhoCorasick(markers, matchkind=MatchKind.LeftmostLongest).find_matches_as_indexes
+@lru_cache(16)
+def _search(marks: tuple[bytes, ...]) -> tuple[Callable[[Any], list[tuple[int, int, int]]], int]:
+    """Return what finds `marks` as (index, start, end), and by how many bytes what is searched in turn must overlap.
+
+    The leftmost kinds are searched by vector instructions. Kept for the sets that there are, 32 KiB each: to make one
+    takes as long as to search a request twice.
+    """
+    search = BytesAhoCorasick(marks, matchkind=MatchKind.LeftmostLongest)
+    return search.find_matches_as_indexes, max(map(len, marks)) - 1
