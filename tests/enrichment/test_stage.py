@@ -18,6 +18,7 @@ from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.config import load
 from spanledger_processor.config.processing import Alias
 from spanledger_processor.enrichment import Reading, Stage, write
+from spanledger_processor.enrichment import stage as stage_module
 from spanledger_processor.enrichment.attributes import ALIASES, alias_keys
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.stage import SLICE
@@ -169,17 +170,40 @@ def test_plain_spans_of_traces_without_genai_spans_are_not_looked_at_further(
     """Neither as libraries encode them nor as the Collector does."""
     stage.read(request(span(1, CHAT)).SerializeToString(), {}, NOW)
     looked_at: list[bytes] = []
-    plain = stage._builder.plain
+    plain = stage_module._plain_fact
 
-    def noted(_: FactBuilder, view: SpanView, group: ScopeGroup) -> Fact:
-        looked_at.append(view.head()[1])
-        return plain(view, group)
+    def noted(builder: FactBuilder, encoded: bytes, group: ScopeGroup, *, may_name: bool = True) -> Fact | None:
+        looked_at.append(SpanView.parse(encoded).span_id)
+        return plain(builder, encoded, group, may_name=may_name)
 
-    monkeypatch.setattr(FactBuilder, "plain", noted)
+    monkeypatch.setattr(stage_module, "_plain_fact", noted)
     body = encode(request(span(5, trace=9), span(6, trace=1), span(7, trace=9)))
     reading = stage.read(body, {}, NOW)
     ids = [fact.span_id for batch in reading.batches for fact in batch.facts]
     assert ids == looked_at == [(6).to_bytes(8, "big")]
+
+
+def test_of_a_plain_span_that_names_nothing_the_ids_and_times_alone_are_read(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that holds the word of a key for sessions is read whole, and so is one with a marker."""
+    stage.read(request(span(1, CHAT)).SerializeToString(), {}, NOW)
+    spans = [span(5, {"url.path": "/"}, trace=1), span(6, {"session.id": "s"}, trace=1), span(7, {"a": "gen_ai."})]
+    for one in spans:
+        one.start_time_unix_nano, one.end_time_unix_nano = NOW, NOW + 1
+    whole: list[bytes] = []
+    plain = FactBuilder.plain
+
+    def noted(builder: FactBuilder, view: SpanView, group: ScopeGroup) -> Fact:
+        whole.append(view.span_id)
+        return plain(builder, view, group)
+
+    monkeypatch.setattr(FactBuilder, "plain", noted)
+    (batch,) = stage.read(request(*spans).SerializeToString(), {}, NOW).batches
+    assert whole == [one.span_id for one in spans[1:]]
+    assert [(fact.span_id, fact.session.id, fact.start_ns, fact.end_ns) for fact in batch.facts] == [
+        (one.span_id, named, NOW, NOW + 1) for one, named in zip(spans, ("", "s", ""), strict=True)
+    ]
 
 
 def test_a_plain_span_with_its_fields_in_any_order_is_a_link(stage: Stage) -> None:

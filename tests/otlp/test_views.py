@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otlp_bytes import attribute, message, varint
 from spanledger_processor.otlp.encoding import any_value
-from spanledger_processor.otlp.views import Attributes, SpanView
+from spanledger_processor.otlp.views import Attributes, SpanView, head_of
 from spanledger_processor.otlp.wire import MalformedError
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -156,3 +156,19 @@ def test_a_broken_event_is_refused_when_events_are_asked_for_and_harms_nothing_e
 def test_doubles_keep_every_bit(value: Any) -> None:
     encoded = AnyValue(double_value=value).SerializeToString()
     assert same(attributes(attribute(b"k", encoded)).get("k"), value)
+
+
+@given(st.binary(max_size=16), st.binary(max_size=8), st.binary(max_size=8), st.integers(0, 2**64 - 1), st.text())
+def test_the_head_of_a_span_is_what_the_span_says(
+    trace: bytes, own: bytes, parent: bytes, at_ns: int, name: str
+) -> None:
+    """Whatever stands between."""
+    encoded = Span(
+        trace_id=trace, span_id=own, parent_span_id=parent, name=name, start_time_unix_nano=at_ns, trace_state=name
+    ).SerializeToString()
+    assert head_of(encoded) == SpanView.parse(encoded).head() == (trace, own, parent, at_ns, 0)
+
+
+def test_the_head_of_what_is_no_span_cannot_be_read() -> None:
+    with pytest.raises(MalformedError):
+        head_of(b"\x0a\x7f")

@@ -19,7 +19,7 @@ from spanledger_processor.dialects.registry import first_token_ns
 from spanledger_processor.enrichment.asked import MessageTools
 from spanledger_processor.enrichment.attributes import ALIASES
 from spanledger_processor.enrichment.earlier_spans import MOST, EarlierSpans, SpanSlice, naming_marks
-from spanledger_processor.enrichment.facts import FactBuilder
+from spanledger_processor.enrichment.facts import NO_NAMES, FactBuilder
 from spanledger_processor.enrichment.marks import KIND, OWN, as_sent, is_summary
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.budgets import BudgetRule
@@ -29,7 +29,7 @@ from spanledger_processor.otlp.envelope import FoundScopes, Items, ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter, next_holding
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
 from spanledger_processor.otlp.values import GIANT, holds
-from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.otlp.views import SpanView, head_of
 from spanledger_processor.otlp.wire import MalformedError, Steps, finished, pause
 
 KNOWN_TRACES = 8192
@@ -164,8 +164,9 @@ class Stage:
         self._builder = builder
         self._usual = UsualSpans(builder)
         self._marks = Prefilter(markers)
-        self._naming = Prefilter(naming_marks(builder.resolver, markers))
-        """Every plain span that names a session or run holds one of these, or a marker."""
+        naming = naming_marks(builder.resolver, markers)
+        self._naming, self._telling = Prefilter(naming), Prefilter((*markers, *naming))
+        """Every plain span that names a session or run holds one of these words, or a marker; and both."""
         self._tenant_of = tenant_of
         self.loop, self._asked = loop, MessageTools(builder.signing, loop)
         self._aliases = aliases
@@ -422,7 +423,7 @@ class Stage:
                         yield None
                     span = group.items[index]
                     if len(span) <= GIANT:
-                        fact = _plain_fact(self._builder, span, group)
+                        fact = _plain_fact(self._builder, span, group, may_name=self._telling.is_in(span))
                     else:
                         fact = yield partial(_plain_fact, replace(self._builder), span, group)
                     if fact is None:
@@ -497,9 +498,13 @@ def _end_of_slice(items: Items, first: int) -> int:
     return max(last, first + 1)
 
 
-def _plain_fact(builder: FactBuilder, span: bytes, group: ScopeGroup) -> Fact | None:
-    """Return the links and names of a plain span, None of one that cannot be read."""
+def _plain_fact(builder: FactBuilder, span: bytes, group: ScopeGroup, *, may_name: bool = True) -> Fact | None:
+    """Return the links of a plain span, and its names if it `may_name` any; None of one that cannot be read, as far as
+    it is.
+    """
     try:
+        if not may_name:
+            return builder.link(Fact(*head_of(span), group.scope_name), NO_NAMES, builder.names_of(group))
         view = SpanView.parse(span)
         fact = builder.plain(view, group)
     except MalformedError:

@@ -34,6 +34,10 @@ class Prefilter:
         """Return whether a marker stands in `body`."""
         return finished(self.searching(body))
 
+    def is_in(self, item: bytes) -> bool:
+        """Return whether a marker stands in the bytes of an item, which are not many."""
+        return bool(self.markers) and bool(_search(self.markers)[0](item))
+
     def searching(self, body: bytes) -> Generator[None, None, bool]:
         """Do as `hits`, in slices."""
         if not self.markers:

@@ -46,6 +46,14 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         # Not read, but most spans have it: fields without a schema are looked at one by one (`values.attributes_of`).
         "flags": (16, "fixed32"),
     },
+    # Of a span of which nothing else matters; the rest is passed over.
+    "SpanHead": {
+        "trace_id": (1, "bytes"),
+        "span_id": (2, "bytes"),
+        "parent_span_id": (4, "bytes"),
+        "start_time_unix_nano": (7, "fixed64"),
+        "end_time_unix_nano": (8, "fixed64"),
+    },
     "Status": {"code": (3, "int32")},
     "Event": {"time_unix_nano": (1, "fixed64"), "name": (2, "string"), "attributes": (3, _MAP)},
     "LogRecord": {
@@ -132,6 +140,7 @@ def _class(name: str) -> Any:
 Resource = _class("Resource")
 Scope = _class("Scope")
 Span = _class("Span")
+SpanHead = _class("SpanHead")
 Event = _class("Event")
 LogRecord = _class("LogRecord")
 Metric = _class("Metric")

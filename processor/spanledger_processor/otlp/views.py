@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -11,7 +12,7 @@ from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.values import GIANT, Attributes, RecordedAttributes, attributes_of, plain, walked
 from spanledger_processor.otlp.wire import MalformedError
 
-__all__ = ["Attributes", "Event", "LogView", "SpanView"]
+__all__ = ["Attributes", "Event", "LogView", "SpanHead", "SpanView", "head_of"]
 
 
 def _parsed(kind: Any, encoded: bytes, number: int) -> tuple[Any, Attributes]:
@@ -73,6 +74,27 @@ class _RecordedEvent(Event):
         return object.__getattribute__(self, name)
 
 
+SpanHead: TypeAlias = tuple[bytes, bytes, bytes, int, int]
+"""The ids of trace, span and parent, and start and end in ns."""
+
+
+def head_of(span: bytes) -> SpanHead:
+    """Return what `SpanView.head` does of an encoded Span, of which nothing else is read: in half the time.
+
+    Raises:
+        MalformedError: it cannot be read.
+    """
+    try:
+        return _head_in(schema.SpanHead.FromString(span))
+    except DecodeError:
+        raise MalformedError("span: cannot be read") from None
+
+
+_head_in: Callable[[Any], SpanHead] = attrgetter(
+    "trace_id", "span_id", "parent_span_id", "start_time_unix_nano", "end_time_unix_nano"
+)
+
+
 class SpanView:
     """A span. Ids are as on the wire, empty if absent; times are nanoseconds since 1970, 0 if absent."""
 
@@ -104,16 +126,9 @@ class SpanView:
         """Return the same span with other values under some keys."""
         return SpanView(self._message, self.attributes.changed(values))
 
-    def head(self) -> tuple[bytes, bytes, bytes, int, int]:
+    def head(self) -> SpanHead:
         """Return the ids of trace, span and parent, and start and end in ns: all of them in one go."""
-        message = self._message
-        return (
-            message.trace_id,
-            message.span_id,
-            message.parent_span_id,
-            message.start_time_unix_nano,
-            message.end_time_unix_nano,
-        )
+        return _head_in(self._message)
 
     @property
     def has_events(self) -> bool:
