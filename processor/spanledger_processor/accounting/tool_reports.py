@@ -9,13 +9,13 @@ takes the call over. What changes so may lie in a trace that a request does not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from spanledger_processor.accounting.tool_rows import ToolRows
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.dialects.asked_tools import is_made_id
 from spanledger_processor.ledger.keys import tool_call_key
-from spanledger_processor.ledger.store import Key
 
 MOST_REPORTS = 16
 """Reports of one execution that are told apart."""
@@ -202,20 +202,19 @@ def holders(of_row: Iterable[Report], of_id: Iterable[Report]) -> set[Report]:
 class ToolReports:
     """The rows of call ids, and what a report that comes, moves or leaves changes of the others of its call."""
 
-    def __init__(self, tenant: bytes, load: Callable[[Key, tuple[Any, ...]], Any], save: Callable[..., None]) -> None:
+    def __init__(self, tenant: bytes, rows: ToolRows) -> None:
         self._tenant = tenant
-        self._load = load
-        self._save = save
+        self._rows = rows
         self.changes: list[ReportChange] = []
 
     def known(self, session: bytes, call_id: str) -> KnownCall | None:
         """Return what is known of a call of a session by its id."""
-        values = self._load(tool_call_key(self._tenant, session, call_id), ())
+        values = self._rows.load(tool_call_key(self._tenant, session, call_id))
         return KnownCall.of(values) if values else None
 
     def change(self, session: bytes, call_id: str, before: KnownCall, after: KnownCall) -> None:
         """Keep what is known of a call now; traces that ask for it are to know whether others execute it."""
-        self._save(tool_call_key(self._tenant, session, call_id), *after.values)
+        self._rows.save(tool_call_key(self._tenant, session, call_id), *after.values)
         for trace_id in sorted({*before.askers, *after.askers}) if after.askers or before.askers else ():
             if before.is_elsewhere(trace_id) != (is_elsewhere := after.is_elsewhere(trace_id)):
                 self.changes.append(ExecutedElsewhere(trace_id, session, call_id, is_elsewhere))
@@ -268,7 +267,7 @@ class ToolReports:
                 known = known._replace(askers=known.askers_with(trace_id))
             else:
                 continue
-            self._save(tool_call_key(self._tenant, session, identifier), *known.values)
+            self._rows.save(tool_call_key(self._tenant, session, identifier), *known.values)
         if elsewhere or span.elsewhere:
             span.elsewhere = frozenset(elsewhere)
 
@@ -279,5 +278,5 @@ class ToolReports:
         for identifier in (*span.detail.asked[::2], *span.detail.stuck[::2]):
             known = None if is_made_id(identifier) or identifier in still_asked else self.known(before, identifier)
             if known is not None and trace_id in known.all_askers:
-                self._save(tool_call_key(self._tenant, before, identifier), *known.without_asker(trace_id).values)
+                self._rows.save(tool_call_key(self._tenant, before, identifier), *known.without_asker(trace_id).values)
         self.note_asked(session, span, trace_id)

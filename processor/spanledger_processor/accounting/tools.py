@@ -33,10 +33,10 @@ from spanledger_processor.accounting.tool_reports import (
     is_source,
     source_of,
 )
+from spanledger_processor.accounting.tool_rows import ToolRows
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.ledger.facts import AHEAD_NS, EARLIEST_NS, activity_ns
 from spanledger_processor.ledger.keys import bounded_id, id_bytes, repeat_key, tool_key, tool_times_key
-from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key
 from spanledger_processor.ledger.tool_repeats import ASKED, SIGNATURE, Repeat, counts_in, digest_of, looped, session_in
 
@@ -133,17 +133,12 @@ class ToolCounts:
         self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int, rule: LoopRule
     ) -> None:
         self._tenant = tenant
-        self._read = read
-        self._changes = changes
-        self._values: dict[Key, tuple[Any, ...]] = {}
-        """Rows as they are now: a session's are asked for by each of its calls, and change with it."""
-        self._changed: dict[Key, None] = {}
-        self._now_ms = now_ns // 1_000_000
+        self._rows = ToolRows(read, changes, now_ns)
         self._latest_end_ns = now_ns + AHEAD_NS
         """A later end is of a clock that was never set: how long such a call was under way is not known."""
         self._rule = rule
         self._steps = LoopRules(rule)
-        self.reports = ToolReports(tenant, self._load, self._save)
+        self.reports = ToolReports(tenant, self._rows)
 
     def ask(self, session: bytes, span: Span, trace_id: bytes, fact: Fact) -> None:
         """Note the tool calls that a model's span asks for, and which of them other traces' spans execute.
@@ -185,7 +180,7 @@ class ToolCounts:
             span.detail = detail._replace(stuck=(*detail.stuck, *stuck))
 
     def _has_executions(self, session: bytes) -> bool:
-        return bool(self._load(tool_key(self._tenant, session), ()))
+        return bool(self._rows.load(tool_key(self._tenant, session)))
 
     def _enter_asked(self, session: bytes, span: Span, tool: str, step: Span, agent: bytes) -> ToolRepeats:
         """Enter a call that a span asks for, and of which nothing tells results."""
@@ -260,7 +255,7 @@ class ToolCounts:
     def _leave(self, session: bytes, span: Span, trace_id: bytes) -> tuple[Counted, _Left | None]:
         """Take a report of an execution out of a session: return what leaves with it, and what is remembered of it."""
         times_key, row_key = tool_times_key(self._tenant, session, span.signature), tool_key(self._tenant, session)
-        times, rows = counts_in(self._load(times_key, ()))
+        times, rows = counts_in(self._rows.load(times_key))
         row = _row_of(span, rows)
         if row is None:
             return Counted.of(span), None
@@ -271,7 +266,7 @@ class ToolCounts:
         row[_FAILED:] = [max(0, row[_FAILED] - failed), *row[_FULL:]] if len(row) > _FAILED else []
         if not row[_SOURCES]:
             times, rows = times - 1, [one for one in rows if one is not row]
-        self._save(times_key, times, rows)
+        self._rows.save(times_key, times, rows)
         failed_there = row[_FAILED] if len(row) > _FAILED else 0
         is_last = not row[_SOURCES] and (known is None or known.reports <= 1)
         if known is not None:
@@ -281,14 +276,14 @@ class ToolCounts:
         again = span.again
         if not is_last and not self.reports.pass_on(session, span, report, _in_row(row)):
             again = True
-        last, in_a_row, progress, number, latest = latest_in(self._load(row_key, ()))
+        last, in_a_row, progress, number, latest = latest_in(self._rows.load(row_key))
         place = _place_of(span.signature, span.call_id, row[1], latest)
         step = None if place is None else latest[place]
         loops = 0
         if is_last and place is not None:
             revised = self._steps.revised(latest, place, None)
             loops = -revised.own - revised.shift
-            self._save(row_key, last, in_a_row, progress, number, revised.steps)
+            self._rows.save(row_key, last, in_a_row, progress, number, revised.steps)
         elif is_last:
             loops = span.loops
         is_full = len(row) > _FULL and bool(row[_FULL])
@@ -324,15 +319,15 @@ class ToolCounts:
         """Enter a call in the rows of its session and signature, unless it is a further report of one there."""
         times_key = tool_times_key(self._tenant, session, span.signature)
         row_key = tool_key(self._tenant, session)
-        times, rows = counts_in(self._load(times_key, ()))
-        last, in_a_row, progress, number, latest = latest_in(self._load(row_key, ()))
+        times, rows = counts_in(self._rows.load(times_key))
+        last, in_a_row, progress, number, latest = latest_in(self._rows.load(row_key))
         failed = int(span.detail.failed)
         index = _reported_at(span, rows, report)
         if index is not None:
             row = rows[index]
             failed_before = bool(len(row) > _FAILED and row[_FAILED])
             row[_FAILED:] = [int(failed_before and row[_FAILED]) + failed, is_full] if len(row) >= _FAILED else []
-            self._save(times_key, times, rows)
+            self._rows.save(times_key, times, rows)
             then = row[_PROGRESS:]
             stuck = self._stuck(span, rows[: index + 1], then[0], then[1] if len(then) > 1 else number)
             was = then[_REPEATS:] or (times, in_a_row if last == span.signature else 1, False)
@@ -343,7 +338,7 @@ class ToolCounts:
                 revised = self._steps.revised(latest, place, self._retold(latest[place], span, row, agent))
                 completes = revised.completes
             if revised.steps != latest:
-                self._save(row_key, last, in_a_row, progress, number, revised.steps)
+                self._rows.save(row_key, last, in_a_row, progress, number, revised.steps)
             repeats = ToolRepeats(was[0], was[1], stuck, True, completes, revised.shift + revised.own)
             return _Entered(repeats, revised.own + revised.shift, failed_before, row)
         in_a_row = in_a_row + 1 if last == span.signature else 1
@@ -356,8 +351,8 @@ class ToolCounts:
         source = [[span.scope, span.logged] if span.call_id else source_of(span, report, "")]
         row = [span.call_id, span.start_ns, span.end_ns, source, span.tool_result, progress, number]
         rows = [*rows[-ROWS + 1 :], [*row, times + 1, in_a_row, completes, failed, is_full]]
-        self._save(times_key, times + 1, rows)
-        self._save(row_key, span.signature, in_a_row, progress, number, revised.steps)
+        self._rows.save(times_key, times + 1, rows)
+        self._rows.save(row_key, span.signature, in_a_row, progress, number, revised.steps)
         stuck = self._stuck(span, rows, progress, number)
         repeats = ToolRepeats(times + 1, in_a_row, stuck, False, completes, revised.shift)
         return _Entered(repeats, revised.own + revised.shift, False)
@@ -389,18 +384,18 @@ class ToolCounts:
         """Keep of steps that are no longer among the latest how many of a call were in a row, and that one looped."""
         for signature, in_a_row, is_loop in revised.left:
             key = repeat_key(self._tenant, session, signature)
-            repeat = Repeat.of(self._load(key, ())) if in_a_row > 1 or is_loop else None
+            repeat = Repeat.of(self._rows.load(key)) if in_a_row > 1 or is_loop else None
             if repeat is not None:
                 repeat.in_a_row, repeat.looped = max(repeat.in_a_row, in_a_row), repeat.looped or is_loop
-                self._save(key, *repeat.values)
+                self._rows.save(key, *repeat.values)
 
     def _note_repeat(self, session: bytes, span: Span, tool: str, signature: str) -> None:
         """Keep for readers that a session has made a call again; how often, its counts say."""
         key, repeat = self._repeat(session, tool, signature)
-        _, rows = counts_in(self._load(tool_times_key(self._tenant, session, signature), ()))
+        _, rows = counts_in(self._rows.load(tool_times_key(self._tenant, session, signature)))
         ends = (self._activity_ns(end_ns) for end_ns in (span.end_ns, *(row[2] for row in rows)))
         repeat.last_ns = max(*ends, repeat.last_ns if repeat.last_ns <= self._latest_end_ns else 0)
-        self._save(key, *repeat.values)
+        self._rows.save(key, *repeat.values)
 
     def _note_asked_again(self, session: bytes, span: Span, number: int) -> None:
         """Count, or with -1 take out again, what the messages of a model's span tell of calls that were made again."""
@@ -409,18 +404,18 @@ class ToolCounts:
             repeat.count_asked((times, in_a_row, is_loop), number)
             last_ns = repeat.last_ns if repeat.last_ns <= self._latest_end_ns else 0
             repeat.last_ns = max(self._activity_ns(span.end_ns), last_ns)
-            self._save(key, *repeat.values)
+            self._rows.save(key, *repeat.values)
 
     def _repeat(self, session: bytes, tool: str, signature: str) -> tuple[Key, Repeat]:
         key = repeat_key(self._tenant, session, digest_of(signature))
-        if (known := Repeat.of(self._load(key, ()))) is not None:
+        if (known := Repeat.of(self._rows.load(key))) is not None:
             return key, known
         name = session_in(session)
         repeat = Repeat(name, bounded_id(tool), signature, place=b"" if session == id_bytes(name) else session)
         earlier_key = repeat_key(self._tenant, session, signature.encode())
-        if earlier := self._load(earlier_key, ()):
+        if earlier := self._rows.load(earlier_key):
             repeat.take_over(earlier)
-            self._save(earlier_key)
+            self._rows.save(earlier_key)
         return key, repeat
 
     def _activity_ns(self, at_ns: int) -> int:
@@ -439,24 +434,9 @@ class ToolCounts:
             stuck += 1
         return stuck
 
-    def _load(self, key: Key, absent: tuple[Any, ...]) -> Any:
-        values = self._values.get(key)
-        if values is None:
-            record = self._read(key)
-            if record is None:
-                return absent
-            values = self._values[key] = tuple(unpack(record)[2:])
-        return values
-
-    def _save(self, key: Key, *values: object) -> None:
-        self._values[key] = values
-        self._changed[key] = None
-
     def save(self) -> None:
         """Write the rows that changed, each once. Call once, after all tool calls."""
-        for key in self._changed:
-            self._changes.replace[key] = pack([1, self._now_ms, *self._values[key]])
-        self._changes.expire += self._changed
+        self._rows.write()
 
 
 def _without(named: tuple[str, ...], ids: set[str]) -> tuple[str, ...]:
