@@ -245,6 +245,30 @@ def test_what_a_model_asks_for_counts_also_where_its_call_is_reported_again_else
         assert counted(ledger)[0] == 1, [fact.span_id for fact in order]
 
 
+def test_what_a_model_asks_for_is_left_out_where_two_traces_report_its_call() -> None:
+    """The tools may stand in the other trace: also where the report that tells more came behind the other one."""
+    asking, other = call("c", "x", response_id="same"), call("l", trace="t2", response_id="same", scope="other")
+    assert other.cost is not None
+    other.cost.amount, other.cost.unpriced = None, "unknown_model"
+    for order in permutations((asking, other)):
+        ledger = MemoryLedger()
+        for fact in order:
+            ledger.take([fact])
+        assert ledger.total.calls == 1
+        assert counted(ledger)[0] == 0, [fact.span_id for fact in order]
+
+
+def test_what_a_model_asks_for_counts_again_where_the_other_report_proves_to_be_above_others() -> None:
+    asking = call("c", "x", response_id="same")
+    above = call("a", trace="t2", response_id="same", scope="other")
+    for order in permutations((asking, above, call("b", trace="t2", parent="a", start=50))):
+        ledger = MemoryLedger()
+        for fact in order:
+            ledger.take([fact])
+        assert ledger.total.calls == 2
+        assert counted(ledger)[0] == 1, [fact.span_id for fact in order]
+
+
 @pytest.mark.parametrize(
     ("spans", "calls"),
     [

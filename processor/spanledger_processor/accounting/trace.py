@@ -315,10 +315,8 @@ class Span:
 
     @property
     def is_reported_elsewhere(self) -> bool:
-        """Return whether a span of another trace reports the same call, other than those in whose place it counts."""
-        if not self.reported_by:
-            return bool(self.twin)
-        return bool(self.twin) or any(not source.startswith(INSTEAD_OF) for source in self.reported_by)
+        """Return whether a span of another trace reports the same call, whichever of them counts."""
+        return bool(self.twin or self.twins)
 
     @property
     def fails(self) -> bool:
