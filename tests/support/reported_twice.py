@@ -20,6 +20,7 @@ _MODELS = (
 _KINDS = ("", "call", "call", "call", "agent", "tool", "tool", "asks", "embeddings")
 _TEAMS = ("red", "blue", "green")
 _TOOLS = ("read", "search")
+_RESPONSES = ("response 1", "response 2", "response 3", "response 4")
 _NAMED_CALLS = 6
 """Tool calls with an id that any span may report, or ask for."""
 
@@ -27,9 +28,10 @@ _NAMED_CALLS = 6
 class Traces:
     """Spans of up to four traces, in order by their start: agents and sub-agents, calls, tools and what asks for them.
 
-    Any of them may name a session, a run or a parent session, late ones too; and tools are executed in one trace, asked
-    for in another, and reported in a third. What the reports of one call say of it is the same, and all have its id: of
-    one without it only the time tells whose it is (docs/views.md#tool-calls-without-a-span).
+    Any of them may name a session, a run or a parent session, late ones too; tools are executed in one trace, asked for
+    in another, and reported in a third, and several spans have one response. What the reports of one tool call say of
+    it is the same, and all have its id: of one without it only the time tells whose it is
+    (docs/views.md#tool-calls-without-a-span).
     """
 
     def __init__(self, seed: int, number: int, now_ns: int) -> None:
@@ -48,7 +50,7 @@ class Traces:
     def _span(self, number: int) -> Sent:
         choice = self._draw.choice
         trace, kind = choice([*self._above]), choice(_KINDS)
-        attributes = self._attributes(kind, number)
+        attributes = self._attributes(kind)
         is_named = kind == "tool" and "gen_ai.tool.call.id" in attributes
         resource = {"service.name": "one" if is_named else choice(["one", "two"])}
         if self._maybe(0.1):
@@ -87,13 +89,13 @@ class Traces:
             attributes["spanledger.task.id"] = self._draw.choice(["t1", "t2"])
             attributes["spanledger.task.kind"] = self._draw.choice(["judge", "work"])
 
-    def _attributes(self, kind: str, number: int) -> dict[str, Any]:
+    def _attributes(self, kind: str) -> dict[str, Any]:
         if kind == "agent":
             name = self._draw.choice(["lead", "helper", "reviewer"])
             return {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}
         if kind == "tool":
             return self._tool()
-        return self._call(kind, number) if kind else {}
+        return self._call(kind) if kind else {}
 
     def _tool(self) -> dict[str, Any]:
         place = self._draw.randrange(_NAMED_CALLS) if self._maybe(0.5) else None
@@ -109,18 +111,22 @@ class Traces:
             attributes["gen_ai.tool.call.result"] = self._draw.choice("12") if place is None else str(place % 2)
         return attributes
 
-    def _call(self, kind: str, number: int) -> dict[str, Any]:
-        provider, model = self._draw.choice(_MODELS)
+    def _call(self, kind: str) -> dict[str, Any]:
+        response = self._draw.choice(_RESPONSES) if self._maybe(0.4) else ""
+        draw = random.Random(response) if response else self._draw
+        provider, model = draw.choice(_MODELS)
         call = {
             "gen_ai.operation.name": "embeddings" if kind == "embeddings" else "chat",
             "gen_ai.provider.name": provider,
             "gen_ai.request.model": model,
-            "gen_ai.usage.input_tokens": 1000 * number + self._draw.randint(0, 99),
+            "gen_ai.usage.input_tokens": draw.randint(100, 9999),
         }
         if kind != "embeddings":
-            call["gen_ai.usage.output_tokens"] = 100 + number
+            call["gen_ai.usage.output_tokens"] = draw.choice([10, 10, 500])
         if self._maybe(0.3):
             call["gen_ai.usage.cache_read.input_tokens"] = 50
+        if response:
+            call["gen_ai.response.id"] = response
         if kind == "asks":
             place = self._draw.randrange(_NAMED_CALLS)
             tool, of = _call_at(place)
