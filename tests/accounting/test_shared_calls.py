@@ -27,7 +27,7 @@ Order: TypeAlias = list[list[int]]
 
 @dataclass(frozen=True)
 class Report:
-    """A span that reports a call, and what it tells of it."""
+    """A span that reports a call, and what it tells of it; a plain one without `kind`."""
 
     name: str
     parent: str = ""
@@ -71,6 +71,8 @@ def fact_of(report: Report) -> Fact:
         source="log:client" if report.logged else "span",
     )
     fact.digest = report.name.encode()
+    if not report.kind:
+        return fact
     if usage is None:
         fact.cost = Cost(unpriced="no_usage")
         return fact
@@ -238,6 +240,24 @@ def test_spans_that_came_to_more_in_some_order_come_to_one_sum(found: str) -> No
     results = [counted(reports, order) for order in orders]
     assert {(result.calls, result.cost) for result in results} == {(calls, cost)}
     assert all(result == results[0] and result.sessions == results[0].sessions for result in results)
+
+
+def test_a_session_that_two_traces_name_late_is_that_of_their_shared_calls() -> None:
+    """The one call has a session at first that a report in the other trace names; the other got it from there."""
+    calls = [
+        Report("a", tells="a cache", given=2512, response=UNIQUE),
+        Report("b", trace="B", tells="no output", given=2512, response=UNIQUE, session="s2", logged=True),
+        Report("c", given=8493, scope="two", logged=True),
+        Report("d", trace="B", given=8493),
+    ]
+    plain = [
+        Report("p", kind="", session="s3", start=3 * SECOND),
+        Report("q", trace="B", kind="", session="s3", start=3 * SECOND),
+    ]
+    for order in itertools.permutations(range(4)):
+        for late in ([4, 5], [5, 4]):
+            result = counted([*calls, *plain], one_by_one([*order, *late]))
+            assert result.sessions == {"s3": (2, 111290)}
 
 
 MOST_IN_EVERY_ORDER = 4

@@ -238,7 +238,8 @@ class TraceState:
         role = span.posting.role if span.posting is not None else ""
         if not role.startswith(DUPLICATE) or span.forgotten_twin:
             return role == COUNTED
-        return bytes.fromhex(role.removeprefix(DUPLICATE)) not in self.trace.spans
+        other = bytes.fromhex(role.removeprefix(DUPLICATE))
+        return other == span.span_id or other not in self.trace.spans
 
     def _follow(self, span: Span, next_of: Callable[[Span], tuple[str, bytes]]) -> Span | None:
         """Go from a report to the one that counts in its place, which a further one may be above."""
@@ -278,8 +279,10 @@ class TraceState:
     def _is_of_another_session(self, span: Span, lent: set[str]) -> bool:
         if span.posting is None or self.call_of(span) is None:
             return False
-        session = self.own_session(span)
-        return bool(session) if span.lent_session else session != span.posting.session not in lent
+        session, before = self.own_session(span), span.posting.session
+        if span.lent_session or before in lent:  # which its own trace did not name
+            return session not in ("", "" if span.lent_session else before)
+        return session != before
 
     def is_new_report(self, span: Span) -> bool:
         """Return whether a span is to be found by spans of other traces now, and was not before."""
