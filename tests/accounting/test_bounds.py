@@ -200,3 +200,34 @@ def test_the_runs_of_a_request_have_no_more_sessions_added_up_than_a_bound(monke
     assert len(looked_into) <= bound
     assert sorted(set(costs), key=str) == [(2 * sessions + 1) * 5, None]
     assert costs.count((2 * sessions + 1) * 5) == bound // sessions
+
+
+def _reports_of_one_call(traces: int, libraries: int) -> Iterator[list[Fact]]:
+    """Requests, one a trace: as many libraries report the very same call in each."""
+    for trace_number in range(traces):
+        yield [
+            make_fact(
+                f"{trace_number}-{place}",
+                "",
+                "llm",
+                77,
+                trace=f"t{trace_number}",
+                scope=f"library {place}",
+                response_id="r",
+            )
+            for place in range(libraries)
+        ]
+
+
+def test_steps_a_span_are_bounded_where_many_libraries_report_a_call_in_many_traces() -> None:
+    """All reports of all traces were compared with one another for each new one: 16 spans took 19 s."""
+
+    def steps_a_span(libraries: int) -> float:
+        with MemoryStore().unit() as unit:
+            *known, last = _reports_of_one_call(8, libraries)
+            for number, request in enumerate(known):
+                enter(Batch(TENANT, request, NOW + number * MS), unit)
+            return lines_run(lambda: enter(Batch(TENANT, last, NOW + 10**9), unit)) / libraries
+
+    steps_a_span(6)  # fills what is cached
+    assert steps_a_span(24) < GROWTH * steps_a_span(6)

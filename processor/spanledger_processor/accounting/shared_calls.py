@@ -31,8 +31,8 @@ from spanledger_processor.model import AGGREGATES, NO_SPEND
 
 MOST_CALLS = 16
 """Calls that are looked at together, each of which some other may be."""
-_MOST_REPORTS = 16
-"""Reports of a call that are compared."""
+_MOST_REPORTS = 6
+"""Reports of a call that are compared: libraries, proxies and logs around one call."""
 _UNDECIDED = frozenset({"loose", "few"})
 """Codes by which two calls are not known to be one, nor to be two."""
 
@@ -126,13 +126,17 @@ def _code(one: SharedCall, other: SharedCall) -> str:
     if not ones or not others:
         return "kind"
     pairs = ((a, b) for a in ones for b in others)
-    codes = [code_across(a, one.sessions[a.span_id], b, other.sessions[b.span_id]) for a, b in pairs]
-    if codes[0] == "same id" or contradict(one.span, other.span):
-        return codes[0]
-    if "same id" in codes:
-        return "same id"
-    if "equal usage" not in codes:
-        return codes[0]
+    codes = (code_across(a, one.sessions[a.span_id], b, other.sessions[b.span_id]) for a, b in pairs)
+    first = next(codes)
+    if first == "same id" or contradict(one.span, other.span):
+        return first
+    is_equal = first == "equal usage"
+    for code in codes:
+        if code == "same id":
+            return code
+        is_equal = is_equal or code == "equal usage"
+    if not is_equal:
+        return first
     return "equal usage" if _sources_of(one).isdisjoint(_sources_of(other)) else "library"
 
 
@@ -147,8 +151,12 @@ def _may_be_one(codes: Mapping[tuple[SpanAt, SpanAt], str], one: SharedCall, oth
 
 
 def _apart(one: SharedCall, other: SharedCall) -> tuple[int, SpanAt, SpanAt]:
-    a, b = one.span, other.span
-    return abs(a.start_ns - b.start_ns) + abs(a.end_ns - b.end_ns), one.at, other.at
+    return apart(one.span, other.span), one.at, other.at
+
+
+def apart(one: Span, other: Span) -> int:
+    """Return how far two spans are apart in time, in ns: their starts and their ends."""
+    return abs(one.start_ns - other.start_ns) + abs(one.end_ns - other.end_ns)
 
 
 def why_one(call: SharedCall, counted: SharedCall, group: Sequence[SharedCall]) -> str:

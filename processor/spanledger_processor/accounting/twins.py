@@ -15,6 +15,7 @@ from spanledger_processor.accounting.shared_calls import (
     MOST_CALLS,
     SharedCall,
     SpanAt,
+    apart,
     code_across,
     count_one,
     groups_of,
@@ -38,6 +39,8 @@ class _Twins:
         self._traces = traces
         self._index = index
         self._fixed: dict[SpanAt, SharedCall] = {}
+        self._decided: set[SpanAt] = set()
+        """Calls of which it was decided what they are one with, for all of their reports."""
 
     def find(self) -> None:
         for state in list(self._traces):
@@ -84,9 +87,13 @@ class _Twins:
                 return
         if call is not None and call.span is span and span.posting is None and near is not None and not found:
             state.across.setdefault(span.span_id, near)
-        calls = [one for one in (*released, call, self._call_before(state, span)) if one is not None]
-        if found or (calls and (span.posting is not None or any(one.is_linked for one in calls))):
+        before = self._call_before(state, span)
+        calls = [one for one in (*released, call, before) if one is not None]
+        if calls == [call] and call is not None and call.span is not span and call.at in self._decided:
+            pass  # a further report of it
+        elif found or (calls and (span.posting is not None or any(one.is_linked for one in calls))):
             self._decide(calls, found)
+            self._decided.update(one.at for one in calls)
         if is_new:
             self._index.remember(hashes, state.trace_id, span)
 
@@ -122,7 +129,7 @@ class _Twins:
         Beside them, the reason for which a span that is close to it reports another call, or may.
         """
         entries, complete = self._index.candidates(hashes, span)
-        found: dict[SpanAt, SharedCall] = {}
+        reports: list[tuple[bool, int, SpanAt]] = []
         compared: Span | None = None
         near: Reason | None = None
         for where in entries:
@@ -137,15 +144,27 @@ class _Twins:
             if code in ONE_CALL and in_trace:
                 span.twin = other.span_id.hex()
                 state.decide_anew()
+                self._decided.clear()
                 return {}, None
-            if code in ONE_CALL and (call := self._call_at(where)) is not None:
-                found[call.at] = call
+            if code in ONE_CALL:
+                reports.append((code != "same id", apart(span, other), where))
             elif near is None and code in NEAR_ONE_CALL:
                 near = Reason(code, other.span_id.hex())
         if near is None and not complete:  # whatever the times of those read: calls may arrive late, and in any order
             is_near = compared is not None and together(span, compared)
             near = Reason("many", compared.span_id.hex() if compared is not None and is_near else "")
-        return found, near
+        return self._calls_of(sorted(reports)), near
+
+    def _calls_of(self, reports: Sequence[tuple[bool, int, SpanAt]]) -> dict[SpanAt, SharedCall]:
+        """Return the calls of these reports, of no more than are looked at: the first ones."""
+        found: dict[SpanAt, SharedCall] = {}
+        for _, _, where in reports:
+            if len(found) > MOST_CALLS:
+                break
+            call = self._call_at(where)
+            if call is not None:
+                found[call.at] = call
+        return found
 
     def _report_at(self, where: SpanAt) -> Span | None:
         """Return a span that reports a call, as far as is known without its trace; None for any other."""
@@ -225,7 +244,7 @@ class _Twins:
         if call.is_fixed:
             return
         state = self._traces.state(call.trace_id)
-        for report in call.reports:
+        for report in call.compared:
             hashes = self._index.hashes(report)
             if hashes.ids or hashes.usages:
                 yield from self._matching(state, report, hashes)[0].values()
