@@ -263,7 +263,7 @@ def test_a_session_that_two_traces_name_late_is_that_of_their_shared_calls() -> 
 MOST_IN_EVERY_ORDER = 4
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(drawn_reports(), st.data())
 def test_what_is_counted_is_the_same_in_every_order(reports: list[Report], data: st.DataObject) -> None:
     places = range(len(reports))
