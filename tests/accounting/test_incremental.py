@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger_in_memory import make_fact
+from ledger_in_memory import MemoryLedger, make_fact
 from odd_traces import SPANS, spans
 from spanledger_processor.accounting.count_once import match
 from spanledger_processor.accounting.decide import span_of
@@ -13,6 +13,8 @@ from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.incremental import Incremental
 from spanledger_processor.accounting.one_call import DOUBTS
 from spanledger_processor.accounting.trace import COUNTED, Trace
+from spanledger_processor.ledger.store import Table
+from spanledger_processor.model import Cost
 
 
 @st.composite
@@ -78,3 +80,15 @@ def test_calls_of_one_library_are_decided_on_incrementally() -> None:
         trace.add(span)
         assert known.add(trace, [span])
     assert known.roles == match(trace).roles == dict.fromkeys(trace.spans, COUNTED)
+
+
+def test_a_trace_that_was_lent_a_session_and_names_it_itself_is_decided_on_as_a_whole() -> None:
+    """Its call is lent none any more, whether its trace is in memory or not: `MemoryLedger` compares both."""
+    ledger, unique = MemoryLedger(), "r-0123456789abcdef"
+    poorer = make_fact("poorer", "", "llm", trace="B", session="s", scope="two", response_id=unique)
+    poorer.cost = Cost(unpriced="no_usage")
+    ledger.take([poorer])
+    ledger.take([make_fact("richer", "", "llm", 7, trace="C", response_id=unique)])
+    assert ledger.table(Table.SESSION)["s"].cost == 7
+    ledger.take([make_fact("names", "", "llm", 9, trace="C", session="s", response_id="another")])
+    assert (ledger.total.calls, ledger.table(Table.SESSION)["s"].cost) == (2, 16)
