@@ -42,6 +42,7 @@ class Report:
     start: int = 0
     length: int = SECOND
     logged: bool = False
+    run: str = ""
 
 
 TOLD = {
@@ -64,11 +65,13 @@ def fact_of(report: Report) -> Fact:
         trace=report.trace,
         scope=report.scope,
         session=report.session,
+        run=report.run,
         start=report.start,
         length=report.length,
         response_id=report.response,
         model="" if report.tells == "no model" else report.model,
         source="log:client" if report.logged else "span",
+        agent_id=report.name if report.kind == "agent" else "",
     )
     fact.digest = report.name.encode()
     if not report.kind:
@@ -98,6 +101,8 @@ class Counted:
     """Of reports that are alike the first counts, and the other spans of its trace may be of the session that a third
     one names for it (docs/views.md).
     """
+    runs: dict[str, int] = field(default_factory=dict, compare=False)
+    agents: dict[str, int] = field(default_factory=dict, compare=False)
 
 
 def counted(reports: list[Report], order: Order) -> Counted:
@@ -110,9 +115,14 @@ def counted(reports: list[Report], order: Order) -> Counted:
             sent += sum(cost.amount or 0 for cost in costs if cost is not None)
         total = _sums(unit, total_key(TENANT))
         assert sent == total.cost + _sums(unit, corrections_key(TENANT)).cost
-        sessions = [Sums.unpack(record) for _, record in unit.scan(Table.SESSION, TENANT)]
+        sessions, runs = (
+            [Sums.unpack(record) for _, record in unit.scan(table, TENANT)] for table in (Table.SESSION, Table.RUN)
+        )
+        dimensions = [Sums.unpack(record) for _, record in unit.scan(Table.DIMENSION, TENANT)]
+    of_agents = {sums.labels["value"]: sums.cost for sums in dimensions if sums.labels["dimension"] == "agent"}
     of_sessions = {sums.labels.get("id", ""): (sums.calls, sums.cost) for sums in sessions if sums.calls}
-    return Counted(total.calls, total.cost, total.unpriced, tuple(total.usage), of_sessions)
+    of_runs = {sums.labels.get("id", ""): sums.cost for sums in runs if sums.calls}
+    return Counted(total.calls, total.cost, total.unpriced, tuple(total.usage), of_sessions, of_runs, of_agents)
 
 
 def _sums(reader: Reader, key: Key) -> Sums:
@@ -258,6 +268,30 @@ def test_a_session_that_two_traces_name_late_is_that_of_their_shared_calls() -> 
         for late in ([4, 5], [5, 4]):
             result = counted([*calls, *plain], one_by_one([*order, *late]))
             assert result.sessions == {"s3": (2, 111290)}
+
+
+@pytest.mark.parametrize(("runs", "run"), [(("r", "q"), "q"), (("r", ""), "r"), (("", "q"), "q")])
+def test_a_call_stands_in_the_run_that_the_trace_of_one_report_names(runs: tuple[str, str], run: str) -> None:
+    """Of two reports alike that counts of which the trace names a run, else the one with the greatest id."""
+    reports = [
+        Report("x", response=UNIQUE),
+        Report("y", trace="B", response=UNIQUE, scope="two"),
+        Report("p", kind="", run=runs[0], start=3 * SECOND),
+        Report("q", trace="B", kind="", run=runs[1], start=3 * SECOND),
+    ]
+    for order in itertools.permutations(range(4)):
+        if order.index(0) < order.index(2) and order.index(1) < order.index(3):
+            assert counted(reports, one_by_one(order)).runs == {run: 1800}
+
+
+def test_a_call_is_of_the_agent_above_one_of_its_reports() -> None:
+    reports = [
+        Report("y", response=UNIQUE),
+        Report("lead", trace="B", kind="agent", tells="nothing", start=-1, length=2 * SECOND),
+        Report("x", "lead", trace="B", response=UNIQUE, scope="two"),
+    ]
+    for order in itertools.permutations(range(3)):
+        assert counted(reports, one_by_one(order)).agents == {"lead": 1800}
 
 
 MOST_IN_EVERY_ORDER = 4

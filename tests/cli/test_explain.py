@@ -102,6 +102,7 @@ def test_a_span_above_a_duplicate_alone_names_rule_4() -> None:
     elsewhere, agent, call = chat(), chat(), chat()
     set_attributes(agent, {"gen_ai.operation.name": "invoke_agent"})
     call.trace_id, call.parent_span_id = agent.trace_id, agent.span_id
+    elsewhere.span_id, call.span_id = b"counted.", b"and this"  # of reports alike that with the greatest id counts
     for span in (elsewhere, call):
         set_attributes(span, {"gen_ai.response.id": "resp_0123456789abcdef", "gen_ai.usage.output_tokens": 50})
     for span in (elsewhere, agent, call):

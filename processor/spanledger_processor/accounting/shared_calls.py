@@ -54,6 +54,9 @@ class SharedCall:
     reports: Sequence[Span]
     sessions: Mapping[bytes, str]
     """Of each report, by its id."""
+    run: str = ""
+    agent: str = ""
+    """Of its counted report, as its own trace names them."""
     is_fixed: bool = False
     kept: Sequence[SpanAt] = ()
     kept_sources: frozenset[str] = frozenset()
@@ -173,11 +176,19 @@ def counted_of(group: Sequence[SharedCall]) -> SharedCall:
     fixed = next((call for call in group if call.is_fixed), None)
     if fixed is not None or len(group) == 1:
         return fixed or group[0]
-    spans = [_named(call.span, call.session) for call in group]
+    spans = [_as_named(call) for call in group]
     first = richest(spans)
     best, what = next(call for call, span in zip(group, spans, strict=True) if span is first), _what_counts(first)
     alike = (call for call, span in zip(group, spans, strict=True) if _counts(span) and _what_counts(span) == what)
     return next(alike, best)
+
+
+def _as_named(call: SharedCall) -> Span:
+    """Return the counted report of a call as if it named itself what its trace names for it."""
+    span = _named(call.span, call.session)
+    if span.run.id == call.run and span.detail.agent == call.agent:
+        return span
+    return replace(span, run=Named(call.run), detail=span.detail._replace(agent=call.agent))
 
 
 def _counts(span: Span) -> bool:

@@ -266,12 +266,18 @@ class TraceState:
         return [counted, *self._reports.get(counted.span_id, ())]
 
     def moved(self) -> list[Span]:
-        """Return the known spans that report another call than when they were stored, or one of another session."""
+        """Return the known spans that report another call than when they were stored, or one of another session; and
+        those of calls that other traces report, too, of another run or agent.
+        """
         if self.incremental is not None:
             return []
         known = [span for span in self.trace.spans.values() if span.posting is not None and span.claim is not None]
         lent = {span.lent_session for span in known if span.lent_session}
-        return [span for span in known if self._reports_another(span) or self._is_of_another_session(span, lent)]
+        return [
+            span
+            for span in known
+            if self._reports_another(span) or self._is_of_another_session(span, lent) or self._is_named_otherwise(span)
+        ]
 
     def _reports_another(self, span: Span) -> bool:
         return self.call_before(span) is not self.call_of(span)
@@ -283,6 +289,12 @@ class TraceState:
         if span.lent_session or before in lent:  # which its own trace did not name
             return session not in ("", "" if span.lent_session else before)
         return session != before
+
+    def _is_named_otherwise(self, span: Span) -> bool:
+        posting = span.posting
+        if posting is None or not (span.twin_trace or span.twins):
+            return False
+        return (posting.run, posting.agent) != (self.groups.run(span).id, self.groups.agent(span))
 
     def is_new_report(self, span: Span) -> bool:
         """Return whether a span is to be found by spans of other traces now, and was not before."""

@@ -202,7 +202,9 @@ class _Twins:
             if forgotten is None or forgotten.posting is None or not forgotten.counted:
                 return None
             sessions = {forgotten.span_id: forgotten.posting.session}
-            known = self._fixed[where] = SharedCall(where[0], forgotten, [forgotten], sessions, is_fixed=True)
+            posting = forgotten.posting
+            known = SharedCall(where[0], forgotten, [forgotten], sessions, posting.run, posting.agent, is_fixed=True)
+            self._fixed[where] = known
             known.kept_sources = frozenset(forgotten.reported_by)
         return known
 
@@ -213,7 +215,8 @@ class _Twins:
             return None
         reports = state.reports(counted)
         sessions = {report.span_id: state.own_session(report) for report in reports}
-        return SharedCall(state.trace_id, counted, reports, sessions)
+        run, agent = state.groups.run(counted).id, state.groups.agent(counted)
+        return SharedCall(state.trace_id, counted, reports, sessions, run, agent)
 
     def _decide(self, calls: Sequence[SharedCall], found: dict[SpanAt, SharedCall]) -> None:
         """Decide which calls are one, of these and others that were found, and all that these may be one with."""
