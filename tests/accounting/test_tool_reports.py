@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
-from spanledger_processor.accounting import trace
+from spanledger_processor.accounting import trace, trace_set
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.keys import session_key
@@ -152,3 +152,18 @@ def test_a_forgotten_report_keeps_the_call(monkeypatch: pytest.MonkeyPatch) -> N
     ledger.take([report("outer", "t1", 0, session="s", run="q", scope="other")])
     assert ledger.total.tool_calls == 1
     assert {run: sums.tool_calls for run, sums in ledger.table(Table.RUN).items()} == {"q": 0, "r": 1}
+
+
+def test_a_request_loads_a_bounded_number_of_spans_of_other_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """128 spans of tools that began earlier than reports in as many long traces held the ledger for seconds."""
+    monkeypatch.setattr(trace_set, "_MOST_OF_OTHERS", 20)
+    ledger = MemoryLedger()
+    for number in range(10):
+        calls = [make_fact(f"c{number} {one}", trace=f"t{number}") for one in range(4)]
+        ledger.take([report(f"r{number}", f"t{number}", 5, f"x{number}", session="s", run="r"), *calls])
+    ledger.take(
+        [report(f"e{number}", "early", 0, f"x{number}", session="s", run="q", scope="two") for number in range(10)]
+    )
+    assert {run: sums.tool_calls for run, sums in ledger.table(Table.RUN).items()} == {"q": 4, "r": 6}
+    assert ledger.total.tool_calls == 10
+    assert ledger.sent == ledger.total.cost + ledger.correction

@@ -32,6 +32,8 @@ from spanledger_processor.ledger.store import Changes, Key, Reader
 
 _SEGMENTS_READ = 256
 """Segments that are kept while a request is entered."""
+_MOST_OF_OTHERS = 16_384
+"""Spans of traces that are loaded for a request which adds none to them: about 0.6 s, and 25 MB."""
 
 
 class TraceSet:
@@ -51,6 +53,7 @@ class TraceSet:
         self._compared: dict[Entry, Span | None] = {}
         """Spans of traces that are not loaded, as they are stored."""
         self._segments_read: dict[Key, list[SpanRow]] = {}
+        self._of_others = 0
 
     def __iter__(self) -> Iterator[TraceState]:
         """Return the traces that the request adds spans to, or changes."""
@@ -236,11 +239,14 @@ class TraceSet:
 
     def other(self, trace_id: bytes) -> TraceState | None:
         """Return a trace that holds spans whose parts in tool calls a span of the request changes; None for one of
-        which nothing is stored.
+        which nothing is stored, or once many were loaded for the request: its spans then keep what they have.
         """
-        if trace_id not in self._states and not self.is_stored(trace_id):
+        known = self._states.get(trace_id)
+        if known is None and (self._of_others >= _MOST_OF_OTHERS or not self.is_stored(trace_id)):
             return None
-        state = self.state(trace_id)
+        state = known or self.state(trace_id)
+        if known is None:
+            self._of_others += len(state.trace.spans)
         state.is_changed = True
         return state
 
