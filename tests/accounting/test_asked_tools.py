@@ -245,8 +245,8 @@ def test_what_a_model_asks_for_counts_also_where_its_call_is_reported_again_else
         assert counted(ledger)[0] == 1, [fact.span_id for fact in order]
 
 
-def test_what_a_model_asks_for_is_left_out_where_two_traces_report_its_call() -> None:
-    """The tools may stand in the other trace: also where the report that tells more came behind the other one."""
+def test_of_two_traces_that_report_a_call_of_a_model_that_asks_for_tools_which_counts() -> None:
+    """As where one library writes each call into a trace of its own, beside another that writes all into one."""
     asking, other = call("c", "x", response_id="same"), call("l", trace="t2", response_id="same", scope="other")
     assert other.cost is not None
     other.cost.amount, other.cost.unpriced = None, "unknown_model"
@@ -255,7 +255,21 @@ def test_what_a_model_asks_for_is_left_out_where_two_traces_report_its_call() ->
         for fact in order:
             ledger.take([fact])
         assert ledger.total.calls == 1
-        assert counted(ledger)[0] == 0, [fact.span_id for fact in order]
+        assert counted(ledger)[0] == 1, [fact.span_id for fact in order]
+
+
+def test_what_two_traces_tell_that_a_model_asks_for_counts_once() -> None:
+    reports = [
+        call("c", "x", response_id="same"),
+        call("l", "x", trace="t2", response_id="same", scope="other"),
+        call("m", "x", trace="t3", response_id="same", scope="third"),
+    ]
+    for order in permutations(reports):
+        ledger = MemoryLedger()
+        for fact in order:
+            ledger.take([fact])
+        assert ledger.total.calls == 1
+        assert counted(ledger)[0] == 1, [fact.span_id for fact in order]
 
 
 def test_what_a_model_asks_for_counts_again_where_the_other_report_proves_to_be_above_others() -> None:

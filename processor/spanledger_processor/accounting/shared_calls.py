@@ -199,7 +199,7 @@ def _counts(span: Span) -> bool:
 def _what_counts(span: Span) -> tuple[Any, ...]:
     """Return all by which it matters which of two reports counts, but for their times."""
     claim, detail = span.claim or Claim(), span.detail
-    names = span.own_session, span.run.id, detail.agent, detail.dimensions, detail.failed
+    names = span.own_session, span.run.id, detail.agent, detail.dimensions, detail.failed, detail.asked
     what = span.kind, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind, claim.granularity
     return order_of_reports(span)[:2], claim.amount, claim.unpriced, claim.tokens, claim.cached, names, what
 

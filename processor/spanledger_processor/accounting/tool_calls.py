@@ -247,14 +247,14 @@ class AskedTools:
 
     def only(self, span: Span) -> AskedOnly:
         """Return the tool calls that a span asks for and that have no span of their own."""
-        if span.is_reported_elsewhere:
+        if span.counts_elsewhere:
             return _NOTHING
         if not self._is_known:
             self._only, self._is_known = dict(self._find()) if self._askers else {}, True
         return self._only.get(span.span_id, _NOTHING)
 
     def _find(self) -> Iterator[tuple[bytes, AskedOnly]]:
-        alone_in_trace = (span for span in self._askers if not span.is_reported_elsewhere)
+        alone_in_trace = (span for span in self._askers if not span.counts_elsewhere)
         askers = sorted(alone_in_trace, key=lambda span: (span.start_ns, span.span_id))
         asked: dict[str, tuple[bytes, str]] = {}
         elsewhere: set[str] = set()

@@ -314,9 +314,9 @@ class Span:
         return "" if self.twin_trace else self.twin
 
     @property
-    def is_reported_elsewhere(self) -> bool:
-        """Return whether a span of another trace reports the same call, whichever of them counts."""
-        return bool(self.twin or self.twins)
+    def counts_elsewhere(self) -> bool:
+        """Return whether its call counts with a span of another trace, which asks for what its model asks for."""
+        return bool(self.twin)
 
     @property
     def fails(self) -> bool:
