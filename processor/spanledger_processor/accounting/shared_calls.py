@@ -26,7 +26,7 @@ from spanledger_processor.accounting.one_call import (
     richest,
     source_of,
 )
-from spanledger_processor.accounting.trace import COUNTED, INSTEAD_OF, MOST_TWINS, Claim, Span
+from spanledger_processor.accounting.trace import COUNTED, MOST_TWINS, Claim, Span
 from spanledger_processor.model import AGGREGATES, NO_SPEND
 
 MOST_CALLS = 16
@@ -144,8 +144,7 @@ def _code(one: SharedCall, other: SharedCall) -> str:
 
 
 def _sources_of(call: SharedCall) -> set[str]:
-    kept = {source.removeprefix(INSTEAD_OF) for source in call.kept_sources}
-    return {source_of(report) for report in call.reports} | kept
+    return {source_of(report) for report in call.reports} | call.kept_sources
 
 
 def _may_be_one(codes: Mapping[tuple[SpanAt, SpanAt], str], one: SharedCall, other: SharedCall) -> bool:
@@ -212,7 +211,7 @@ def count_one(group: Sequence[SharedCall]) -> Iterator[SharedCall]:
     counted = counted_of(group)
     others = sorted((call for call in group if call is not counted), key=lambda call: call.at)
     kept = [at for call in group for at in call.kept]
-    sources = _sources(counted.span, [call.span for call in others]).union(*[call.kept_sources for call in group])
+    sources = {source_of(call.span) for call in others}.union(*[call.kept_sources for call in group])
     if not counted.is_fixed:
         for call in others:
             if call.span.sent:
@@ -222,17 +221,6 @@ def count_one(group: Sequence[SharedCall]) -> Iterator[SharedCall]:
     for call in others:
         if _link(call.span, counted.span.span_id.hex(), counted.trace_id, [], set()):
             yield call
-
-
-def _sources(counted: Span, others: Sequence[Span]) -> set[str]:
-    """Return the sources of the others: as those in whose place it counts now, or does already, and as further ones."""
-    known, sources = counted.reported_by, set[str]()
-    for span in others:
-        source = source_of(span)
-        gives_place = _counts(span) and not _counts(counted) and source != source_of(counted)
-        is_instead = source not in known and (gives_place or INSTEAD_OF + source in known)
-        sources.add(INSTEAD_OF + source if is_instead else source)
-    return sources
 
 
 def _link(span: Span, twin: str, twin_trace: bytes, twins: list[SpanAt], sources: set[str]) -> bool:

@@ -30,10 +30,10 @@ from spanledger_processor.accounting.tool_reports import (
     Report,
     ReportsInRow,
     ToolReports,
+    ToolRows,
     is_source,
     source_of,
 )
-from spanledger_processor.accounting.tool_rows import ToolRows
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.ledger.facts import AHEAD_NS, EARLIEST_NS, activity_ns
 from spanledger_processor.ledger.keys import bounded_id, id_bytes, repeat_key, tool_key, tool_times_key

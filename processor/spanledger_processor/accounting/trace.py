@@ -32,8 +32,6 @@ REPEATS = "repeats"
 """The role of a span that repeats others, and adds nothing."""
 DUPLICATE = "duplicate:"
 """The role of a further report of a call, followed by the span id in hex of the span that is counted."""
-INSTEAD_OF = "instead of "
-"""Before a source in `Span.reported_by`: its report counted first, and gave its place to a richer one."""
 MOST_TWINS = 16
 """Reports of a call in other traces that are remembered beside the one that counts."""
 
@@ -230,7 +228,7 @@ class Span:
     closes: bool = False
     """Its source reports the end of the session; not remembered, the session is."""
     reported_by: set[str] = field(default_factory=set)
-    """Sources in other traces that report the call which is counted here; behind `INSTEAD_OF` those that did before."""
+    """Sources in other traces that report the call which is counted here."""
     twins: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Their reports that would count, `MOST_TWINS` of them: trace and span of each."""
     detail: Detail = NO_DETAIL

@@ -250,7 +250,7 @@ def _span(row: SpanRow, segment: int) -> Span:
         span.sent = UsageVector.read(sent[0], sent[1:])
     span.twin, span.twin_trace = twin or "", twin_trace or b""
     if sources:
-        span.reported_by = set(sources)
+        span.reported_by = {source.removeprefix(_INSTEAD_OF) for source in sources}
     if twins:
         span.twins = [*zip(twins[::2], twins[1::2], strict=True)]
     if elsewhere:
@@ -268,6 +268,8 @@ def _restore_flags(span: Span, flags: int) -> None:
         span.loops = (flags >> _LOOPS_FROM) - _NO_LOOPS
 
 
+_INSTEAD_OF = "instead of "
+"""Before a source whose report had counted first, in records of earlier releases."""
 _ABSENT: list[Any] = [0, *[None] * 17]
 
 
