@@ -1,9 +1,7 @@
 """A relay before gRPC that makes it take zstd and snappy: it names the encoding "gzip", and gRPC hands the bytes on.
 
 gRPC's C core ends a call whose `grpc-encoding` it does not know while it parses the head, before anything else can see
-it. A shorter value in the head disturbs no table of HPACK (RFC 7541, section 4): what gRPC then keeps takes no more
-room there than at the sender, so gRPC still has every entry that the sender refers to. Only header frames are looked
-at; everything else passes as it is.
+it. So connections come in here, each with one of its own to gRPC. Those without TLS pass by `plain_relay`.
 """
 
 from __future__ import annotations
@@ -16,97 +14,29 @@ import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from itertools import count, product
+from collections.abc import Callable, Coroutine
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from spanledger_processor.listener import SPEAKS_TLS, TLS_HANDSHAKE, bind
+from spanledger_processor.receivers.header_rewriter import PREFACE, HeaderRewriter
+from spanledger_processor.receivers.plain_relay import Pipe, PlainClient, PlainSide
 
 log = logging.getLogger(__name__)
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""Bytes with which every HTTP/2 connection of a client begins (RFC 9113, section 3.4)."""
-_FRAME_HEAD = 9
-_WITH_HEADERS = (0x1, 0x9)
-"""Types of frames: HEADERS and CONTINUATION."""
-_LARGEST_BLOCK = 64 * 2**10
-"""Bytes of a header frame that are looked at; gRPC's own limit for all headers of a call is below."""
-
 _BUFFERED = 2**20
 """Bytes on their way to gRPC that the system may hold for a connection: what it does not take is copied twice more."""
-
-_CODES: Mapping[str, str] = {
-    "-": "010110", "a": "00011", "c": "00100", "d": "100100", "e": "00101", "g": "100110", "i": "00110", "n": "101010",
-    "o": "00111", "p": "101011", "r": "101100", "s": "01000", "t": "01001", "y": "1111010", "z": "1111011",
-}  # fmt: skip
-"""Huffman codes of the letters that are needed (RFC 7541, appendix B)."""
-
-
-def _plain(text: str) -> bytes:
-    return bytes((len(text),)) + text.encode()
-
-
-def _huffman(text: str) -> bytes:
-    bits = "".join(_CODES[letter] for letter in text)
-    bits += "1" * (-len(bits) % 8)
-    return bytes((0x80 | len(bits) // 8,)) + int(bits, 2).to_bytes(len(bits) // 8, "big")
-
-
-_RENAMED: Mapping[bytes, bytes] = {
-    name("grpc-encoding") + value(encoding): name("grpc-encoding") + value("gzip")
-    for encoding in ("zstd", "snappy")
-    for name, value in product((_huffman, _plain), repeat=2)
-}
-
-
-class HeaderRewriter:
-    """Follows the frames of one connection from a client, and renames the encoding in its header frames."""
-
-    def __init__(self) -> None:
-        self._to_pass = len(_PREFACE)
-        """Bytes that belong to no header frame and are passed on as they are."""
-        self._begun = b""
-        """The beginning of a frame whose head, or whose header block, is not there as a whole."""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return what is to be passed on after `data` came in, which is `data` itself where nothing is renamed."""
-        if self._begun:
-            data, self._begun = self._begun + data, b""
-        out: list[bytes] = []
-        passed, size = 0, len(data)
-        at = self._to_pass
-        while at < size:
-            block = at + _FRAME_HEAD
-            end = block if block > size else block + (data[at] << 16 | data[at + 1] << 8 | data[at + 2])
-            if block <= size and (data[at + 3] not in _WITH_HEADERS or end - block > _LARGEST_BLOCK):
-                at = end  # from head to head: a request of half a MiB has thirty of them
-                continue
-            if block > size or end > size:
-                self._begun = data[at:]
-                data = data[:at]
-                break
-            at = end
-            if (renamed := _renamed(data[block:end])) != data[block:end]:
-                head = len(renamed).to_bytes(3, "big") + data[block - _FRAME_HEAD + 3 : block]
-                out += (data[passed : block - _FRAME_HEAD], head + renamed)
-                passed = end
-        self._to_pass = at - len(data)
-        if passed < len(data):
-            out.append(data[passed:])  # `data` itself, uncopied, where it is the whole
-        return out
-
-
-def _renamed(block: bytes) -> bytes:
-    for old, new in _RENAMED.items():
-        block = block.replace(old, new)
-    return block
+_PAUSE = 1.0
+"""Seconds until connections are taken again, after there were no files or no memory for one."""
 
 
 class _Half(asyncio.Protocol):
-    """One side of a connection; reads no faster than the other side writes."""
+    """One side of a connection with TLS; reads no faster than the other side writes."""
 
-    def __init__(self, relay: ZstdRelay, pass_on: Callable[[bytes], Iterable[bytes]]) -> None:
+    def __init__(self, relay: ZstdRelay, pass_on: Callable[[bytes], bytes]) -> None:
+        self.name = ""
         self.transport: asyncio.Transport | None = None
         self.other: _Half | None = None
         self._relay = relay
@@ -123,8 +53,7 @@ class _Half(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None and self.other.transport is not None:
-            for piece in self._pass_on(data):
-                self.other.transport.write(piece)
+            self.other.transport.write(self._pass_on(data))
 
     def pause_writing(self) -> None:
         if self.other is not None and self.other.transport is not None:
@@ -145,7 +74,6 @@ class _Accepted(_Half):
 
     def __init__(self, relay: ZstdRelay) -> None:
         super().__init__(relay, HeaderRewriter().feed)
-        self._name = ""
         self._silent = True
         """Nothing has come yet."""
         self._early: list[bytes] = []
@@ -154,7 +82,7 @@ class _Accepted(_Half):
     def data_received(self, data: bytes) -> None:
         if self._silent:
             self._silent = False
-            self._relay.warn_of_other_protocols(data, self.transport)
+            self._relay.warn_of_other_protocols(data, self._host())
         if self.other is None:
             self._keep(data)
         else:
@@ -176,18 +104,13 @@ class _Accepted(_Half):
         self._relay.connect(self)
 
     async def connect(self) -> None:
-        """Connect to gRPC, under a name by which it knows the client of a call."""
+        """Connect to gRPC."""
         assert self.transport is not None
         loop = asyncio.get_running_loop()
-        inner = socket.socket(socket.AF_UNIX)
         try:
-            inner.setblocking(False)
-            inner.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFERED)
-            self._name = self._relay.named(inner, self.transport.get_extra_info("peername"))
-            await loop.sock_connect(inner, self._relay.socket_path)
-            _, other = await loop.create_unix_connection(lambda: _Half(self._relay, lambda data: (data,)), sock=inner)
+            inner, self.name = await self._relay.connected(self._host())
+            _, other = await loop.create_unix_connection(lambda: _Half(self._relay, lambda data: data), sock=inner)
         except (OSError, asyncio.CancelledError):
-            inner.close()
             self.abort()
             return
         other.other, self.other = self, other
@@ -199,9 +122,10 @@ class _Accepted(_Half):
             super().data_received(data)
         self.transport.resume_reading()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._relay.hosts.pop(self._name, None)
-        super().connection_lost(exc)
+    def _host(self) -> str:
+        assert self.transport is not None
+        peer = self.transport.get_extra_info("peername")
+        return str(peer[0]) if peer else ""
 
 
 class ZstdRelay:
@@ -216,8 +140,12 @@ class ZstdRelay:
         self.hosts: dict[str, str] = {}
         """The hosts of clients, by the name of their connection to gRPC."""
         self._server: asyncio.Server | None = None
+        """What takes connections with TLS."""
+        self._listening: socket.socket | None = None
+        """What takes connections without."""
+        self._pipe: Pipe | None = None
         self._connecting: set[asyncio.Task[None]] = set()
-        self._halves: set[_Half] = set()
+        self._halves: set[_Half | PlainSide] = set()
         self._all_closed = asyncio.Event()
         self._all_closed.set()
         self._numbers = count(1)
@@ -233,28 +161,87 @@ class ZstdRelay:
         """
         self._setting = setting
         listening = bind(address, setting, share_port=share_port)
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Accepted(self), sock=listening, ssl=tls, ssl_handshake_timeout=handshake if tls else None
-        )
         port: int = listening.getsockname()[1]
+        if tls is None:
+            listening.setblocking(False)
+            self._listening, self._pipe = listening, Pipe()
+            self._listen()
+        else:
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: _Accepted(self), sock=listening, ssl=tls, ssl_handshake_timeout=handshake
+            )
         return port
+
+    def _listen(self) -> None:
+        if self._listening is not None:
+            asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            accepted, peer = listening.accept()
+        except (BlockingIOError, ConnectionError):  # it has left
+            return
+        except OSError as error:
+            log.error("%s: no connection can be taken now: %s", self._setting, error.strerror)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listening)
+            loop.call_later(_PAUSE, self._listen)
+            return
+        accepted.setblocking(False)
+        assert self._pipe is not None
+        host = str(peer[0])
+        client = PlainClient(accepted, self.closed, self._pipe, partial(self.warn_of_other_protocols, host=host))
+        self.opened(client)
+        self._begin(client, self._connect_plain(client, host))
+
+    async def _connect_plain(self, client: PlainClient, host: str) -> None:
+        try:
+            inner, client.name = await self.connected(host)
+        except (OSError, asyncio.CancelledError):
+            client.abort()
+            return
+        other = PlainSide(inner, self.closed)
+        self.opened(other)
+        client.other, other.other = other, client
+        client.read()
+        other.read()
 
     def connect(self, accepted: _Accepted) -> None:
         """Connect a client's connection with gRPC."""
+        self._begin(accepted, accepted.connect())
+
+    def _begin(self, client: _Accepted | PlainClient, connecting: Coroutine[Any, Any, None]) -> None:
         if len(self._halves) > 2 * self._most:
-            accepted.abort()
+            connecting.close()
+            client.abort()
             return
-        task = asyncio.get_running_loop().create_task(accepted.connect())
+        task = asyncio.get_running_loop().create_task(connecting)
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    def warn_of_other_protocols(self, data: bytes, transport: asyncio.Transport | None) -> None:
+    async def connected(self, host: str) -> tuple[socket.socket, str]:
+        """Return a connection to gRPC for the client at `host`, and the name by which gRPC knows it.
+
+        Raises:
+            OSError: gRPC takes none.
+        """
+        inner, name = socket.socket(socket.AF_UNIX), ""
+        try:
+            inner.setblocking(False)
+            inner.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFERED)
+            name = self._named(inner, host)
+            await asyncio.get_running_loop().sock_connect(inner, self.socket_path)
+        except (OSError, asyncio.CancelledError):
+            self.hosts.pop(name, None)
+            inner.close()
+            raise
+        return inner, name
+
+    def warn_of_other_protocols(self, data: bytes, host: str) -> None:
         """Warn if the first bytes of a connection are not those of HTTP/2: neither gRPC nor its client will say why."""
-        if _PREFACE.startswith(data[: len(_PREFACE)]):
+        if PREFACE.startswith(data[: len(PREFACE)]):
             return
-        peer = transport.get_extra_info("peername") if transport is not None else None
-        host = str(peer[0]) if peer else "this machine"
+        host = host or "this machine"
         if data.startswith(TLS_HANDSHAKE):
             log.warning(SPEAKS_TLS, self._setting, host)
             return
@@ -265,26 +252,27 @@ class ZstdRelay:
             host,
         )
 
-    def named(self, inner: socket.socket, peer: tuple[object, ...] | None) -> str:
+    def _named(self, inner: socket.socket, host: str) -> str:
         """Give a connection to gRPC a name, where the system can (Linux); its client's host is known by it."""
-        name = f"spanledger-relay-{os.getpid()}-{id(self):x}-{next(self._numbers)}"
-        if sys.platform != "linux" or peer is None:
+        if sys.platform != "linux" or not host:
             return ""
+        name = f"spanledger-relay-{os.getpid()}-{id(self):x}-{next(self._numbers)}"
         inner.bind(f"\0{name}")
-        self.hosts[name] = str(peer[0])
+        self.hosts[name] = host
         return name
 
     def host_of(self, peer: str) -> str:
         """Return the host of a client by what gRPC knows of its connection."""
         return self.hosts.get(peer.removeprefix("unix-abstract:"), peer)
 
-    def opened(self, half: _Half) -> None:
+    def opened(self, half: _Half | PlainSide) -> None:
         """Know a connection that `stop` closes."""
         self._halves.add(half)
         self._all_closed.clear()
 
-    def closed(self, half: _Half) -> None:
+    def closed(self, half: _Half | PlainSide) -> None:
         """Forget a connection that is closed."""
+        self.hosts.pop(half.name, None)
         self._halves.discard(half)
         if not self._halves:
             self._all_closed.set()
@@ -293,6 +281,10 @@ class ZstdRelay:
         """Take no more connections; those that are open go on."""
         if self._server is not None:
             self._server.close()
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
 
     async def stop(self) -> None:
         """Close what gRPC, which has stopped, left open."""
@@ -303,4 +295,7 @@ class ZstdRelay:
         for half in tuple(self._halves):
             half.abort()
         await self._all_closed.wait()
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
         shutil.rmtree(self._folder, ignore_errors=True)
