@@ -57,7 +57,7 @@ class Board:
         return self.values(PANELS[title], target)
 
 
-def _unpriced_call(label: str) -> bytes:
+def _call(label: str, model: str) -> bytes:
     request = ExportTraceServiceRequest()
     resource_spans = request.resource_spans.add()
     resource_spans.resource.attributes.add(key=LABEL).value.string_value = label
@@ -66,7 +66,7 @@ def _unpriced_call(label: str) -> bytes:
     for key, text in (
         ("gen_ai.operation.name", "chat"),
         ("gen_ai.provider.name", "openai"),
-        ("gen_ai.request.model", "nobody-knows-me"),
+        ("gen_ai.request.model", model),
     ):
         span.attributes.add(key=key).value.string_value = text
     for key in ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"):
@@ -81,7 +81,7 @@ def board(loop: Loop, tempo: Tempo, prometheus: Prometheus) -> Board:
     unpriced = f"unpriced-{secrets.token_hex(4)}"
     for replay in replays:
         loop.send(*replay.requests)
-    loop.send(_unpriced_call(unpriced))
+    loop.send(_call(unpriced, "nobody-knows-me"))
     labels = [unpriced, *(replay.label for replay in replays)]
     board = Board(tempo, prometheus, replays, labels)
 
@@ -98,8 +98,13 @@ def board(loop: Loop, tempo: Tempo, prometheus: Prometheus) -> Board:
 def prometheus(loop: Loop, prometheus_program: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Prometheus, scraping this module's loop."""
     prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"), loop)
+
+    def asked() -> None:
+        assert prometheus.query("spanledger_build_info")
+
     try:
         prometheus.program.start()
+        eventually(asked)  # what is counted before that is no increase
         yield prometheus
     finally:
         prometheus.program.stop()
@@ -152,6 +157,23 @@ def test_loops_are_found(board: Board) -> None:
     assert sum(board.shown("Tool calls that completed a loop").values()) == 2
     assert sorted(board.shown("Top tool loops").values()) == [3, 3]
     assert board.shown("Calls in loops") == {"traces": 2}
+
+
+def test_the_first_amount_of_a_model_is_in_the_last_day(board: Board, loop: Loop) -> None:
+    """`increase()` by itself leaves out what a series begins with: here 10 tokens in and 10 out, the only call."""
+    loop.send(_call("first", "gpt-4.1-nano"))
+    expected = 10 * 0.1e-6 + 10 * 0.4e-6  # the price list of OpenAI, USD a million tokens
+
+    def shown() -> None:
+        by_model = board.shown("Spend of the last 24 hours by model")
+        spent = [amount for labels, amount in by_model.items() if "gpt-4.1-nano" in labels]
+        assert spent == [pytest.approx(expected, rel=1e-9)]
+
+    eventually(shown)
+    assert sum(board.shown("Spend of the last 24 hours").values()) == pytest.approx(
+        sum(board.shown("Spend of the last 24 hours by model").values()), rel=0.01
+    )
+    assert sum(board.shown("Spend of the last 24 hours").values()) >= (_truth(board) + expected) * (1 - 1e-9)
 
 
 def test_the_dashboard_has_a_panel_a_place() -> None:
