@@ -228,7 +228,27 @@ def test_a_session_by_task_and_model(tmp_path: Path) -> None:
     }
     shown = output("session", "s", *state)
     assert re.search(rf"t1 +{task['tokens_total']:,} +worker {task['kinds']['worker']:,}, judge", shown)
-    assert "per model" in shown
+    assert "per model\n" in shown
+    assert "by model" not in shown
+
+
+def test_a_session_of_which_some_calls_name_a_task_is_shown_whole(tmp_path: Path) -> None:
+    spans = [chat(start_time_unix_nano=JAN_30, end_time_unix_nano=JAN_30 + 9) for _ in range(3)]
+    for span, named in zip(spans, [{"spanledger.task.id": "t1"}, {}, {MODEL: "gpt-4o"}], strict=True):
+        set_attributes(span, {SESSION: "s"} | named)
+    shown = output("session", "s", *ledger(tmp_path, request(*spans)))
+    assert "per model, of calls that name a task" in shown
+    whole = shown[shown.index("by model") :]
+    assert re.search(r"gpt-4o-mini +\$\S+ +2 ", whole)
+    assert re.search(r"gpt-4o +\$\S+ +1 ", whole)
+
+
+def test_a_run_is_shown_with_its_sessions(tmp_path: Path) -> None:
+    state = ledger(tmp_path, _call("a", "r"), _call("b", "r", "gpt-4o"))
+    shown = output("run", "r", *state)
+    for session in "ab":
+        assert re.search(rf"^ *{session} +\$", shown, re.MULTILINE)
+    assert re.search(r"gpt-4o-mini +\$", shown[shown.index("by model") :])
 
 
 def _of_a_file(granularity: str, session: str = "w1") -> bytes:

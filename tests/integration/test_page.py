@@ -133,7 +133,8 @@ def test_a_session_shows_who_did_what_and_budgets_how_much_is_used(
 ) -> None:
     small = {"name": "small", "amount": COST / 2, "period": "month"}
     each = {"name": "each", "amount": COST / 4, "period": "session"}
-    more = {"processor": {"budgets": [small, each]}}
+    labels = {"sessions": {"labels": [{"agent": "lead", "label": "Reviews"}]}}
+    more = {"processor": {"budgets": [small, each], **labels}}
     context = browser.new_context()
     with Served(tmp_path, backend.port, more) as served, Watched(context, served) as page:
         span = chat()
@@ -143,6 +144,7 @@ def test_a_session_shows_who_did_what_and_budgets_how_much_is_used(
         for name, share in (("Budgets", "200 %"), ("Budgets of sessions and runs", "400 %")):
             expect(page.get_by_role("region", name=name, exact=True)).to_contain_text("used up")
             expect(page.get_by_role("region", name=name, exact=True)).to_contain_text(share)
+        expect(page.get_by_role("region", name="The dearest sessions")).to_contain_text("Reviews · talk")
         _open(page, served, "session/talk")
         expect(page.get_by_role("region", name="By agent")).to_contain_text("lead")
     context.close()
@@ -173,6 +175,8 @@ def test_a_sessions_timeline_folds_agents_in_and_explains_each_call(
         expect(lanes).to_have_count(2)
         expect(lanes.nth(0).locator("summary").first).to_contain_text("lead")
         expect(lanes.nth(0).locator("details.lane summary")).to_contain_text("reviewer")
+        for lane, amounts in ((0, f"${COST:.6f} + ${COST:.6f} below"), (1, f"${COST:.6f}")):
+            expect(lanes.nth(lane).locator("summary").first.locator(".number")).to_have_text(amounts)
         expect(lanes.nth(1).get_by_role("link", name="explain").first).to_be_hidden()
         lanes.nth(0).locator("summary").first.click()
         lanes.nth(1).locator("summary").first.click()

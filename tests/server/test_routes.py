@@ -306,6 +306,15 @@ async def test_unpriced_calls_say_why() -> None:
         (row,) = answer["unpriced"]
         assert (answer["calls"], row["model"], row["reason"], row["calls"]) == (1, "acme-7b", "unknown_model", 1)
         assert row["meaning"]
+        cut = (await client.get("/api/v1/unpriced?since=2020-01-01&limit=1")).json()
+        assert (len(cut["unpriced"]), cut["left_out"]) == (1, 0)
+
+
+async def test_rows_of_unpriced_calls_beyond_the_limit_are_told() -> None:
+    calls = [request(_named("a", JAN_30 + number, model=f"acme-{number}b")) for number in range(3)]
+    async with served(*calls) as client:
+        answer = (await client.get("/api/v1/unpriced?limit=2")).json()
+        assert (answer["calls"], len(answer["unpriced"]), answer["left_out"]) == (3, 2, 1)
 
 
 async def test_prices_tasks_and_tenants() -> None:
@@ -374,6 +383,14 @@ async def test_ids_are_text_and_nothing_else() -> None:
         assert "\u0085" not in answer.text
         table = (await client.get("/api/v1/sessions?format=csv")).text
         assert next(csv.DictReader(io.StringIO(table, newline="")))["id"].startswith("'=")
+
+
+def test_what_is_inside_a_cell_of_csv_has_its_name() -> None:
+    """A day with its cost, a figure within figures: no form of Python's, and nothing that looks like a formula."""
+    speed = {"duration_s": {"calls": 3, "p50": 1.5}, "first_token_s": None}
+    row = {"days": [{"day": "2026-11-30", "cost_usd": 0.5, "cost_usd_exact": "0.5"}], "speed": speed}
+    (read,) = csv.DictReader(io.StringIO("days,speed\r\n" + lines(["days", "speed"], [row])))
+    assert read == {"days": "2026-11-30=0.5", "speed": "duration_s.calls=3; duration_s.p50=1.5"}
 
 
 async def test_numbers_stay_numbers_in_csv() -> None:

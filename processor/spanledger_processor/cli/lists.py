@@ -168,6 +168,8 @@ def unpriced(since: str | None, until: str | None, target: Target, *, as_json: b
             click.echo(_none_unpriced(source, since, until))
             return
         show.print_table(show.counted(answer["calls"], "unpriced call"), show.UNPRICED, rows)
+        if answer["left_out"]:
+            click.echo(f"The first {len(rows):,} rows; {answer['left_out']:,} with fewer calls are left out.")
         for reason, meaning in {row["reason"]: row["meaning"] for row in rows}.items():
             click.echo(f"{reason}: {meaning}")
 

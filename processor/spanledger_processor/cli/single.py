@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from string import hexdigits
 
@@ -77,7 +77,7 @@ def _show_candidates(session_id: str, models: str | None, target: Target, *, as_
 @asks
 @as_json
 def run(run_id: str, target: Target, *, as_json: bool) -> None:
-    """Show one run by model."""
+    """Show one run: its sessions, and its spend by model."""
     show_one("run", run_id, target, as_json=as_json)
 
 
@@ -110,13 +110,31 @@ def show_one(what: str, name: str, target: Target, *, as_json: bool) -> None:
         title = f"spawned by it, the first {SHOWN}" if len(spawned) > SHOWN else "spawned by it"
         rows = spawned[:SHOWN]
         show.print_table(title, [show.named("session"), *show.described(rows), *show.TOTALS], rows)
+    if result.get("sessions"):
+        _print_sessions_of_run(result)
     if result.get("by_task"):
         show.print_table("per task", show.BY_TASK, result["by_task"])
-        show.print_table("per model", show.BY_MODEL, result["by_model"])
-    elif any(row["calls"] for row in result.get("usage_by_model", ())):
+        some = "" if _are_all(result["by_model"], result) else ", of calls that name a task"
+        show.print_table(f"per model{some}", show.BY_MODEL, result["by_model"])
+    if _are_all(result.get("by_model", ()), result):
+        return
+    if any(row["calls"] for row in result.get("usage_by_model", ())):
         show.print_table("by model", show.MODEL_USE, result["usage_by_model"])
     elif len(result["models"]) > 1:
         show.print_table("by model", show.MODEL_COST, result["models"])
+
+
+def _are_all(rows: Sequence[Row], whole: Row) -> bool:
+    """Return whether rows hold all calls of a session; of one without calls, whether there are any rows."""
+    return bool(rows) and sum(row["calls"] for row in rows) == whole["calls"]
+
+
+def _print_sessions_of_run(run: Row) -> None:
+    rows = run["sessions"]
+    show.print_table("its sessions", [show.named("session"), *show.described(rows), *show.TOTALS], rows)
+    if run["sessions_left_out"]:
+        click.echo(f"{show.counted(run['sessions_left_out'], 'further session')} of it: spanledger sessions.")
+    click.echo("Amounts are those of whole sessions: one that works for several runs has a part in each.")
 
 
 def _spawned(source: QuerySource, session_id: str) -> list[Row]:

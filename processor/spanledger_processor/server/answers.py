@@ -274,7 +274,8 @@ def unpriced(asked: Question) -> Answer:
     values = asked.values
     rows = queries.Days(asked.reader, asked.tenant, values["since"] or 0, values["until"]).unpriced()
     explained = [{**row, "meaning": WHY_UNPRICED.get(row["reason"], "")} for row in rows[: values["limit"]]]
-    return {"calls": sum(row["calls"] for row in rows), "unpriced": explained}
+    left_out = len(rows) - len(explained)
+    return {"calls": sum(row["calls"] for row in rows), "unpriced": explained, "left_out": left_out}
 
 
 def gone(asked: Question) -> Answer:

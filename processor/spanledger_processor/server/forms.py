@@ -21,6 +21,8 @@ _CLASSES = {
 }
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for a formula where a text begins with it; ids and names come from the network."""
+_NAMES = ("model", "day", "id")
+"""Keys of what an item of a list is of."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 _DOTS = {".": "%2E", "..": "%2E%2E"}
 """Ids that clients take for folders in a path and leave out, percent-encoded or not, and what stands for them there."""
@@ -95,7 +97,7 @@ def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        value = "; ".join(f"{name}={inner}" for name, inner in value.items())
+        value = "; ".join(_pairs(value))
     elif isinstance(value, list):
         value = "; ".join(_brief(item) for item in value)
     if not isinstance(value, str):
@@ -105,8 +107,18 @@ def _cell(value: Any) -> Any:
     return visible(value).replace("\n", "\\u000a")  # a row is a line
 
 
+def _pairs(value: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Yield the values of an object with their names, those of an inner one behind its name and a dot."""
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            yield from _pairs(inner, f"{before}{name}.")
+        elif inner is not None:
+            yield f"{before}{name}={inner}"
+
+
 def _brief(item: Any) -> str:
-    """Return an item of a list in short: a model with its cost."""
+    """Return an item of a list in short: a model, day or agent with its cost."""
     if isinstance(item, dict) and "cost_usd_exact" in item:
-        return f"{item.get('model', item.get('id', ''))}={item['cost_usd_exact']}"
+        name = next((item[key] for key in _NAMES if item.get(key)), "")
+        return f"{name}={item['cost_usd_exact']}"
     return str(item)

@@ -466,6 +466,7 @@ UNPRICED: Shape = {
             "meaning": Field("string", "What the reason means, and what to do about it."),
         },
     ),
+    "left_out": Field("integer", "Rows of `unpriced` beyond `limit`; their calls are in `calls`."),
 }
 PRICE: Shape = {
     "model": Field("string", "As asked for."),

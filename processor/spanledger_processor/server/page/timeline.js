@@ -20,8 +20,8 @@ export function timeline(session, remembered, spawned, given) {
   };
   const ofAgent = (id) => spans.filter((span) => (span.agent || "") === id);
   const barsOf = (mine, row) => (mine.length ? mine.filter((span) => span.kind !== "agent" && span.kind !== "workflow").map((span) => bar(at(span.start), at(span.end), span.failed ? "failed" : span.kind, titleOf(span))) : row.first ? [bar(at(row.first), at(row.last), "whole", `${when(row.first)} to ${when(row.last)}`)] : []);
-  const lane = (key, name, row, bars, inside) => {
-    const head = [make("span", { class: "who" }, name), make("span", { class: "track", "aria-hidden": "true" }, bars), make("span", { class: "number" }, costCell(row))];
+  const lane = (key, name, row, bars, inside, below = 0) => {
+    const head = [make("span", { class: "who" }, name), make("span", { class: "track", "aria-hidden": "true" }, bars), make("span", { class: "number" }, costCell(row), below ? make("span", { class: "soft" }, ` + ${money(below)} below`) : null)];
     return inside.length ? make("details", { class: "lane", "data-key": key }, make("summary", {}, ...head), ...inside) : make("div", { class: "lane leaf" }, make("div", { class: "head" }, ...head));
   };
   const known = new Set(agents.map((agent) => agent.id));
@@ -30,13 +30,15 @@ export function timeline(session, remembered, spawned, given) {
     drawn.add(agent.id);
     const mine = ofAgent(agent.id);
     const below = agents.filter((other) => other.parent_id === agent.id && !drawn.has(other.id)).map(agentLane);
-    return lane(`agent ${agent.id}`, named(agent.id), agent, barsOf(mine, agent), [...below, ...calls(mine, given)]);
+    const spent = below.reduce((sum, { usd }) => sum + usd, 0);
+    const drawnLane = lane(`agent ${agent.id}`, named(agent.id), agent, barsOf(mine, agent), [...below.map((one) => one.lane), ...calls(mine, given)], spent);
+    return { lane: drawnLane, usd: (agent.cost_usd || 0) + spent };
   };
   const unnamed = (session.agents || []).find((agent) => !agent.id && !agent.other) || (agents.length ? { calls: 0, cost_usd: 0, cost_usd_exact: "0" } : session);
   const own = spans.filter((span) => !known.has(span.agent || ""));
   const lanes = own.length || !agents.length ? [lane("own", agents.length ? "by no named agent" : "this session", unnamed, barsOf(own, agents.length ? {} : session), calls(own, given))] : [];
-  for (const agent of agents) if (!known.has(agent.parent_id) || agent.parent_id === agent.id) lanes.push(agentLane(agent));
-  for (const agent of agents) if (!drawn.has(agent.id)) lanes.push(agentLane(agent)); // agents above each other
+  for (const agent of agents) if (!known.has(agent.parent_id) || agent.parent_id === agent.id) lanes.push(agentLane(agent).lane);
+  for (const agent of agents) if (!drawn.has(agent.id)) lanes.push(agentLane(agent).lane); // agents above each other
   for (const child of spawned.slice(0, 50)) {
     const name = make("span", {}, "session ", make("a", { href: address(`session/${encodeURIComponent(child.id)}`, { tenant: given.tenant }) }, named(child.name || child.id)));
     lanes.push(lane(`session ${child.id}`, name, child, child.first ? [bar(at(child.first), at(child.last), "spawned", `${when(child.first)} to ${when(child.last)}`)] : [], []));

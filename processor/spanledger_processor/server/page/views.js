@@ -6,7 +6,11 @@ import { timeline } from "./timeline.js";
 
 export const range = (given) => ({ since: given.since, until: given.until, tenant: given.tenant });
 // Its name, else its id, which here has room, behind the process that it has in common with others.
-const titleOf = (row) => row.name || (row.label && !row.id.startsWith(row.label) ? `${row.label} · ${row.id}` : row.id);
+// A name or label of several sessions tells them apart no more, so the id stands behind it.
+const titleOf = (row) => {
+  const title = row.name || row.label;
+  return title && !row.id.startsWith(title) ? `${title} · ${row.id}` : row.id;
+};
 const sessionLink = (row, given) => (row.id ? make("a", { href: address(`session/${encodeURIComponent(row.id)}`, { tenant: given.tenant }) }, named(titleOf(row))) : "(unattributed)");
 
 function rangeText(given, usual) {
@@ -427,7 +431,7 @@ export async function unpriced(_, given) {
     ["what to do", (row) => withCode(row.meaning)],
     ["", (row) => link("sessions", "sessions", { ...range(given), unpriced: row.reason })],
   ];
-  return [make("h2", {}, `${counted(answer.calls, "call")} without a price`), soft("Their cost is unknown, not zero; no total contains it."), table("Calls without a price", columns, answer.unpriced)];
+  return [make("h2", {}, `${counted(answer.calls, "call")} without a price`), soft("Their cost is unknown, not zero; no total contains it."), table("Calls without a price", columns, answer.unpriced), answer.left_out ? soft(`${counted(answer.left_out, "further row")}, of ${counted(answer.calls - answer.unpriced.reduce((sum, row) => sum + row.calls, 0), "call")}: /api/v1/unpriced?limit=1000.`) : null];
 }
 
 // --- the arithmetic of one call -----------------------------------------------------------------------------------
