@@ -112,6 +112,11 @@ def show_one(what: str, name: str, target: Target, *, as_json: bool) -> None:
         show.print_table(title, [show.named("session"), *show.described(rows), *show.TOTALS], rows)
     if result.get("sessions"):
         _print_sessions_of_run(result)
+    _print_models(result)
+
+
+def _print_models(result: Row) -> None:
+    """Print what a session or run spent by task and model."""
     if result.get("by_task"):
         show.print_table("per task", show.BY_TASK, result["by_task"])
         some = "" if _are_all(result["by_model"], result) else ", of calls that name a task"
