@@ -332,11 +332,37 @@ async def _results(names: Sequence[str], state: DeliveryState, deadline: float) 
     results = {name: state.final.get(name, _LATE) for name in names}
     if sends:
         timeout = max(0.0, deadline - asyncio.get_running_loop().time())
-        await asyncio.wait(sends.values(), timeout=timeout)
+        await _ended(sends.values(), timeout)
     for name, task in sends.items():
         if task.done():
             results[name] = _STOPPING if task.cancelled() else task.result()
     return results
+
+
+async def _ended(sends: Iterable[asyncio.Task[Result]], seconds: float) -> None:
+    """Return when all of them have ended, or after so many seconds: `asyncio.wait` takes twice the steps."""
+    loop = asyncio.get_running_loop()
+    left, waiting = set(sends), loop.create_future()
+
+    def ended(send: asyncio.Task[Result]) -> None:
+        left.discard(send)
+        if not left:
+            _wake(waiting)
+
+    for send in sends:
+        send.add_done_callback(ended)
+    timer = loop.call_later(seconds, _wake, waiting)
+    try:
+        await waiting
+    finally:
+        timer.cancel()
+        for send in left:
+            send.remove_done_callback(ended)
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 async def _close(senders: Sequence[Sender]) -> None:

@@ -139,3 +139,28 @@ async def test_messages_of_unknown_size_are_read_as_far_as_there_is_room_for_the
     assert [call.begun.is_set() for call in calls] == [place < read for place in range(6)]
     for task in tasks:
         task.cancel()
+
+
+async def test_each_message_that_takes_too_long_is_refused(
+    reader: MessageReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that wait together, those that began while others waited, and those that come when none does."""
+    monkeypatch.setattr(grpc_receiver, "_READ_WAIT", 0.01)
+    for _ in range(2):
+        first = await stalled(reader, "a")
+        await asyncio.sleep(0.001)
+        for _, task in (*first, *await stalled(reader, "b")):
+            with pytest.raises(RefusedError) as refused:
+                await task
+            assert refused.value.result.cause == "slow_body"
+        assert await quick(reader) == b"message"
+    assert not reader._quick
+
+
+async def test_who_leaves_while_it_is_refused_has_left(reader: MessageReader) -> None:
+    """gRPC cancels its call, which has to end so."""
+    ((_, task),) = await stalled(reader, "a")
+    reader._quick[0].end()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

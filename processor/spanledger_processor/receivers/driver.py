@@ -16,6 +16,7 @@ from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reserva
 from spanledger_processor.receivers.refusals import (
     ENRICHER_NO_ROOM,
     GONE,
+    LATE,
     NO_ROOM,
     STOPPING,
     OtlpProtocol,
@@ -191,8 +192,7 @@ class RequestDriver:
         work = loop.create_task(self._handle(request, reservation, deadline, handle, answer))
         self._under_way.add(work)
         work.add_done_callback(self._under_way.discard)
-        late = retry("deadline", "not delivered in the time there was; try again")
-        timer = loop.call_later(seconds - margin / 2, _give, answer, late)
+        timer = loop.call_later(seconds - margin / 2, _give, answer, LATE)
         try:
             return await answer  # one turn of the event loop earlier than the end of the task
         finally:

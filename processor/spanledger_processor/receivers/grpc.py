@@ -266,11 +266,18 @@ def grpc_receiver(settings: Grpc, driver: RequestDriver, *, share_port: bool = F
 
 @dataclass(eq=False, slots=True)
 class _Read:
-    """A message that is being read. `patience` ends it."""
+    """A message that is being read by a task."""
 
     sender: str
     began: float
-    patience: asyncio.Timeout
+    task: asyncio.Task[Any]
+    is_ended: bool = False
+
+    def end(self) -> None:
+        """Have it refused; its task is cancelled, and says so."""
+        if not self.is_ended:
+            self.is_ended = True
+            self.task.cancel()
 
 
 class MessageReader:
@@ -291,6 +298,8 @@ class MessageReader:
         self._granted = 0
         """Slots that were given and are not taken yet."""
         self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        """Ends what takes too long: one timer for all, since each takes as many steps as a read."""
 
     async def read(self, context: Context, reservation: Reservation, sender: str) -> bytes:
         """Return the one message of a call; `reservation` grows by its size.
@@ -301,12 +310,17 @@ class MessageReader:
         if not self._limiter.has_room_for(self._least_room):
             raise RefusedError(NO_ROOM)
         await self._slot()
-        read = _Read(sender, asyncio.get_running_loop().time(), asyncio.timeout(_READ_WAIT))
+        task = asyncio.current_task()
+        assert task is not None
+        read = _Read(sender, asyncio.get_running_loop().time(), task)
         self._quick.append(read)
+        if self._watch is None:
+            self._end_late()
         try:
-            async with read.patience:
-                message = await self._message(context)
-        except TimeoutError:
+            message = await self._message(context)
+        except asyncio.CancelledError:
+            if not read.is_ended or task.uncancel():  # its sender has left
+                raise
             raise RefusedError(retry("slow_body", "the message took too long to arrive; try again")) from None
         finally:
             self._ended(read)
@@ -343,9 +357,9 @@ class MessageReader:
     def _make_room(self) -> None:
         """Have reads that had their time give their slots to those that wait, now and again."""
         now = asyncio.get_running_loop().time()
-        ending = sum(map(_is_ended, self._quick))
+        ending = sum(read.is_ended for read in self._quick)
         for _ in range(len(self._waiting) - ending):
-            had_their_time = [read for read in self._quick if now - read.began >= _QUICK and not _is_ended(read)]
+            had_their_time = [read for read in self._quick if now - read.began >= _QUICK and not read.is_ended]
             if not had_their_time:
                 break
             self._move(had_their_time)
@@ -371,12 +385,24 @@ class MessageReader:
         if len(self._slow) >= _SLOW_READERS:
             sender, most = next(iter(held.most_common(1)), ("", 0))
             if most <= held[oldest.sender] + 1:
-                _end(newest)
+                newest.end()
                 return
-            _end([read for read in self._slow if read.sender == sender][-1])
+            [read for read in self._slow if read.sender == sender][-1].end()
         self._quick.remove(oldest)
         self._slow.append(oldest)
         self._grant()
+
+    def _end_late(self) -> None:
+        """End reads that have taken too long, and look again when the next one will have."""
+        loop = asyncio.get_running_loop()
+        self._watch, waiting = None, list[float]()
+        for read in (*self._quick, *self._slow):
+            if loop.time() - read.began >= _READ_WAIT:
+                read.end()
+            elif not read.is_ended:
+                waiting.append(read.began)
+        if waiting:
+            self._watch = loop.call_at(min(waiting) + _READ_WAIT, self._end_late)
 
     def _ended(self, read: _Read) -> None:
         for reads in (self._quick, self._slow):
@@ -389,14 +415,6 @@ class MessageReader:
         while self._waiting and len(self._quick) + self._granted < self._slots():
             self._waiting.popleft().set_result(None)
             self._granted += 1
-
-
-def _end(read: _Read) -> None:
-    read.patience.reschedule(0)
-
-
-def _is_ended(read: _Read) -> bool:
-    return read.patience.when() == 0
 
 
 def _service(name: str, export: Method) -> grpc.GenericRpcHandler[Any, Any]:

@@ -103,6 +103,7 @@ ENRICHER_NO_ROOM = Result(
     cause="budget",
 )
 """The component itself waits between its tries, longer each time."""
+LATE = retry("deadline", "not delivered in the time there was; try again")
 UNAUTHENTICATED_SENDER = rejected("unauthenticated", "a valid bearer token is needed: authorization: Bearer <token>")
 
 
