@@ -15,6 +15,7 @@ from lmdb.verify import VerifyError, verify
 
 from spanledger_processor.ledger.store import Key, StateBrokenError, StateError, StateLockedError, StoreUsage, Table
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.trace_places import TRACE, TracePlaces
 
 FOLDER = "ledger"
 DATA = "data.mdb"
@@ -239,21 +240,33 @@ class FolderLock:
 class LmdbReader:
     """A `store.Reader` for as long as its transaction lives."""
 
-    __slots__ = ("_get", "_looking", "_path", "_txn")
+    __slots__ = ("_get", "_has_earlier", "_looking", "_path", "_places", "_txn")
 
-    def __init__(self, txn: lmdb.Transaction[bytes], path: Path) -> None:
+    def __init__(self, txn: lmdb.Transaction[bytes], path: Path, places: TracePlaces) -> None:
         self._txn = txn
         self._get = txn.get
         self._looking: lmdb.Cursor[bytes] | None = None
         self._path = path
+        self._places = places
+        self._has_earlier: bool | None = None
+        """Whether there are traces of before they had places; None until one is asked for."""
 
     def get(self, key: Key) -> bytes | None:
         """Return the record of `key`, None if there is none."""
         try:
-            return self._get(key)
+            return self._trace(key) if key[0] == TRACE else self._get(key)
         except lmdb.Error:
             with map_lmdb_errors(self._path):
                 raise
+
+    def _trace(self, key: Key) -> bytes | None:
+        if self._has_earlier is None:
+            self._has_earlier = self._any(bytes((TRACE,)))
+            self._places.catch_up(self._txn)
+        for stored in self._places.where(key):
+            if (record := self._get(stored)) is not None:
+                return record
+        return self._get(key) if self._has_earlier else None
 
     def sums(self, key: Key) -> Sums:
         """See `store.Reader.sums`."""

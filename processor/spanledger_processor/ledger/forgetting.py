@@ -35,6 +35,7 @@ from spanledger_processor.ledger.runs import NAMES, SPAWNED
 from spanledger_processor.ledger.store import Key, Table, near
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.ledger.tool_repeats import place_of
+from spanledger_processor.ledger.trace_places import placed_of
 
 Renamed: TypeAlias = Mapping[str, str]
 """From a stored name to the one that takes its place."""
@@ -216,7 +217,7 @@ def _traces(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> in
     """Return what is remembered of single spans, and the decisions that repeats are answered with."""
     changed = 0
     replaced: dict[Any, Any] = {**renamed, **{_hash(old): _hash(new) for old, new in renamed.items()}}
-    for key, record in [*_rows(txn, Table.TRACE, tenant)]:
+    for key, record in [*_rows(txn, Table.TRACE, tenant), *placed_of(txn, tenant)]:
         new = _replaced(record, replaced)
         if new != record:
             txn.put(key, new)

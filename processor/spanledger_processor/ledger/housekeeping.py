@@ -21,6 +21,7 @@ from spanledger_processor.ledger.retention import (
     oldest_tenth,
 )
 from spanledger_processor.ledger.store import StoreUsage
+from spanledger_processor.ledger.trace_places import TracePlaces
 from spanledger_processor.units import MS_PER_DAY
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Housekeeping:
     (0: they stay).
     """
 
+    places: TracePlaces
     spans_ms: int
     sessions_ms: int
     _sweep: Sweep = field(default_factory=Sweep)
@@ -78,7 +80,7 @@ class Housekeeping:
 
     def in_commit(self, txn: lmdb.Transaction[bytes], now_ms: int, usage: StoreUsage, brought: int) -> None:
         """Remove a slice of what is due, in a commit that brings `brought` short-lived records."""
-        forget_due(txn, self._horizon(now_ms, usage), _SLICE + 2 * brought)
+        forget_due(txn, self.places, self._horizon(now_ms, usage), _SLICE + 2 * brought)
 
     def when_idle(self, environment: lmdb.Environment, now_ms: int, usage: StoreUsage) -> bool:
         """Remove a slice of what is due, in a commit of its own; return whether there is more."""
@@ -89,7 +91,7 @@ class Housekeeping:
         with environment.begin() as txn:
             due = is_due(txn, horizon)
         if due:
-            return self._forget_some(environment, horizon) >= _SLICE_BESIDE
+            return self._forget_some(horizon) >= _SLICE_BESIDE
         if _is_crowded(usage):
             return self._evict_some(environment, now_ms)
         if self._narrow(environment):
@@ -153,21 +155,21 @@ class Housekeeping:
             log.warning("the ledger is full: the oldest sessions give way, and their sums stay (state.max_size_mib)")
         idle, any_age, today = now_ms - min(_SHORTEST_MS, self.spans_ms), now_ms + 1, now_ms // MS_PER_DAY
         gone = (
-            self._forget_some(environment, idle)
+            self._forget_some(idle)
             or self._evict_totals(environment, idle, crowding=True)
             or self._evict_totals(environment, any_age, crowding=True)
             or self._evict_totals(environment, idle)
             or self._evict_totals(environment, any_age)
-            or self._forget_some(environment, any_age)
-            or _sliced(environment, lambda txn, limit: fold_days(txn, today, limit))
-            or _sliced(environment, lambda txn, limit: fold_days(txn, 1 << 32, limit))
+            or self._forget_some(any_age)
+            or _sliced(self.places, lambda txn, limit: fold_days(txn, today, limit))
+            or _sliced(self.places, lambda txn, limit: fold_days(txn, 1 << 32, limit))
         )
         self.evicted += gone
         return gone > 0
 
-    def _forget_some(self, environment: lmdb.Environment, horizon_ms: int) -> int:
+    def _forget_some(self, horizon_ms: int) -> int:
         """Forget as much as there is room for: the tree is rewritten where records leave it."""
-        return _sliced(environment, lambda txn, limit: forget_due(txn, horizon_ms, limit), _SLICE_BESIDE)
+        return _sliced(self.places, lambda txn, limit: forget_due(txn, self.places, horizon_ms, limit), _SLICE_BESIDE)
 
     def _evict_totals(self, environment: lmdb.Environment, horizon_ms: int, *, crowding: bool = False) -> int:
         """Remove some of the oldest tenth of sessions, runs and tasks, in rounds; return how many.
@@ -183,7 +185,7 @@ class Housekeeping:
                     return 0
                 self._evict_before_ms, self._evicting = oldest + 1, Sweep(tenant, for_room=True)
             before = self._evicting.removed
-            complete = _sliced(environment, self._evict_slice)
+            complete = _sliced(self.places, self._evict_slice)
             if complete:
                 self._evict_before_ms = 0
             if self._evicting.removed > before:
@@ -200,14 +202,14 @@ def _is_roomy(usage: StoreUsage) -> bool:
 
 
 def _sliced(
-    environment: lmdb.Environment,
+    places: TracePlaces,
     work: Callable[[lmdb.Transaction[bytes], int], int],
     limit: int = _EVICTION_SLICE,
 ) -> int:
     """Do `work` on so many records in a commit of its own, or on fewer if there is no room for that."""
     while True:
         try:
-            with environment.begin(write=True) as txn:
+            with places.writing() as txn:
                 return work(txn, limit)
         except lmdb.MapFullError:
             if limit == 1:

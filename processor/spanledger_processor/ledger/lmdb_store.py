@@ -23,18 +23,19 @@ from spanledger_processor.ledger.orders import ORDERED, is_ordered, ranks_of, ro
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Reader, StateError, StoreUsage, Table, Unit
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.trace_places import TracePlaces
 from spanledger_processor.ledger.write_buffer import WriteBuffer
 from spanledger_processor.units import NS_PER_MS
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """A change that older code would misread takes the next number, and brings a migration from the one before."""
 
 _WITHOUT_ORDERS = 2
 """Read as it is, like those without rows of usual calls (3), without an order of thresholds and warnings (4), with the
-values of usual calls one by one (5), or with the runs that sessions name as sets (6: `Sums.unpack`); opened for writing
-they become ledgers of this version.
+values of usual calls one by one (5), with the runs that sessions name as sets (6: `Sums.unpack`), or with traces that
+have no place (7: `trace_places`); opened for writing they become ledgers of this version.
 """
 _MIGRATED_AT_ONCE = 4096
 """Totals in a commit."""
@@ -139,9 +140,12 @@ def _drop_orders(env: lmdb.Environment) -> None:
 class LmdbStore:
     """Implements `store.Store`; made by `open`."""
 
-    def __init__(self, env: lmdb.Environment, path: Path, buffer: WriteBuffer | None, closing: ExitStack) -> None:
+    def __init__(
+        self, env: lmdb.Environment, path: Path, places: TracePlaces, buffer: WriteBuffer | None, closing: ExitStack
+    ) -> None:
         self._env = env
         self._path = path
+        self._places = places
         self._buffer = buffer
         self._closing = closing
 
@@ -172,17 +176,19 @@ class LmdbStore:
             if read_only:
                 env = environment.open_to_read(ledger)
                 closing.callback(env.close)
-                buffer = None
             else:
                 environment.make_folder(path)
                 closing.callback(FolderLock(path).release)
                 env = environment.open_to_write(ledger, max_size_mib)
                 closing.callback(env.close)
-                housekeeping = Housekeeping(retention_ns // NS_PER_MS, sessions_retention_ns // NS_PER_MS)
-                buffer = WriteBuffer(env, ledger, housekeeping, now_ns, holds=durability == "async")
             with map_lmdb_errors(ledger):
                 _check_schema(env, ledger)
-            return cls(env, ledger, buffer, closing.pop_all())
+                places = TracePlaces(env, writes=not read_only)
+            buffer = None
+            if not read_only:
+                housekeeping = Housekeeping(places, retention_ns // NS_PER_MS, sessions_retention_ns // NS_PER_MS)
+                buffer = WriteBuffer(env, ledger, places, housekeeping, now_ns, holds=durability == "async")
+            return cls(env, ledger, places, buffer, closing.pop_all())
 
     def unit(self) -> AbstractContextManager[Unit]:
         """Return a unit of work; a store that only reads has none."""
@@ -190,7 +196,7 @@ class LmdbStore:
 
     def snapshot(self) -> AbstractContextManager[Reader]:
         """Return what is stored now. Keep it short: what it sees cannot be written over."""
-        return _snapshot(self._env, self._path) if self._buffer is None else self._buffer.snapshot()
+        return _snapshot(self._env, self._path, self._places) if self._buffer is None else self._buffer.snapshot()
 
     def maintain(self) -> bool:
         """Do a slice of retention, and write a slice of what is held back; return whether there is more to do."""
@@ -238,6 +244,6 @@ class LmdbStore:
 
 
 @contextmanager
-def _snapshot(env: lmdb.Environment, path: Path) -> Iterator[Reader]:
+def _snapshot(env: lmdb.Environment, path: Path, places: TracePlaces) -> Iterator[Reader]:
     with map_lmdb_errors(path), env.begin() as txn:
-        yield LmdbReader(txn, path)
+        yield LmdbReader(txn, path, places)

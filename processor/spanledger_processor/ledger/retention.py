@@ -19,7 +19,6 @@ from spanledger_processor.ledger.dimensions import VALUES_KEPT
 from spanledger_processor.ledger.facts import OTHER_MODELS
 from spanledger_processor.ledger.keys import (
     TENANT_HASH,
-    TRACE_PREFIX,
     day_key,
     day_values_key,
     dimension_key,
@@ -35,6 +34,7 @@ from spanledger_processor.ledger.rolling import Reached
 from spanledger_processor.ledger.rows import project as project_of
 from spanledger_processor.ledger.store import PREFIX, Key, Table
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.trace_places import TracePlaces
 from spanledger_processor.units import MS_PER_DAY
 
 _KEY_LENGTH = 25
@@ -82,7 +82,7 @@ def due_rows(due: dict[int, list[Key]], unique: int) -> Iterator[KeyAndRecord]:
             number += 1
 
 
-def forget_due(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> int:
+def forget_due(txn: lmdb.Transaction[bytes], places: TracePlaces, before_ms: int, limit: int) -> int:
     """Remove what is due from before `before_ms`, the oldest first, until `limit` keys or more have been looked at.
 
     Returns how many were.
@@ -91,7 +91,7 @@ def forget_due(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> int:
     for row, keys in _rows_before(txn, before_ms, limit):
         arrival_ms = int.from_bytes(row[1:9], "big")
         for start in range(0, len(keys), _KEY_LENGTH):
-            _forget(txn, keys[start : start + _KEY_LENGTH], arrival_ms)
+            _forget(txn, places, keys[start : start + _KEY_LENGTH], arrival_ms)
             looked += 1
         txn.delete(row)
     return looked
@@ -132,13 +132,16 @@ def _rows_before(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> li
     return rows
 
 
-def _forget(txn: lmdb.Transaction[bytes], key: Key, arrival_ms: int) -> None:
-    record = txn.get(key)
+def _forget(txn: lmdb.Transaction[bytes], places: TracePlaces, key: Key, arrival_ms: int) -> None:
+    stored = places.stored_key(txn, key)
+    record = txn.get(stored)
     if record is None or _arrival_ms(record) > arrival_ms:
         return
-    txn.delete(key)
-    if key[0] == Table.TRACE and key[TRACE_PREFIX:] == _HEAD:
-        _forget_segments(txn, key[:TRACE_PREFIX])
+    txn.delete(stored)
+    if key[0] == Table.TRACE:
+        if key.endswith(_HEAD):
+            _forget_segments(txn, stored[: -len(_HEAD)])
+        places.forget(txn, stored)
 
 
 def _forget_segments(txn: lmdb.Transaction[bytes], prefix: bytes) -> None:

@@ -33,7 +33,9 @@ class Table(IntEnum):
     SPAN = 1
     """No longer written: decisions are in the record of their trace."""
     TRACE = 2
-    """Links, claims and decisions of one trace's spans: a head and closed segments behind it."""
+    """Links, claims and decisions of one trace's spans: a head and closed segments behind it. They are asked for by
+    their keys, and not scanned: LMDB has them as PLACED.
+    """
     RESPONSE = 3
     """No longer written: see INDEX."""
     SESSION = 4
@@ -72,6 +74,10 @@ class Table(IntEnum):
     """Runs of too many sessions to be added up with a request, of all tenants together (`budgets.LargeRun`)."""
     REACHED = 24
     """Stretches of days in which thresholds of rolling budgets were reported, of all tenants together (`rolling`)."""
+    PLACED = 25
+    """Records of traces as LMDB has them, whose keys are those of TRACE behind a place (`trace_places`)."""
+    PLACES = 26
+    """Per place: which traces stand there."""
     INDEX = 13
     """A row a request, by arrival: the traces of the calls that it counted, by hashes of their ids and usage."""
 

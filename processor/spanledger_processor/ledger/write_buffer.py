@@ -16,6 +16,7 @@ from spanledger_processor.ledger.housekeeping import Housekeeping, is_full
 from spanledger_processor.ledger.overlay import LandedTotals, Overlay
 from spanledger_processor.ledger.retention import due_rows
 from spanledger_processor.ledger.store import Reader, UnitTooLargeError
+from spanledger_processor.ledger.trace_places import TracePlaces
 
 _HELD_NS = 1_000_000_000
 """How long a buffer that holds back does so."""
@@ -34,6 +35,7 @@ class WriteBuffer:
         self,
         environment: lmdb.Environment,
         path: Path,
+        places: TracePlaces,
         housekeeping: Housekeeping,
         now_ns: Callable[[], int],
         *,
@@ -41,6 +43,7 @@ class WriteBuffer:
     ) -> None:
         self._env = environment
         self._path = path
+        self._places = places
         self._housekeeping = housekeeping
         self._now_ns = now_ns
         self._holds = holds
@@ -65,7 +68,7 @@ class WriteBuffer:
         if is_full(usage(self._env)):
             self._make_room()
         with map_lmdb_errors(self._path), self._env.begin() as txn:
-            view = LmdbReader(txn, self._path)
+            view = LmdbReader(txn, self._path, self._places)
             if self._held is not None:
                 self._held.below = view
             unit = Overlay(self._held or view, self._cache, self._landed)
@@ -78,7 +81,7 @@ class WriteBuffer:
         self._file.check()
         with ExitStack() as ending, map_lmdb_errors(self._path):
             with self._turn:
-                view = LmdbReader(ending.enter_context(self._env.begin()), self._path)
+                view = LmdbReader(ending.enter_context(self._env.begin()), self._path, self._places)
                 reader = view if self._held is None else self._held.copy(view)
             yield reader
 
@@ -141,11 +144,11 @@ class WriteBuffer:
             raise UnitTooLargeError(str(full(self._path))) from None
 
     def _commit(self, overlay: Overlay, *, retain: bool) -> None:
-        with self._env.begin(write=True) as txn:
-            landing = overlay.landing(LmdbReader(txn, self._path), last=True)
+        with self._places.writing() as txn:
+            landing = overlay.landing(LmdbReader(txn, self._path, self._places), last=True)
             for gone in landing.gone:
                 txn.delete(gone)
-            rows = [*landing.rows, *due_rows(overlay.due, txn.id())]
+            rows = [*self._places.place(txn, landing.rows), *due_rows(overlay.due, txn.id())]
             rows.sort()
             with txn.cursor() as cursor:
                 cursor.putmulti(rows)

@@ -1,0 +1,179 @@
+"""Where the records of traces stand in LMDB: in the order in which traces came, those of a commit side by side.
+
+The key of a trace is a hash (`keys.trace_key`). By such keys each new trace would be looked for on a page of its own,
+and change that page, wherever in the ledger it is. So the store puts in front of the key the number of the commit that
+stored the trace first, its place, and whoever reads and writes traces knows nothing of it. A commit leaves one row that
+says which traces it placed. In memory stands the place of every trace, about ten bytes for each, so that to look for
+one that is new reads nothing; what is found there may be wrong (two traces with one digest), and is looked up.
+
+Traces of ledgers before schema 8 have none, and stay under their keys until retention takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+import lmdb
+
+from spanledger_processor.ledger.keys import TRACE_PREFIX
+from spanledger_processor.ledger.store import Key, Table
+
+TRACE = int(Table.TRACE)
+_PLACED, _PLACES = bytes((Table.PLACED,)), bytes((Table.PLACES,))
+_PLACE_BYTES = 5
+_PLACE_END = 1 + _PLACE_BYTES
+"""Where the key of a trace, less its table, goes on in the key under which its record stands."""
+_DIGEST, _GROUP = slice(7, 12), slice(12, 14)
+"""What is kept of a trace's key in memory: two bytes of the tenant's hash and five of the trace's, by the last two."""
+_KEPT = slice(7, 14)
+_DIGEST_BYTES, _KEPT_BYTES = 5, 7
+_ENTRY_BYTES = _DIGEST_BYTES + _PLACE_BYTES
+
+
+class TracePlaces:
+    """The places of all traces of an environment.
+
+    Its writer alone changes them, when a transaction has landed. One that reads beside the writer catches up with it.
+    """
+
+    def __init__(self, environment: lmdb.Environment, *, writes: bool) -> None:
+        """Read the places that are stored; without `writes` when they are asked for."""
+        self._env = environment
+        self._groups: dict[bytes, bytes] = {}
+        """Digests, each with a place behind it, by group: a search in a few bytes, and one object for many traces."""
+        self._next = 1
+        self._placed: list[bytes] = []
+        """What is kept of the keys of traces that the transaction under way places."""
+        self._gone: list[tuple[bytes, bytes]] = []
+        """Places at which it leaves none, with what was kept of theirs."""
+        self._writes = writes
+        self._catching_up = Lock()
+        if writes:
+            with environment.begin() as txn:
+                self._read(txn)
+
+    @property
+    def traces(self) -> int:
+        """Return how many traces have a place."""
+        return sum(map(len, self._groups.values())) // _ENTRY_BYTES
+
+    def catch_up(self, txn: lmdb.Transaction[bytes]) -> None:
+        """Read what the writer placed since, as far as a transaction sees it, unless this is the writer."""
+        if not self._writes:
+            with self._catching_up:
+                self._read(txn)
+
+    def _read(self, txn: lmdb.Transaction[bytes]) -> None:
+        with txn.cursor() as cursor:
+            more = cursor.set_range(_PLACES + self._next.to_bytes(_PLACE_BYTES, "big"))
+            while more and cursor.key().startswith(_PLACES):
+                self._add(cursor.key()[1:], _each(cursor.value()))
+                self._next = int.from_bytes(cursor.key()[1:], "big") + 1
+                more = cursor.next()
+
+    def _add(self, place: bytes, placed: Iterable[bytes]) -> None:
+        groups = self._groups
+        for kept in placed:
+            group = kept[_DIGEST_BYTES:]
+            groups[group] = groups.get(group, b"") + kept[:_DIGEST_BYTES] + place
+
+    def where(self, key: Key) -> Iterable[Key]:
+        """Return the keys under which the record of a trace's key may stand: none for nearly every new trace."""
+        group = self._groups.get(key[_GROUP])
+        if group is None or key[_DIGEST] not in group:
+            return ()
+        return [_PLACED + group[at + _DIGEST_BYTES : at + _ENTRY_BYTES] + key[1:] for at in _at(group, key[_DIGEST])]
+
+    def stored_key(self, txn: lmdb.Transaction[bytes], key: Key) -> Key:
+        """Return the key under which the record of a trace's key stands, if it does; for it, its own key."""
+        for stored in self.where(key) if key[0] == TRACE else ():
+            if txn.get(stored) is not None:
+                return stored
+        return key
+
+    @contextmanager
+    def writing(self) -> Iterator[lmdb.Transaction[bytes]]:
+        """Provide a transaction that may place and remove traces; what it did is known here once it has landed."""
+        self._placed, self._gone = [], []
+        with self._env.begin(write=True) as txn:
+            yield txn
+        if self._placed:
+            self._add(self._next.to_bytes(_PLACE_BYTES, "big"), self._placed)
+            self._next += 1
+        for place, kept in self._gone:
+            self._remove(place, kept)
+
+    def place(self, txn: lmdb.Transaction[bytes], rows: Iterable[tuple[Key, bytes]]) -> list[tuple[Key, bytes]]:
+        """Return rows with those of traces where these stand, or, if they are new, stand from now on."""
+        placed: list[tuple[Key, bytes]] = []
+        fronts: dict[Key, Key] = {}
+        place = self._next.to_bytes(_PLACE_BYTES, "big")
+        for key, record in rows:
+            if key[0] == TRACE:
+                trace = key[:TRACE_PREFIX]
+                front = fronts.get(trace)
+                if front is None:
+                    front = self._front(txn, trace)
+                    if not front:
+                        front = _PLACED + place + trace[1:]
+                        self._placed.append(trace[_KEPT])
+                    fronts[trace] = front
+                key = front + key[TRACE_PREFIX:]
+            placed.append((key, record))
+        if self._placed:
+            placed.append((_PLACES + place, b"".join(self._placed)))
+        return placed
+
+    def _front(self, txn: lmdb.Transaction[bytes], trace: Key) -> Key:
+        """Return how the keys begin under which the records of a trace stand; empty if nothing of it is stored."""
+        return next((front for front in [*self.where(trace), trace] if _is_any(txn, front)), b"")
+
+    def forget(self, txn: lmdb.Transaction[bytes], stored: Key) -> None:
+        """Forget the place where a record was removed by a transaction, if that was the last one there."""
+        if stored.startswith(_PLACED) and not _is_any(txn, stored[:_PLACE_END]):
+            place = stored[1:_PLACE_END]
+            self._gone.append((place, txn.pop(_PLACES + place) or b""))
+
+    def _remove(self, place: bytes, placed: bytes) -> None:
+        for kept in _each(placed):
+            entry, group = kept[:_DIGEST_BYTES] + place, self._groups.get(kept[_DIGEST_BYTES:], b"")
+            at = next(_at(group, entry), None)
+            if at is None:
+                continue
+            if len(group) > _ENTRY_BYTES:
+                self._groups[kept[_DIGEST_BYTES:]] = group[:at] + group[at + _ENTRY_BYTES :]
+            else:
+                del self._groups[kept[_DIGEST_BYTES:]]
+
+
+def placed_of(txn: lmdb.Transaction[bytes], tenant: bytes) -> Iterator[tuple[Key, bytes]]:
+    """Yield the records of a tenant's traces that have a place, with the keys under which they stand."""
+    end = _PLACE_END + len(tenant)
+    with txn.cursor() as cursor:
+        more = cursor.set_range(_PLACED)
+        while more and cursor.key().startswith(_PLACED):
+            if cursor.key()[_PLACE_END:end] == tenant:
+                yield cursor.item()
+            more = cursor.next()
+
+
+def _each(kept: bytes) -> Iterator[bytes]:
+    """Return what is kept of each trace of a place."""
+    return (kept[at : at + _KEPT_BYTES] for at in range(0, len(kept), _KEPT_BYTES))
+
+
+def _at(group: bytes, beginning: bytes) -> Iterator[int]:
+    """Yield where in a group entries begin so."""
+    at = group.find(beginning)
+    while at >= 0:
+        if at % _ENTRY_BYTES == 0:
+            yield at
+        at = group.find(beginning, at + 1)
+
+
+def _is_any(txn: lmdb.Transaction[bytes], front: bytes) -> bool:
+    """Return whether a record has a key that begins so."""
+    with txn.cursor() as cursor:
+        return cursor.set_range(front) and cursor.key().startswith(front)
