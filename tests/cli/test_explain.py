@@ -145,7 +145,7 @@ def test_the_arithmetic() -> None:
         ["input", "1,000", "x", "$0.15", "/", "MTok", "=", "$0.00015"],
         ["output", "100", "x", "$0.60", "/", "MTok", "=", "$0.00006"],
     ]
-    assert computed == "computed $0.00021, an estimate"  # how much came from the cache is not told
+    assert computed == "computed $0.00021, an estimate (not told, and sold at a price of its own: cache read)"
     assert span["cost"]["cost_usd"] == COST
     assert span["cost"]["source"] == "computed"
     assert span["dialect"] == "otel"

@@ -309,7 +309,8 @@ def _arithmetic(span: ReplayedSpan, call: Call) -> Iterator[str]:
     yield from span.price.names[1:]
     yield from map(str, span.price.lines)
     if cost.computed is not None:
-        yield f"computed ${exact_usd(cost.computed)}{', an estimate' if cost.estimate else ''}"
+        doubt = f" ({span.price.doubt})" if span.price.doubt else ""
+        yield f"computed ${exact_usd(cost.computed)}{f', an estimate{doubt}' if cost.estimate else ''}"
     if cost.reported is not None:
         yield f"reported ${exact_usd(cost.reported)}"
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Unpriced
+from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Unpriced, counts_of
 from spanledger_processor.pricing.pricer import PARTS, Pricer, Quote, Resolved, priced_name
-from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, ClassRates
+from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, ClassRates, untold_classes
 from spanledger_processor.units import NS_PER_DAY, USD, Pico
 
 _SOLD = (
@@ -47,11 +47,15 @@ class ChargeLine:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The arithmetic of one call: `names` are the steps to its model, `lines` add up to `cost.computed`."""
+    """The arithmetic of one call: `names` are the steps to its model, `lines` add up to `cost.computed`.
+
+    `doubt` says what the price would depend on, where it is an estimate and that is known.
+    """
 
     names: tuple[str, ...]
     lines: tuple[ChargeLine, ...]
     cost: Cost
+    doubt: str = ""
 
     def text(self) -> list[str]:
         """Return the explanation line by line."""
@@ -92,7 +96,16 @@ def explain(call: Call, at_ns: int, pricer: Pricer, *, time_known: bool = True) 
     if call.plan and isinstance(quote, tuple) and not _sold_by(provider, call, pricer, at_ns):
         provider = ""  # the plan's seller has no price: the model's maker has
     names = (*_names(provider, priced_name(call), pricer, at_ns, call.price_context),)
-    return Explanation(names, _lines(quote) if isinstance(quote, tuple) else (), cost)
+    if not isinstance(quote, tuple):
+        return Explanation(names, (), cost, cost.note)
+    return Explanation(names, _lines(quote), cost, cost.note or _untold(call, quote))
+
+
+def _untold(call: Call, quote: Quote) -> str:
+    """Return which classes a call does not tell though they have a price of their own; empty if none."""
+    _, rates, counts, _ = quote
+    classes = untold_classes(counts_of(call.usage), counts, rates) if call.usage is not None else ()
+    return f"not told, and sold at a price of its own: {', '.join(one.label for one in classes)}" if classes else ""
 
 
 def describe(

@@ -120,12 +120,7 @@ class Card:
         if self.estimate or call.estimate or call.unclassed or (self.other_output and counts[OUTPUT]):
             return True
         reported = counts_of(usage)
-        for index, one, other in _UNKNOWN:
-            if reported[index] is None and counts[one] and counts[other]:
-                rate = rates[index]
-                if rates[one] != rate or rates[other] != rate:
-                    return True
-        if self.guessed(counts) or self.likely(reported, counts):
+        if untold_classes(reported, counts, rates) or self.guessed(counts) or self.likely(reported, counts):
             return True
         if call.granularity != "per-message" and self._hides(call.granularity, usage.input or 0):
             return True
@@ -159,6 +154,16 @@ class Card:
 @lru_cache(maxsize=256)
 def _written(card: Card) -> str:
     return json.dumps([sorted(value) if isinstance(value, frozenset) else value for value in astuple(card)])
+
+
+def untold_classes(reported: Sequence[int | None], counts: ClassRates, rates: ClassRates) -> list[UsageClass]:
+    """Return the classes of which a call says nothing, and that cost otherwise than what includes them."""
+    return [
+        USAGE_CLASSES[index]
+        for index, one, other in _UNKNOWN
+        if reported[index] is None and counts[one] and counts[other]
+        if rates[one] != rates[index] or rates[other] != rates[index]
+    ]
 
 
 @lru_cache(maxsize=256)
