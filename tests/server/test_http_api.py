@@ -292,4 +292,6 @@ async def test_all_sessions_of_a_process_are_ended_by_one_request() -> None:
             assert (answer.status_code, answer.json()) == (200, {"closed": 2})
         assert sorted(api.closed) == ["s1", "s2"]
         other = await api.client.post("/api/v1/instances/shell%2F1/close", json={"tenant": ""})
+        slip = await api.client.post("/api/v1/instances/shell%2F1/close", json={"tennant": "acme"})
         assert other.status_code == 404
+        assert (slip.status_code, "'tennant', which nothing reads" in slip.text) == (400, True)

@@ -135,6 +135,16 @@ async def rows_of(client: httpx2.AsyncClient, path: str, **query: Any) -> list[d
         query["cursor"] = cursor
 
 
+async def test_a_budget_that_is_none_is_refused() -> None:
+    """A hook with a slip in the name would never stop anything."""
+    async with served(several()) as client:
+        answer = await client.get("/api/v1/budgets?name=nope")
+        assert (answer.status_code, answer.json()) == (
+            400,
+            {"error": "no budget 'nope'; there are none: processor.budgets is empty"},
+        )
+
+
 def test_budgets_are_chosen_by_their_period() -> None:
     """A page shows those of days and months however many sessions have used up theirs."""
     rules = BudgetRule("day", 1, "day"), BudgetRule("week", 1, "week"), BudgetRule("session", 1, "session")

@@ -172,15 +172,12 @@ def _name(annotation: Any) -> str:
 
 
 def _bounds(field: FieldInfo) -> str:
-    bounds = []
-    for item in field.metadata:
-        if isinstance(item, Ge):
-            bounds.append(f"{item.ge} or more")
-        elif isinstance(item, Gt):
-            bounds.append(f"more than {item.gt}")
-        elif isinstance(item, Le):
-            bounds.append(f"at most {item.le}")
-    return f", {', '.join(bounds)}" if bounds else ""
+    """Return the narrowest bounds: a field may narrow those of its type."""
+    least = [(Decimal(str(item.ge)), "{:f} or more") for item in field.metadata if isinstance(item, Ge)]
+    least += [(Decimal(str(item.gt)), "more than {:f}") for item in field.metadata if isinstance(item, Gt)]
+    most = [(Decimal(str(item.le)), "at most {:f}") for item in field.metadata if isinstance(item, Le)]
+    narrowest = [*([max(least)] if least else []), *([min(most)] if most else [])]
+    return "".join(f", {text.format(bound)}" for bound, text in narrowest)
 
 
 def _default(field: FieldInfo) -> str:

@@ -5,7 +5,7 @@ An answer is a JSON object; None stands for what the ledger does not have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeAlias
@@ -248,9 +248,18 @@ def budgets(asked: Question) -> Answer:
     rules = [rule for rule in asked.budgets if name in (None, rule.name) and rule.period in periods]
     rows = of_budgets(asked.reader, asked.tenant, rules, asked.now_ns, value)
     shown = [row for row in rows if row["over"] or not only_over][: asked.values["limit"]]
+    passed = [one.row() for one in islice(_thresholds_passed(asked, name), 100)]
+    return {"budgets": shown, "over": any(row["over"] for row in rows), "passed": passed}
+
+
+def has_budget(asked: Question, name: str) -> bool:
+    """Return whether there is a budget of this name, or was one of which thresholds were passed."""
+    return any(rule.name == name for rule in asked.budgets) or any(_thresholds_passed(asked, name))
+
+
+def _thresholds_passed(asked: Question, name: str | None) -> Iterator[Crossing]:
     kept = crossings(asked.reader, asked.tenant, warnings=False)
-    passed = islice((one for one in islice(kept, _THRESHOLDS_LOOKED_AT) if name in (None, one.budget)), 100)
-    return {"budgets": shown, "over": any(row["over"] for row in rows), "passed": [one.row() for one in passed]}
+    return (one for one in islice(kept, _THRESHOLDS_LOOKED_AT) if name in (None, one.budget))
 
 
 def tasks(asked: Question) -> Answer:

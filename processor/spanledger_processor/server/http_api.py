@@ -351,6 +351,8 @@ async def _tenant(request: Request) -> str:
     tenant = value.get("tenant", "") if isinstance(value, dict) else None
     if not isinstance(tenant, str):
         raise _BodyError(400, "the body is no object, or its tenant no text")
+    if others := sorted(value.keys() - {"tenant"}):
+        raise _BodyError(400, f"the body has {others[0]!r:.80}, which nothing reads")
     return tenant
 
 

@@ -464,7 +464,7 @@ def answer_of(
     Raises:
         TenantError: there is no such tenant.
         CursorError: the cursor is none of this list.
-        ParameterError: there is no such dimension.
+        ParameterError: there is no such dimension, or no such budget.
     """
     tenant = tenant_hash(values["tenant"])
     if not has_tenant(reader, tenant):
@@ -474,6 +474,10 @@ def answer_of(
     if asked_by is not None and not question.has_dimension(asked_by):
         names = ", ".join(sorted(question.dimension_names))
         raise ParameterError(f"no dimension {asked_by!r:.200}; there are {names}")
+    budget = values.get("name")
+    if budget is not None and not answers.has_budget(question, budget):
+        names = ", ".join(sorted(rule.name for rule in budgets)) or "none: processor.budgets is empty"
+        raise ParameterError(f"no budget {budget!r:.200}; there are {names}")
     answer: dict[str, Any] | None = route.answer(question)
     return answer
 

@@ -210,7 +210,8 @@ TABLE: tuple[MetricRow, ...] = (
     _counter(
         "dimension_cost_usd_total",
         "dimension value model",
-        "Spend counted, by the dimensions of processor.metrics: each dimension has all of it once, so never add two. "
+        "Spend counted, by the dimensions of processor.metrics, of all tenants together: each dimension has all of it "
+        "once, so never add two. "
         'Beyond processor.metrics.limit pairs of value and model of one dimension and tenant both are "other"; value '
         'is "unknown" where there is none. A name that is one of these words stands in quotes.',
         "USD",
