@@ -136,3 +136,7 @@ def test_what_was_spent_before_a_dimension_was_named_belongs_to_no_value() -> No
         ("", "0.000000000005"),
     ]
     assert rows[1]["unattributed"] is True
+    named, rest = (row["days"] for row in rows)
+    assert [(day["day"], day["calls"], day["cost_usd_exact"]) for day in rest] == [
+        (named[0]["day"], 1, "0.000000000005")
+    ], "both are of one day"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -83,6 +84,16 @@ def test_says_the_same_as_the_other_commands(tmp_path: Path) -> None:
     assert found["total"] == answer("summary", *state)["total"]
     assert found["sessions"] == [row for row in answer("sessions", *state) if row["id"]]
     assert [row["id"] for row in answer("top", "--state", "closed", *state)["sessions"]] == []
+
+
+def test_a_session_that_reads_like_the_word_for_none_stands_in_quotes(tmp_path: Path) -> None:
+    """As in all tables; so does what a budget is of."""
+    sets = ("--set", 'processor.budgets=[{"name": "each", "amount": 0.0001, "period": "session"}]')
+    state = ledger(tmp_path, _of("(unattributed)"), _of("plain"))
+    printed = output("top", *state, *sets)
+    assert re.search(r'^ *"\(unattributed\)" ', printed, re.MULTILINE)
+    assert re.search(r"^ *plain ", printed, re.MULTILINE)
+    assert 'budget each of "(unattributed)":' in printed
 
 
 def test_no_ledger_and_an_empty_one(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 SCRIPTS = ("app.js", "ask.js", "draw.js", "timeline.js", "views.js")
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
 PATIENCE_MS = 30_000
+DAY_S = 86_400
 VIEWS = (
     "",
     "sessions",
@@ -112,6 +113,7 @@ def test_the_figures_are_the_ledgers(page: Page, served: Served) -> None:
     tile = page.locator(".tile", has_text="everything")
     expect(tile).to_contain_text(f"${2 * COST:.6f} + unknown")
     expect(tile).to_contain_text("3 calls")
+    expect(tile).to_contain_text("1 without a price")
     dearest = page.get_by_role("region", name="The dearest sessions").locator("tbody tr")
     expect(dearest).to_have_count(3)
     expect(dearest.filter(has_text="three")).to_contain_text("unknown")
@@ -206,8 +208,8 @@ def test_speed_is_shown_by_model(browser: Browser, backend: Backend, tmp_path: P
 def test_a_value_that_reads_like_the_word_for_none_is_another_row(
     browser: Browser, backend: Backend, tmp_path: Path
 ) -> None:
-    """In lists and in the legends of charts; a session of that name is no heading of those without one."""
-    names = ("(none named)", "(others)", "(unattributed)", "")
+    """In lists and in the legends of charts; a session of that name is no heading of what is in none."""
+    names = ("(no model)", "(other)", "(unattributed)", "-", "")
     with Served(tmp_path, backend.port) as served, browser.new_context() as context, Watched(context, served) as page:
         spans = [chat() for _ in names]
         for span, name in zip(spans, names, strict=True):
@@ -215,13 +217,56 @@ def test_a_value_that_reads_like_the_word_for_none_is_another_row(
         served.export(request(*spans))
         _open(page, served, "by/user")
         rows = page.get_by_role("region", name="By user").locator("tbody tr td:first-child, tbody tr th:first-child")
-        expect(rows).to_have_text(['"(none named)"', '"(others)"', '"(unattributed)"', "(none named)"])
+        expect(rows).to_have_text(['"(no model)"', '"(other)"', '"(unattributed)"', '"-"', "(unattributed)"])
         series = page.evaluate("Chart.getChart(document.querySelector('canvas')).data.datasets.map((one) => one.label)")
-        assert series == ['"(none named)"', '"(others)"', '"(unattributed)"']
-        page.get_by_role("link", name='"(none named)"').click()
-        expect(page.locator("tbody tr").first).to_contain_text('"(none named)"')
+        assert series == ['"(no model)"', '"(other)"', '"(unattributed)"', '"-"', "(unattributed)"]
+        page.get_by_role("link", name='"(other)"').click()
+        expect(page.locator("tbody tr").first).to_contain_text('"(other)"')
         _open(page, served, "session/%28unattributed%29")
         expect(page.locator("main h2").first).to_have_text('"(unattributed)"')
+        _open(page, served, "session/")
+        expect(page.locator("main h2").first).to_have_text("(unattributed)")
+        expect(page.get_by_role("region", name="Sub-agents")).to_have_count(0)  # all sessions are of no parent
+
+
+def test_the_bars_of_a_day_add_up_to_the_day(browser: Browser, backend: Backend, tmp_path: Path) -> None:
+    """With what has no value, and on days on which nothing has one."""
+    with Served(tmp_path, backend.port) as served, browser.new_context() as context, Watched(context, served) as page:
+        days = [1764547200, 1764547200 + 2 * DAY_S, 1764547200 + 2 * DAY_S]  # 2025-12-01 and 03
+        for day, user in zip(days, ("", "ann", ""), strict=True):
+            span = chat(start_time_unix_nano=day * 10**9, end_time_unix_nano=day * 10**9)
+            set_attributes(span, {"user.id": user} if user else {})
+            served.export(request(span))
+        _open(page, served, "by/user?since=2025-12-01")
+        chart = page.evaluate(
+            """() => {
+              const { labels, datasets } = Chart.getChart(document.querySelector("canvas")).data;
+              return [labels, Object.fromEntries(datasets.map((one) => [one.label, one.data]))];
+            }"""
+        )
+        assert chart[0] == ["2025-12-01", "2025-12-02", "2025-12-03"]
+        assert chart[1] == {"ann": [0, 0, COST], "(unattributed)": [COST, 0, COST]}
+
+
+def test_lines_are_drawn_to_the_scale_of_time(browser: Browser, backend: Backend, tmp_path: Path) -> None:
+    """A day without calls is a gap; the growth of a context stands at the times of its calls."""
+    with Served(tmp_path, backend.port) as served, browser.new_context() as context, Watched(context, served) as page:
+        for seconds in (0, 60, 3600, 2 * DAY_S):
+            start = (1764547200 + seconds) * 10**9
+            span = chat(start_time_unix_nano=start, end_time_unix_nano=start + 10**8)
+            set_attributes(span, {"gen_ai.conversation.id": "talk"} if seconds < DAY_S else {})
+            served.export(request(span))
+        _open(page, served, "speed?since=2025-12-01")
+        median = "Chart.getChart(document.querySelector('canvas')).data.datasets[0].data"
+        drawn = page.evaluate(median)
+        assert [point["x"] / 1000 for point in drawn] == [1764547200 + day * DAY_S for day in range(3)]
+        assert [point["y"] is None for point in drawn] == [False, True, False]
+        _open(page, served, "session/talk")
+        drawn = page.evaluate(median)
+        times = [point["x"] / 1000 - 1764547200 for point in drawn]
+        assert times == pytest.approx([0, 60, 3600], abs=1)
+        axis = "Chart.getChart(document.querySelector('canvas')).scales.x.ticks.map((one) => one.label)"
+        assert page.evaluate(axis)[:2] == ["12-01 00:00", "12-01 00:15"]
 
 
 def test_names_are_text(page: Page, served: Served) -> None:
@@ -271,9 +316,49 @@ def test_runs_say_what_is_not_among_them(page: Page, served: Served) -> None:
 def test_the_range_that_is_shown_is_the_one_of_the_filter(page: Page, served: Served) -> None:
     _open(page, served, "tools")
     expect(page.locator("main h2")).to_have_text("Tools, the last 7 days")
-    expect(page.get_by_label("since").locator("option:checked")).to_have_text("7 days")
+    expect(page.get_by_label("range").locator("option:checked")).to_have_text("7 days")
     _open(page, served, "tools?until=2020-01-01")
-    expect(page.get_by_label("since").locator("option:checked")).to_have_text("any time")
+    expect(page.get_by_label("range").locator("option:checked")).to_have_text("any time")
+
+
+def test_a_range_between_two_days_is_given_by_two_days(page: Page, served: Served) -> None:
+    _open(page, served)
+    page.get_by_label("from").fill("2020-11-20")
+    expect(page).to_have_url(re.compile("since=2020-11-20"))
+    page.get_by_label("to, UTC day").fill("2020-11-25")
+    expect(page).to_have_url(re.compile("since=2020-11-20&until=2020-11-25"))
+    expect(page.get_by_label("to, UTC day")).to_be_focused()
+    expect(page.locator("main")).to_contain_text("By day and model, from 2020-11-20 until 2020-11-25")
+    expect(page.get_by_label("range").locator("option:checked")).to_have_text("from a day")
+    page.get_by_label("range").select_option("7d")
+    expect(page).to_have_url(re.compile("since=7d$"))
+    for name in ("from", "to, UTC day"):
+        expect(page.get_by_label(name)).to_have_value("")
+
+
+def test_a_day_half_typed_is_no_range(page: Page, served: Served) -> None:
+    _open(page, served)
+    page.get_by_label("from").fill("0002-11-20")
+    expect(page.get_by_label("from")).to_have_value("0002-11-20")
+    assert "since" not in page.url
+
+
+@pytest.mark.parametrize(("view", "since", "chosen"), [("tools", "7d", "7 days"), ("sessions", "36500d", "any time")])
+def test_a_range_that_a_view_has_without_any_is_one_choice(
+    view: str, since: str, chosen: str, page: Page, served: Served
+) -> None:
+    _open(page, served, f"{view}?since={since}")
+    options = page.get_by_label("range").locator("option")
+    expect(page.get_by_label("range").locator("option:checked")).to_have_text(chosen)
+    assert len(set(options.all_inner_texts())) == options.count()
+    assert since not in options.all_inner_texts()
+
+
+def test_a_tenant_that_is_not_there_is_no_id_that_may_be_cut(browser: Browser, served: Served) -> None:
+    with browser.new_context() as context:
+        page = context.new_page()
+        _open(page, served, "?tenant=zzz")
+        expect(page.locator("main .bad")).to_contain_text("no tenant 'zzz' in this ledger")
 
 
 def test_links_keep_the_filter_and_it_is_applied(page: Page, served: Served) -> None:
@@ -281,7 +366,7 @@ def test_links_keep_the_filter_and_it_is_applied(page: Page, served: Served) -> 
     expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_role("link", name="Runs").click()
     assert "since=7d" in page.url
-    page.get_by_label("since").select_option("30d")
+    page.get_by_label("range").select_option("30d")
     expect(page).to_have_url(re.compile("since=30d"))
 
 
@@ -312,7 +397,7 @@ def test_what_a_table_shows_comes_as_a_file_that_is_no_formula(page: Page, serve
         page.get_by_role("button", name="By user as CSV").click()
     lines = Path(download.value.path()).read_text().split("\r\n")
     assert lines[0].startswith("user,")
-    assert any(line.endswith("1 unknown_model") and ",,1," in line for line in lines)  # no amount, and not 0
+    assert any(line.endswith(",1 unknown_model") and ",,1," in line for line in lines)  # no amount, and not 0
 
 
 def test_it_finds_a_server_again_that_was_away(browser: Browser, backend: Backend, tmp_path: Path) -> None:

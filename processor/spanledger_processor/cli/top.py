@@ -206,7 +206,7 @@ def _spent(sums: dict[str, Any]) -> str:
 
 
 def _budget(row: dict[str, Any]) -> str:
-    of = f" of {show.short(row['value'])}" if row["value"] else ""
+    of = f" of {show.word(row['value'])}" if row["value"] else ""
     spent, amount = show.money(row["used_usd"]), show.money(row["amount_usd"])
     unpriced = f", {show.counted(row['unpriced_calls'], 'call')} without a price" if row["unpriced_calls"] else ""
     return f"budget {row['budget']}{of}: {show.used(row)}, {spent} of {amount}{unpriced}"
@@ -220,7 +220,7 @@ def _rise(row: dict[str, Any], before: Mapping[str, float]) -> str:
 def _session(row: dict[str, Any]) -> str:
     """Return the name of a session, else its id, by which commands find it: behind its process if that is short."""
     if row.get("name"):
-        return show.short(str(row["name"]), _LONG_ID)
+        return show.quoted(show.short(str(row["name"]), _LONG_ID))
     label, identifier = str(row["label"]), str(row["id"])
     shown = show.short(identifier, _LONG_ID)
-    return shown if identifier.startswith(label) or len(label) > _LONG_LABEL else f"{label} {shown}"
+    return show.quoted(shown if identifier.startswith(label) or len(label) > _LONG_LABEL else f"{label} {shown}")

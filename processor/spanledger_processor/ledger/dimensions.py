@@ -10,7 +10,7 @@ sums, so that its agents always add up to it. Parts live as long as their sessio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from spanledger_processor.ledger.day_values import DayValues, day_values, records_of_days, values_of
@@ -35,9 +35,10 @@ def values(
     and how many have no row of their own because they are more than `most`.
 
     A row has the sums, the cost by model, and the cost by day. Behind them come, where there are any, the other values
-    (`other`) and what names none (`unattributed`). All rows together are the whole of those days.
+    (`other`) and what names none (`unattributed`, not by model). All rows together are the whole of those days, and the
+    days of all rows those days.
     """
-    whole, days = _days(reader, tenant, name, since, until)
+    whole, totals, days = _days(reader, tenant, name, since, until)
     ranked, others = _ranked(days)
     kept, rest = ranked[:most], ranked[len(ranked) if most is None else most :]
     rows, all_values = list[Row](), Merging()
@@ -57,7 +58,7 @@ def values(
         rows.append(_row({"value": "", "other": True}, all_values.sums(), _by_day(days, others)))
     unattributed = whole.sums()
     if unattributed.calls or unattributed.cost:
-        rows.append({"value": "", "unattributed": True, **spend(unattributed)})
+        rows.append({"value": "", "unattributed": True, **spend(unattributed), "days": _rest_by_day(totals, days)})
     return rows, len(rest)
 
 
@@ -66,7 +67,7 @@ def costs(reader: Reader, tenant: bytes, name: str, since: int, until: int) -> d
     included.
     """
     result: dict[str, tuple[Pico, int]] = {}
-    for _, of_day in _days(reader, tenant, name, since, until)[1]:
+    for _, of_day in _days(reader, tenant, name, since, until)[2]:
         unpriced = of_day.unpriced()
         for value, cost, without in zip(of_day.names, of_day.costs, unpriced, strict=True):
             if value:
@@ -135,6 +136,19 @@ def _by_day(days: Sequence[tuple[int, DayValues]], places: _Places) -> list[Row]
         day, of_day = days[number]
         cost, calls = sums.get(day, (0, 0))
         sums[day] = cost + of_day.costs[at], calls + of_day.calls[at]
+    return _day_rows(sums)
+
+
+def _rest_by_day(totals: Mapping[int, tuple[int, int]], days: Sequence[tuple[int, DayValues]]) -> list[Row]:
+    """Return by day what no value of a dimension has."""
+    rest = dict(totals)
+    for day, of_day in days:
+        cost, calls = rest[day]
+        rest[day] = cost - sum(of_day.costs), calls - sum(of_day.calls)
+    return _day_rows({day: left for day, left in rest.items() if any(left)})
+
+
+def _day_rows(sums: Mapping[int, tuple[int, int]]) -> list[Row]:
     return [{"day": date_of(day), **money(cost), "calls": calls} for day, (cost, calls) in sorted(sums.items())]
 
 
@@ -144,15 +158,17 @@ def _row(named: Row, total: Sums, days: list[Row]) -> Row:
 
 def _days(
     reader: Reader, tenant: bytes, name: str, since: int, until: int | None
-) -> tuple[Merging, list[tuple[int, DayValues]]]:
-    """Return all that was spent, and by day what the values of a dimension did."""
+) -> tuple[Merging, dict[int, tuple[int, int]], list[tuple[int, DayValues]]]:
+    """Return all that was spent, its cost and calls by day, and by day what the values of a dimension did."""
     whole, by_day = Merging(), dict[int, list[bytes]]()
+    totals: dict[int, tuple[int, int]] = {}
     for day, row, record in records_of_days(reader, tenant, since, until):
-        whole.add(row)
+        (cost, calls), before = whole.add(row), totals.get(day, (0, 0))
+        totals[day] = before[0] + cost, before[1] + calls
         by_day.setdefault(day, []).append(record)
     if name in (MODEL, PROVIDER):
-        return whole, [(day, values_of(records, name)) for day, records in by_day.items()]
-    return whole, [(day, day_values(reader, tenant, name, day)) for day in by_day]
+        return whole, totals, [(day, values_of(records, name)) for day, records in by_day.items()]
+    return whole, totals, [(day, day_values(reader, tenant, name, day)) for day in by_day]
 
 
 TOOL = "tool"

@@ -5,17 +5,16 @@ import { Refused, events, hasToken, json, keepToken } from "./ask.js";
 import { address, drawCharts, make, money } from "./draw.js";
 import { candidates, dimension, list, overview, range, run, session, span, speed, tools, unpriced } from "./views.js";
 
-const RANGES = { "": "any time", today: "today", yesterday: "since yesterday", "7d": "7 days", "30d": "30 days", "90d": "90 days" };
-const USUALLY_30 = { "": "30 days", today: "today", yesterday: "since yesterday", "7d": "7 days", "90d": "90 days", "36500d": "all days" };
-const USUALLY_7 = { "": "7 days", today: "today", yesterday: "since yesterday", "30d": "30 days", "90d": "90 days", "36500d": "all days" };
+const RANGES = { today: "today", yesterday: "since yesterday", "7d": "7 days", "30d": "30 days", "90d": "90 days", "36500d": "all days" };
+const USUAL_RANGES = { "": "30d", speed: "30d", by: "7d", tools: "7d" }; // elsewhere, and with a last day, any time
+const FIRST_DAY = "2000-01-01"; // who types a year begins with 0002
 const CHOICES = {
-  since: ["since", RANGES],
   sort: ["order", { last: "latest first", cost: "dearest first" }],
   state: ["state", { "": "any", active: "active", idle: "idle", stale: "stale", closed: "closed" }],
   unpriced: ["price", { "": "any", any: "some calls unpriced" }],
   all: ["which", { "": "named or of several sessions", true: "all" }],
 };
-const LABELS = { until: "until, UTC day", contains: "id or name has", dimension: "only" };
+const LABELS = { from: "from, UTC day", until: "to, UTC day", contains: "id or name has", dimension: "only" };
 const DAYS = ["since", "until", "tenant"];
 const REDRAW_MS = 3000;
 const AGAIN_MS = 3000;
@@ -113,7 +112,11 @@ function filterForm(view, id, path, given, names) {
   const form = document.getElementById("filters");
   const apply = (event) => {
     event.preventDefault();
+    if (event.target.validity?.valid === false) return; // half a day
     const filter = Object.fromEntries(new FormData(form));
+    if (event.target.name === "from") filter.since = filter.from;
+    if (event.target.name === "since") delete filter.until; // the last so many days may all be later
+    delete filter.from;
     if ("of" in filter) {
       filter.dimension = filter.value ? `${filter.of}:${filter.value}` : "";
       delete filter.of;
@@ -127,28 +130,42 @@ function filterForm(view, id, path, given, names) {
   };
   const choice = (name, value, options, title) => make("label", {}, title, make("select", { name, onchange: apply }, Object.entries(options).map(([one, text]) => make("option", { value: one, selected: value === one }, text))));
   const text = (name, value, title, more = {}) => make("label", {}, title, make("input", { name, value, size: 14, onchange: apply, ...more }));
+  const day = (name, value) => text(name, value, LABELS[name], { type: "date", min: FIRST_DAY });
   const field = (name) => {
     const value = given[name] || "";
     if (name === "by") return choice("by", id || "user", Object.fromEntries([...new Set([...dimensions, id || "user"])].map((one) => [one, one])), "by");
     if (name === "tenant") return choice("tenant", value, Object.fromEntries([...new Set([value, ...tenants])].map((one) => [one, one || "(default)"])), "tenant");
-    if (name === "until") return text("until", value, LABELS.until, { type: "date" });
+    if (name === "since") return [choice("since", ...rangeChoice(value, given.until ? "" : USUAL_RANGES[view]), "range"), day("from", isDay(value) ? value : "")];
+    if (name === "until") return day("until", value);
     if (name === "dimension") {
       const [of, ...rest] = value.split(":");
       const options = Object.fromEntries(dimensions.filter((one) => one !== "model").map((one) => [one, one]));
       return [choice("of", of || "user", of && !(of in options) ? { ...options, [of]: of } : options, LABELS.dimension), text("value", rest.join(":"), "is", { placeholder: "any" })];
     }
     if (name in CHOICES) {
-      const [title, choices] = CHOICES[name];
-      const usual = given.until ? null : { "": USUALLY_30, speed: USUALLY_30, by: USUALLY_7, tools: USUALLY_7 }[view];
-      const options = (name === "since" && usual) || choices;
+      const [title, options] = CHOICES[name];
       return choice(name, value, value && !(value in options) ? { ...options, [value]: value } : options, title);
     }
     return text(name, value, LABELS[name] || name);
   };
   const wanted = names.filter((name) => name !== "tenant" || given.tenant || tenants.length > 1);
   const clear = Object.entries(given).some(([name, value]) => value && name !== "tenant") ? make("a", { href: address(path, { tenant: given.tenant }), class: "clear" }, "Clear") : null;
+  const focused = isFiltering() && document.activeElement.name;
   form.replaceChildren(...wanted.flatMap(field), ...(clear && wanted.length ? [clear] : []));
+  if (focused) form.elements[focused]?.focus();
   form.onsubmit = apply;
+}
+
+const isDay = (text) => /^\d{4}-\d\d-\d\d$/.test(text);
+
+// The choice that a range is, and those there are. The one that a view has without any stands under the empty name.
+function rangeChoice(value, usual) {
+  const { [usual]: usually = "any time", ...others } = RANGES;
+  const options = { "": usually, ...others };
+  if (!usual) delete options["36500d"]; // is any time
+  const days = value.match(/^(\d+)d$/)?.[1];
+  const chosen = value === usual || (!usual && days > 3650) ? "" : value;
+  return [chosen, chosen in options ? options : { ...options, [chosen]: isDay(chosen) ? "from a day" : days ? `${days} days` : chosen }];
 }
 
 // Its fields have names such as "contains", which hide what a form has of these names.
@@ -163,7 +180,7 @@ function showProblem(problem, again) {
     live.textContent = "not connected"; // what was shown stays: it is older, and still true of its time
     return;
   }
-  const gone = problem instanceof Refused && problem.status === 404;
+  const gone = problem instanceof Refused && problem.status === 404 && problem.message === "not in the ledger"; // no tenant or dimension says so itself
   const hint = gone ? "Its id may be cut or of another tenant, or it was taken by retention (state.retention) or state.max_size_mib." : null;
   main.replaceChildren(make("h2", {}, gone ? "Not in the ledger" : "This cannot be shown"), make("p", { class: gone ? null : "bad" }, gone ? hint : String(problem.message || problem)), make("button", { type: "button", onclick: () => draw() }, "Try again"));
 }

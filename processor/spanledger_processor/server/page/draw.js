@@ -19,11 +19,13 @@ export const link = (text, view, parameters = {}) => make("a", { href: address(v
 
 // A name from elsewhere: its direction of writing stays its own, and where it is long the rest is in the title. What is
 // not seen, or turns other text round, is written as an escape, and what reads like a word for no name, such as
-// "(others)", in quotes, as the commands do.
+// "(other)", in quotes, as the commands do.
 // In a table the middle of a very long one is not seen (it is selected and saved with the rest): ids often begin alike.
 export const named = (text) => make("bdi", { class: "name", title: text.length > 60 ? visible(quoted(text)) : null }, ...cut(visible(quoted(text))));
-export const quoted = (text) => (/^[("]/.test(text) ? `"${text}"` : text);
-export const OTHERS = "(others)";
+export const quoted = (text) => (/^[("]|^-$/.test(text) ? `"${text}"` : text);
+export const OTHERS = "(other)";
+export const NONE = "(unattributed)"; // the session, run or value of what has none
+export const NO_MODEL = "(no model)";
 const brief = (text) => (text.length > 32 ? `${visible(text).slice(0, 19)}…${visible(text).slice(-12)}` : visible(text)); // in a chart
 const cut = (text) => (text.length > 96 ? [text.slice(0, 64), make("span", { class: "middle" }, text.slice(64, -12)), text.slice(-12)] : [text]);
 const visible = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}]/gu, (char) => `\\u${char.codePointAt(0).toString(16).padStart(4, "0")}`);
@@ -79,6 +81,9 @@ export function duration(seconds) {
 
 // --- tables -------------------------------------------------------------------------------------------------------
 
+// Reasons stand there as words, between which a line may end.
+export const WITHOUT_A_PRICE = ["without a price", (row) => unpricedOf(row).replaceAll("_", " "), "word", unpricedOf];
+
 // A column is [title, content of a row, "number" or "id", value in CSV]; without the last it is the text of the cell.
 export const SPENT = [
   ["cost, USD", costCell, "number", exactCost],
@@ -86,7 +91,7 @@ export const SPENT = [
   ["input", (row) => compactCell(tokens(row, "input")), "number", (row) => tokens(row, "input")],
   ["cached", shareCached, "number"],
   ["output", (row) => compactCell(tokens(row, "output")), "number", (row) => tokens(row, "output")],
-  ["without a price", unpricedOf],
+  WITHOUT_A_PRICE,
 ];
 
 function compactCell(number) {
@@ -137,6 +142,7 @@ export function facts(pairs) {
 
 const COLOURS = ["#3b7dd8", "#d9822b", "#3f9c54", "#b8477f", "#7a5bc7", "#8c8f94", "#c7a31c", "#2aa3a3"];
 const MOST_SERIES = COLOURS.length - 1;
+export const MOST_DAYS = 400;
 let charts = [];
 let waiting = []; // to be drawn once their canvas is in the page: its size is not known before
 
@@ -146,17 +152,17 @@ export function drawCharts() {
   waiting = [];
 }
 
-function canvas(title, type, data, format, stacked) {
+function canvas(title, type, data, format, { stacked = false, x = {}, timeText } = {}) {
   const element = make("canvas", { role: "img", "aria-label": `${title}: the table below has the figures` });
   const style = getComputedStyle(document.documentElement);
   const [ink, grid] = ["--soft", "--line"].map((name) => style.getPropertyValue(name).trim());
   const scales = {
-    x: { stacked, ticks: { color: ink, maxTicksLimit: 10, maxRotation: 0 }, grid: { display: false } },
+    x: { stacked, grid: { display: false }, ...x, ticks: { color: ink, maxTicksLimit: 10, maxRotation: 0, ...x.ticks } },
     y: { stacked, beginAtZero: true, ticks: { color: ink, callback: format }, grid: { color: grid } },
   };
   const plugins = {
     legend: { display: data.datasets.length > 1, labels: { color: ink, boxWidth: 12 } },
-    tooltip: { callbacks: { label: (item) => `${item.dataset.label}: ${format(item.raw)}` } },
+    tooltip: { callbacks: { label: (item) => `${item.dataset.label}: ${format(item.parsed.y)}`, ...(timeText ? { title: ([item]) => timeText(item.parsed.x) } : {}) } },
   };
   const options = { animation: false, maintainAspectRatio: false, scales, plugins };
   waiting.push([element, () => new window.Chart(element, { type, data, options })]);
@@ -165,20 +171,42 @@ function canvas(title, type, data, format, stacked) {
 
 export function bars(title, labels, series) {
   const datasets = series.map(([label, data], index) => ({ label: brief(label), data, backgroundColor: COLOURS[index % COLOURS.length] }));
-  return canvas(title, "bar", { labels, datasets }, money, true);
+  return canvas(title, "bar", { labels, datasets }, money, { stacked: true });
 }
 
-export function lines(title, labels, series, format = compact) {
-  const datasets = series.map(([label, data], index) => ({ label, data, borderColor: COLOURS[index], backgroundColor: COLOURS[index], pointRadius: 2, spanGaps: true }));
-  return canvas(title, "line", { labels, datasets }, format, false);
+// Lines over time, to scale: of each series the values at `times`, in milliseconds. A line ends where a value is null.
+export function lines(title, times, series, format = compact) {
+  const datasets = series.map(([label, values], index) => ({ label, data: values.map((y, place) => ({ x: times[place], y })), borderColor: COLOURS[index], backgroundColor: COLOURS[index], pointRadius: 3 }));
+  return canvas(title, "line", { datasets }, format, timeAxis(Math.min(...times), Math.max(...times)));
+}
+
+const MINUTE = 60_000;
+export const DAY = 1440 * MINUTE;
+const STEPS = [1 / 60, 1 / 12, 1 / 4, 1, 5, 15, 60, 180, 720].map((minutes) => minutes * MINUTE).concat([1, 2, 7, 14, 30, 91, 182].map((days) => days * DAY));
+const MOST_STEPS = 8;
+
+// The adapters of Chart.js for times are libraries of their own: a linear axis with marks at whole minutes, hours or days.
+function timeAxis(first, last) {
+  const step = STEPS.find((one) => (last - first) / one <= MOST_STEPS) || 365 * DAY;
+  const [min, max] = [Math.floor(first / step) * step, Math.max(Math.ceil(last / step), Math.floor(first / step) + 1) * step];
+  const text = (time, precise) => when(new Date(time).toISOString()).slice(...(step >= DAY ? [0, 10] : [5, precise || step < MINUTE ? 19 : 16]));
+  const marks = Array.from({ length: Math.round((max - min) / step) + 1 }, (_, place) => ({ value: min + place * step }));
+  return { x: { type: "linear", min, max, afterBuildTicks: (axis) => (axis.ticks = marks), ticks: { callback: (time) => text(time) } }, timeText: (time) => text(time, true) };
+}
+
+export const dayText = (time) => new Date(time).toISOString().slice(0, 10);
+
+// Every day between the first and the last: one of which nothing is known is there all the same.
+export function everyDay(known) {
+  const times = known.map((day) => Date.parse(day));
+  const [first, last] = [Math.min(...times), Math.max(...times)];
+  return times.length ? Array.from({ length: (last - first) / DAY + 1 }, (_, place) => dayText(first + place * DAY)) : [];
 }
 
 // Every day from the first to the last, and the dearest names apart: what was not spent on a day is a gap to be seen.
 export function byDay(rows, nameOf) {
-  const known = [...new Set(rows.map((row) => row.day).filter(Boolean))].sort();
-  if (!known.length) return [[], []];
-  const days = [];
-  for (let at = Date.parse(known[0]); at <= Date.parse(known.at(-1)) && days.length < 400; at += 86_400_000) days.push(new Date(at).toISOString().slice(0, 10));
+  const days = everyDay(rows.map((row) => row.day).filter(Boolean)).slice(-MOST_DAYS);
+  if (!days.length) return [[], []];
   const places = new Map(days.map((day, place) => [day, place]));
   const totals = new Map();
   for (const row of rows) totals.set(nameOf(row), (totals.get(nameOf(row)) || 0) + row.cost_usd);

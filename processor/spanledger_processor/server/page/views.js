@@ -1,7 +1,7 @@
 // Views over the API: each returns the elements of one, from the address (id, and parameters as the API takes them).
 
 import { ask, inPath, json, rowsOf } from "./ask.js";
-import { OTHERS, SPENT, address, bars, byDay, cost, costCell, counted, duration, facts, lines, link, make, money, named, quoted, save, shareCached, soft, table, tile, tokens, unpricedCalls, unpricedOf, when, whole, compact } from "./draw.js";
+import { DAY, MOST_DAYS, NONE, NO_MODEL, OTHERS, SPENT, WITHOUT_A_PRICE, address, bars, byDay, cost, costCell, counted, dayText, duration, everyDay, facts, lines, link, make, money, named, quoted, save, shareCached, soft, table, tile, tokens, unpricedCalls, unpricedOf, when, whole, compact } from "./draw.js";
 import { timeline } from "./timeline.js";
 
 export const range = (given) => ({ since: given.since, until: given.until, tenant: given.tenant });
@@ -11,23 +11,21 @@ const titleOf = (row) => {
   const title = row.name || row.label;
   return title && !row.id.startsWith(title) ? `${title} · ${row.id}` : row.id;
 };
-const sessionLink = (row, given) => (row.id ? make("a", { href: address(`session/${encodeURIComponent(row.id)}`, { tenant: given.tenant }) }, named(titleOf(row))) : "(unattributed)");
+const sessionLink = (row, given) => (row.id ? make("a", { href: address(`session/${encodeURIComponent(row.id)}`, { tenant: given.tenant }) }, named(titleOf(row))) : NONE);
 
 function rangeText(given, usual) {
   const { since = usual, until } = given;
   if (!since && !until) return "all days";
   const days = since?.match(/^(\d+)d$/)?.[1];
   if (days > 3650) return until ? `until ${until}` : "all days";
-  const from = since === "today" ? "today" : days ? `the last ${days} days` : since ? `from ${since}` : "";
+  const from = since === "today" ? "today" : days && !until ? `the last ${days} days` : since ? `from ${days ? dayText(Date.now() - (days - 1) * DAY) : since}` : "";
   return `${from}${until ? ` until ${until}` : ""}`.trim();
 }
 
 // --- what was spent -----------------------------------------------------------------------------------------------
 
-const dayText = (at) => at.toISOString().slice(0, 10);
-
 function periods(now = new Date()) {
-  const monday = new Date(now.getTime() - ((now.getUTCDay() + 6) % 7) * 86_400_000);
+  const monday = new Date(now.getTime() - ((now.getUTCDay() + 6) % 7) * DAY);
   return [["today", "today", "day"], ["this week, from Monday", dayText(monday), "week"], ["this month", `${dayText(now).slice(0, 8)}01`, "month"]];
 }
 
@@ -44,27 +42,29 @@ export async function overview(_, given) {
   ]);
   const total = everything.total;
   if (!total.spans) return empty(given);
-  const [days, series] = byDay(summary.days_by_model || [], (row) => (row.other ? OTHERS : quoted(row.model) || "(none)"));
+  const [days, series] = byDay(summary.days_by_model || [], (row) => (row.other ? OTHERS : quoted(row.model) || NO_MODEL));
   const span = rangeText(given, given.until ? "" : "30d");
-  const ofModel = (row) => (row.other ? OTHERS : link(row.model ? named(row.model) : "(none)", "sessions", { ...range(given), model: row.provider ? `${row.provider}/${row.model}` : row.model }));
+  const ofModel = (row) => (row.other ? OTHERS : link(row.model ? named(row.model) : NO_MODEL, "sessions", { ...range(given), model: row.provider ? `${row.provider}/${row.model}` : row.model }));
   return [
     make("h2", {}, "Spent"),
     make(
       "div",
       { class: "tiles" },
       sums.map((answer, index) => spentTile(asked[index], answer.total, rows)),
-      tile("everything", cost(total), `${counted(total.calls, "call")}, ${counted(total.tool_calls || 0, "tool call")}`),
+      tile("everything", cost(total), `${counted(total.calls, "call")}, ${counted(total.tool_calls || 0, "tool call")}`, ...withoutPrice(total)),
       total.late_correction_usd ? tile("sent on spans beyond the ledger", money(total.late_correction_usd), "later spans proved them repeats; the ledger is right") : null
     ),
     ...budgetTable("Budgets", rows, given),
     ...budgetTable("Budgets of sessions and runs", ofSessions, given),
     ...warningTable(warnings, given),
     make("h2", {}, `By day and model, ${span}`),
-    days.length ? bars("Cost by day and model", days, series) : soft("Nothing was spent in this time."),
-    table("By model", [["model", ofModel, "id"], ["sold by", (row) => (row.provider ? named(row.provider) : "-")], ...SPENT], summary.models || []),
+    ...(days.length ? dayBars("Cost by day and model", days, series) : [soft("Nothing was spent in this time.")]),
+    table("By model", [["model", ofModel, "id"], ["sold by", (row) => (row.provider ? named(row.provider) : "-"), "word"], ...SPENT], summary.models || []),
     ...dearestTable(dearest.filter((row) => row.id), given, span),
   ];
 }
+
+const dayBars = (title, days, series) => [bars(title, days, series), days.length < MOST_DAYS ? null : soft(`Only the last ${MOST_DAYS} days are drawn; the table has all.`)];
 
 function modelsCell(row) {
   const models = (row.models || []).map((model) => model.model.split("/").at(-1)).join(", ");
@@ -84,7 +84,7 @@ function dearestTable(rows, given, span) {
     ["models", modelsCell, "models"],
   ];
   return [
-    make("h2", {}, `The dearest sessions, active in ${span}`),
+    make("h2", {}, `The dearest sessions${span === "all days" ? "" : `, active ${span.startsWith("the last") ? "in " : ""}${span}`}`),
     table("The dearest sessions", columns, rows),
     make("p", {}, link("All sessions by cost", "sessions", { ...range(given), since: given.since || (given.until ? "" : "30d"), sort: "cost" })),
   ];
@@ -92,9 +92,10 @@ function dearestTable(rows, given, span) {
 
 function spentTile([title, , period], total, budgets) {
   const budget = budgets.find((row) => row.period === period && !row.dimension);
-  const unknown = unpricedCalls(total);
-  return tile(title, cost(total), counted(total.calls, "call"), ...(budget ? [meter(budget), `${share(budget)} of ${money(budget.amount_usd)}`] : []), ...(unknown ? [`${whole(unknown)} without a price`] : []));
+  return tile(title, cost(total), counted(total.calls, "call"), ...(budget ? [meter(budget), `${share(budget)} of ${money(budget.amount_usd)}`] : []), ...withoutPrice(total));
 }
+
+const withoutPrice = (total) => (unpricedCalls(total) ? [`${whole(unpricedCalls(total))} without a price`] : []);
 
 const share = (row) => (row.used > 0 && row.used < 0.01 ? "< 1 %" : row.used > 0.99 && !row.over ? "> 99 %" : `${Math.round(100 * row.used)} %`);
 
@@ -118,7 +119,7 @@ function budgetTable(title, rows, given) {
     table(title, [
       ["budget", (row) => named(row.budget), "id"],
       ["of", whose, "id"],
-      ["share", (row) => make("span", { class: "share" }, meter(row), share(row)), "number"],
+      ["share", (row) => make("span", { class: "share" }, meter(row), make("span", {}, share(row))), "number"],
       ["", state, "time"],
       ["spent", (row) => money(row.used_usd), "number", (row) => row.used_usd_exact],
       ["may be spent", (row) => money(row.amount_usd), "number", (row) => row.amount_usd_exact],
@@ -178,7 +179,7 @@ export async function list(kind, given) {
     ...(isSessions ? [["loops", loopsCell, "number"]] : []),
     ...(rows.some((row) => row.project) ? [["project", (row) => (row.project ? named(row.project) : "-"), "short"]] : []),
     ["models", modelsCell, "models"],
-    ...(rows.some(unpricedCalls) ? [["without a price", unpricedOf]] : []),
+    ...(rows.some(unpricedCalls) ? [WITHOUT_A_PRICE] : []),
   ];
   const filtered = Object.keys(given).some((name) => !["tenant", "sort", "cursor"].includes(name));
   const none = cursor ? "None so far: there is more to look through." : filtered ? "None that fit the filter." : isSessions ? "No session yet." : "No run yet: a run is listed when it is named, or has more than one session.";
@@ -235,11 +236,11 @@ function summaryOf(row, given) {
   ]);
 }
 
-const byModel = (rows) => [make("h2", {}, "By model"), table("Cost by model", [["model", (row) => named(row.model), "id"], ["cost, USD", (row) => make("span", { title: `${row.cost_usd_exact} USD` }, money(row.cost_usd)), "number", (row) => row.cost_usd_exact]], rows)];
+const byModel = (rows) => [make("h2", {}, "By model"), table("Cost by model", [["model", (row) => (row.model ? named(row.model) : NO_MODEL), "id"], ["cost, USD", (row) => make("span", { title: `${row.cost_usd_exact} USD` }, money(row.cost_usd)), "number", (row) => row.cost_usd_exact]], rows)];
 
 // The cost of a model is not there where none of its calls has a price.
 const USE_BY_MODEL = [
-  ["model", (row) => (row.model ? named(row.model) : "(none)"), "id"],
+  ["model", (row) => (row.model ? named(row.model) : NO_MODEL), "id"],
   ["cost, USD", (row) => (row.cost_usd === undefined ? "unknown" : make("span", { title: `${row.cost_usd_exact} USD` }, money(row.cost_usd))), "number", (row) => row.cost_usd_exact ?? "unknown"],
   ...SPENT.slice(1, 5),
 ];
@@ -248,20 +249,20 @@ export async function session(id, given) {
   const row = await json(`sessions/${inPath(id)}`, { tenant: given.tenant });
   const [remembered, { sessions: children }, { tools: repeats }, toLookAt] = await Promise.all([
     json(`timeline/${inPath(id)}`, { tenant: given.tenant, limit: 500 }),
-    json("sessions", { parent: id, tenant: given.tenant, limit: 200 }),
-    json("tools", { session: id, tenant: given.tenant, limit: 50 }),
+    id ? json("sessions", { parent: id, tenant: given.tenant, limit: 200 }) : { sessions: [] }, // asked of no id they are all
+    id ? json("tools", { session: id, tenant: given.tenant, limit: 50 }) : { tools: [] },
     candidatesOf(id, given),
   ]);
   const spawned = children.filter((child) => child.id);
-  const parts = [make("h2", {}, titleOf(row) ? named(titleOf(row)) : "(unattributed)"), summaryOf(row, given)];
+  const parts = [make("h2", {}, titleOf(row) ? named(titleOf(row)) : NONE), summaryOf(row, given)];
   parts.push(make("h2", {}, "Timeline"), ...timeline(row, remembered, spawned, given));
   if ((row.context || []).length > 1) {
     const points = row.context.filter((point) => point.at);
-    parts.push(make("h2", {}, "Context: input tokens of a call, over time"), lines("Context over time", points.map((point) => when(point.at).slice(5, 16)), [["input tokens", points.map((point) => point.input_tokens)]]));
+    parts.push(make("h2", {}, "Context: input tokens of a call, over time"), lines("Context over time", points.map((point) => Date.parse(point.at)), [["input tokens", points.map((point) => point.input_tokens)]]));
   }
   const used = row.usage_by_model || [];
   parts.push(...(used.some((model) => model.calls) ? [make("h2", {}, "By model"), table("By model", USE_BY_MODEL, used)] : byModel(row.models || [])));
-  if (row.agents?.length) parts.push(make("h2", {}, "By agent"), table("By agent", [["agent", (agent) => (agent.other ? OTHERS : agent.id ? named(agent.id) : "(none named)"), "id"], ["below", (agent) => (agent.parent_id ? named(agent.parent_id) : "-"), "id"], ...SPENT], row.agents));
+  if (row.agents?.length) parts.push(make("h2", {}, "By agent"), table("By agent", [["agent", (agent) => (agent.other ? OTHERS : agent.id ? named(agent.id) : NONE), "id"], ["below", (agent) => (agent.parent_id ? named(agent.parent_id) : "-"), "id"], ...SPENT], row.agents));
   if (spawned.length) parts.push(make("h2", {}, "Sessions that it spawned"), table("Sub-agents", [["session", (child) => sessionLink(child, given), "id", (child) => child.id], ["state", stateCell], ...SPENT], spawned));
   parts.push(...toLookAt);
   if (row.tools?.length) parts.push(make("h2", {}, "Tools"), ...toolTable(row.tools));
@@ -275,13 +276,13 @@ export async function session(id, given) {
       ["last, UTC", (call) => when(call.last), "time"],
     ], again));
   }
-  if (row.by_task?.length) parts.push(make("h2", {}, "By task"), table("By task", [["task", (task) => task.id ? named(task.id) : "(none named)", "id"], ["kinds of work", (task) => Object.keys(task.kinds || {}).filter(Boolean).join(", ")], ...SPENT], row.by_task));
+  if (row.by_task?.length) parts.push(make("h2", {}, "By task"), table("By task", [["task", (task) => task.id ? named(task.id) : NONE, "id"], ["kinds of work", (task) => Object.keys(task.kinds || {}).filter(Boolean).join(", ")], ...SPENT], row.by_task));
   return parts;
 }
 
 export async function run(id, given) {
   const row = await json(`runs/${inPath(id)}`, { tenant: given.tenant });
-  const parts = [make("h2", {}, row.id ? named(row.id) : "(unattributed)"), soft("A run"), summaryOf(row, given)];
+  const parts = [make("h2", {}, row.id ? named(row.id) : NONE), soft("A run"), summaryOf(row, given)];
   if (row.sessions?.length) {
     parts.push(make("h2", {}, "Sessions of this run"), tree(row.sessions, given));
     if (row.sessions_left_out) parts.push(soft(`${counted(row.sessions_left_out, "further session")} of this run: spanledger sessions.`));
@@ -384,13 +385,14 @@ export async function tools(_, given) {
 export async function dimension(name, given) {
   const since = given.since || (given.until ? "" : "7d");
   const answer = await json(`dimensions/${inPath(name)}`, { ...range(given), since, limit: 100 });
-  const title = (row) => (row.other ? OTHERS : row.unattributed ? "(none named)" : quoted(row.value));
+  const title = (row) => (row.other ? OTHERS : row.unattributed ? (name === "model" ? NO_MODEL : NONE) : quoted(row.value));
   const cellOf = (row) => (row.other || row.unattributed ? title(row) : make("a", { href: address("sessions", name === "model" ? { ...range(given), model: row.value } : { ...range(given), dimension: `${name}:${row.value}` }) }, named(row.value)));
   const days = answer.values.flatMap((row) => (row.days || []).map((day) => ({ ...day, name: title(row) })));
   const [labels, series] = byDay(days, (row) => row.name);
   return [
     make("h2", {}, `By ${name}, ${rangeText({ ...given, since })}`),
-    labels.length ? bars(`Cost by day and ${name}`, labels, series) : null,
+    soft("Sums of two dimensions together are not kept: a value leads to its sessions, which can be filtered further."),
+    ...(labels.length ? dayBars(`Cost by day and ${name}`, labels, series) : []),
     answer.values.length ? table(`By ${name}`, [[name, cellOf, "id"], ...SPENT], answer.values) : soft("Nothing was spent in this time."),
     answer.left_out ? soft(`Among the others are ${counted(answer.left_out, "further value")}: /api/v1/dimensions/${name}?limit=1000.`) : null,
   ];
@@ -401,18 +403,19 @@ const SPEEDS = [["first_token_s", "first token", duration], ["output_tokens_per_
 export async function speed(_, given) {
   const answer = await json("summary", { ...range(given), since: given.since || (given.until ? "" : "30d"), by: "model,day" });
   const models = (answer.models || []).filter((row) => row.speed);
-  const days = (answer.days || []).filter((row) => row.speed && row.day);
+  const known = new Map((answer.days || []).filter((row) => row.speed && row.day).map((row) => [row.day, row.speed]));
+  const days = everyDay([...known.keys()]);
   const percentile = (what, share, format) => (row) => format(row.speed[what]?.[share]);
-  const columns = [["model", (row) => (row.other ? OTHERS : named(row.model)), "id"], ["sold by", (row) => (row.provider ? named(row.provider) : "-")]];
+  const columns = [["model", (row) => (row.other ? OTHERS : row.model ? named(row.model) : NO_MODEL), "id"], ["sold by", (row) => (row.provider ? named(row.provider) : "-"), "word"]];
   for (const [what, title, format] of SPEEDS) for (const share of ["p50", "p90", "p99"]) columns.push([`${title} ${share}`, percentile(what, share, format), "number", (row) => row.speed[what]?.[share]]);
   columns.push(["calls", (row) => whole(row.speed.duration_s?.calls || 0), "number"], ["first token known", (row) => whole(row.speed.first_token_s?.calls || 0), "number"]);
-  const overDays = (what, title, format) => [make("h2", {}, title), lines(title, days.map((row) => row.day), ["p50", "p90", "p99"].map((share) => [share, days.map((row) => row.speed[what]?.[share] ?? null)]), format)];
+  const overDays = (what, title, format) => [make("h2", {}, title), lines(title, days.map((day) => Date.parse(day)), ["p50", "p90", "p99"].map((share) => [share, days.map((day) => known.get(day)?.[what]?.[share] ?? null)]), format)];
   if (!models.length) return [make("h2", {}, "Speed"), soft("No call in this time of which it is known how long it took.")];
   return [
     make("h2", {}, `Speed by model, ${rangeText(given, given.until ? "" : "30d")}`),
     table("Speed by model", columns, models),
     soft("Percentiles of calls that did not fail, each within 9 %. The first token is known where spans tell it; tokens a second are those of the whole call."),
-    ...(days.length > 1 && days.some((row) => row.speed.first_token_s) ? overDays("first_token_s", "Time to the first token, by day", duration) : []),
+    ...(days.length > 1 && [...known.values()].some((one) => one.first_token_s) ? overDays("first_token_s", "Time to the first token, by day", duration) : []),
     ...(days.length > 1 ? overDays("output_tokens_per_s", "Output tokens a second, by day", compact) : []),
   ];
 }
@@ -424,8 +427,8 @@ export async function unpriced(_, given) {
   const answer = await json("unpriced", range(given));
   if (!answer.calls) return [make("h2", {}, "Every call has a price"), soft(`Looked at: ${rangeText(given)}.`)];
   const columns = [
-    ["model", (row) => (row.model ? named(row.model) : "(none named)"), "id"],
-    ["sold by", (row) => row.provider || "-"],
+    ["model", (row) => (row.model ? named(row.model) : NO_MODEL), "id"],
+    ["sold by", (row) => (row.provider ? named(row.provider) : "-"), "word"],
     ["reason", (row) => row.reason],
     ["calls", (row) => whole(row.calls), "number"],
     ["what to do", (row) => withCode(row.meaning)],
