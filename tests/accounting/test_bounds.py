@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
 
 from counted_work import lines_run
 from ledger_in_memory import NOW, TENANT, make_fact
+from spanledger_processor.accounting import cross_trace_index, shared_calls, trace, trace_set, twins
 from spanledger_processor.accounting import totals as totals_module
-from spanledger_processor.accounting import trace, trace_set
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.accounting.one_call import one_call
 from spanledger_processor.accounting.totals import Totals
+from spanledger_processor.accounting.trace import Span
+from spanledger_processor.ledger.keys import total_key
 from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.sums import Sums
 
 MS = 1_000_000
 SMALL, FACTOR = 250, 4
@@ -231,3 +236,115 @@ def test_steps_a_span_are_bounded_where_many_libraries_report_a_call_in_many_tra
 
     steps_a_span(6)  # fills what is cached
     assert steps_a_span(24) < GROWTH * steps_a_span(6)
+
+
+@contextmanager
+def _comparisons() -> Iterator[list[str]]:
+    """What comes out of each comparison of two spans of two traces."""
+    compared: list[str] = []
+
+    def watched(one: Span, other: Span, *, one_trace: bool) -> str:
+        compared.append(one_call(one, other, one_trace=one_trace))
+        return compared[-1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shared_calls, "one_call", watched)
+        yield compared
+
+
+REPORTED_BY_MANY: dict[str, Callable[[int], Fact]] = {
+    "one call by as many libraries as traces": lambda place: make_fact(
+        f"a{place}", "", "llm", 100, trace=f"t{place}", response_id=UNIQUE, scope=f"library {place}", session="s"
+    ),
+    "one call by a library in each trace": lambda place: make_fact(
+        f"a{place}", "", "llm", 100, trace=f"t{place}", response_id=UNIQUE, scope="one"
+    ),
+    "one id in five sessions": lambda place: make_fact(
+        f"a{place}",
+        "",
+        "llm",
+        100,
+        trace=f"t{place}",
+        response_id=UNIQUE,
+        scope=f"l{place % 3}",
+        session=f"{place % 5}",
+    ),
+    "one id for all calls of two libraries": lambda place: make_fact(
+        f"a{place}",
+        "",
+        "llm",
+        100,
+        trace=f"t{place}",
+        response_id="chatcmpl-1",
+        scope=f"l{place % 2}",
+        start=place // 2 * 1_000 * MS,
+        length=999 * MS,
+    ),
+}
+UNIQUE = "r-0123456789abcdef"
+
+
+@pytest.mark.parametrize("shape", REPORTED_BY_MANY)
+@pytest.mark.parametrize("at_once", [1, 25])
+def test_a_span_is_compared_with_no_more_than_are_looked_at(shape: str, at_once: int) -> None:
+    """With what is looked at of the index, and as many for the calls that these are one with already, or may be."""
+    spans, most = 150, 2 * cross_trace_index.MOST_COMPARED
+    with MemoryStore().unit() as unit:
+        for first in range(0, spans, at_once):
+            facts = [REPORTED_BY_MANY[shape](place) for place in range(first, first + at_once)]
+            with _comparisons() as compared:
+                enter(Batch(TENANT, facts, NOW + first * MS), unit)
+            assert len(compared) <= most * at_once
+    assert compared
+
+
+def test_traces_that_share_many_calls_are_compared_call_by_call() -> None:
+    """A further trace has all calls of sixteen others: each is compared with these sixteen, and they are not again."""
+    traces, calls = 17, 40
+    with MemoryStore().unit() as unit:
+        for number in range(traces):
+            facts = [
+                make_fact(
+                    f"{number}-{place}",
+                    "",
+                    "llm",
+                    100 + place,
+                    trace=f"t{number}",
+                    response_id=f"{UNIQUE}{place}",
+                    scope=f"library {number}",
+                    start=place * 1_000 * MS,
+                )
+                for place in range(calls)
+            ]
+            with _comparisons() as compared:
+                enter(Batch(TENANT, facts, NOW + number * MS), unit)
+            assert len(compared) <= number * calls
+        assert Sums.unpack(unit.get(total_key(TENANT)) or b"").calls == calls
+    assert len(compared) > calls
+
+
+@pytest.mark.parametrize("bound", [None, 50])
+def test_the_calls_of_a_request_that_would_take_too_many_comparisons_are_looked_at_one_by_one(
+    bound: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two calls of two sessions, each told by six libraries in four traces, and a report that may be of either one."""
+    reports, traces = 6, 8
+    if bound is not None:
+        monkeypatch.setattr(twins, "_MOST_COMPARED_TOGETHER", bound)
+
+    def report(trace: int, library: int, session: str) -> Fact:
+        name = f"{trace}-{library}"
+        return make_fact(name, "", "llm", 77, trace=f"t{trace}", scope=name, response_id=UNIQUE, session=session)
+
+    with MemoryStore().unit() as unit:
+        for number in range(traces):
+            known = [report(number, library, f"s{number % 2}") for library in range(reports)]
+            enter(Batch(TENANT, known, NOW + number * MS), unit)
+        with _comparisons() as compared:
+            enter(Batch(TENANT, [report(traces, 0, "")], NOW + traces * MS), unit)
+        assert Sums.unpack(unit.get(total_key(TENANT)) or b"").calls == 2
+    of_a_call = reports * cross_trace_index.MOST_COMPARED
+    if bound is None:
+        assert len(compared) > cross_trace_index.MOST_COMPARED + 50 + of_a_call
+    else:
+        assert len(compared) <= cross_trace_index.MOST_COMPARED + bound + of_a_call

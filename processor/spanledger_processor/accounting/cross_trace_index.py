@@ -42,8 +42,8 @@ _MOST_ENTRIES = 1 << 20
 """Ids and usages in memory: about 80 MB. The oldest go first."""
 _MOST_SOURCES = 64
 """Distinguished in memory; the others are when they are read."""
-_ROWS_READ = 32
-"""Rows kept as they were read."""
+_CALLS_KEPT = 1 << 14
+"""Calls of rows that are kept as they were read: some 10 MB."""
 MOST_COMPARED = 64
 """Counted calls that one is compared with: the latest."""
 MOST_READ = 1 << 16
@@ -180,8 +180,9 @@ class CallFilter:
         self._older, self._newer = _Generation(), _Generation()
         self._latest: _ReportRows = (("", b""),)
         """What was added last, for the next call of the same request and source."""
-        self.read: OrderedDict[Key, dict[int, list[Entry]]] = OrderedDict()
+        self._read: OrderedDict[Key, dict[int, list[Entry]]] = OrderedDict()
         """Rows that were read last."""
+        self._calls_kept = 0
 
     @classmethod
     def of(cls, reader: Reader, most_entries: int = _MOST_ENTRIES) -> CallFilter:
@@ -233,6 +234,23 @@ class CallFilter:
             for usage in hashes.usages + hashes.beside:
                 if (reports := generation.usages.get(usage)) is not None:
                     yield from ((row, usage) for other, row in reports if other != source)
+
+    def row(self, key: Key, reader: Reader) -> dict[int, list[Entry]]:
+        """Return the calls of a stored row by what they are remembered under."""
+        entries = self._read.get(key)
+        if entries is not None:
+            self._read.move_to_end(key)
+            return entries
+        entries, record = {}, reader.get(key)
+        for _, _, of_call, entry in _calls_in(record) if record is not None else ():
+            for hash_ in of_call:
+                _append(entries, hash_, entry)
+        if entries:
+            self._read[key] = entries
+            self._calls_kept += len(entries)
+        while self._calls_kept > _CALLS_KEPT and len(self._read) > 1:
+            self._calls_kept -= len(self._read.popitem(last=False)[1])
+        return entries
 
     def may_know(self, ids: Iterable[int], usages: Sequence[int], source: str) -> bool:
         """Return whether `rows` finds any for calls of these ids and usages."""
@@ -454,22 +472,8 @@ class CrossTraceIndex:
         if entries is None:
             if self._calls_read >= MOST_READ:
                 return None
-            entries = self._read[row] = self._row_read(row)
+            entries = self._read[row] = self._calls.row(row, self._reader)
             self._calls_read += 1 + sum(map(len, entries.values()))
-        return entries
-
-    def _row_read(self, row: Key) -> dict[int, list[Entry]]:
-        read = self._calls.read
-        entries = read.pop(row, None)
-        if entries is None:
-            entries, record = {}, self._reader.get(row)
-            for _, _, of_call, entry in _calls_in(record) if record is not None else ():
-                for hash_ in of_call:
-                    _append(entries, hash_, entry)
-        if entries:
-            read[row] = entries
-        if len(read) > _ROWS_READ:
-            read.popitem(last=False)
         return entries
 
 

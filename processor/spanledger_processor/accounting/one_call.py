@@ -135,7 +135,7 @@ def _by_id(one: Span, other: Span) -> str:
 
 
 def _near(one: Span, other: Span) -> bool:
-    if any(span.claim is not None and span.claim.cached for span in (one, other)):
+    if (one.claim is not None and one.claim.cached) or (other.claim is not None and other.claim.cached):
         return False
     near = not (one.start_ns > other.end_ns + LOG_AFTER_NS or other.start_ns > one.end_ns + LOG_AFTER_NS)
     if one.logged and other.logged:
@@ -209,6 +209,8 @@ def _other_origin(one: Span, other: Span) -> str:
     """Return which of service, host, process, language, user and tier both name differently; "" for none."""
     if one.claim is None or other.claim is None:
         return ""
+    if one.claim.evidence.origin == other.claim.evidence.origin:
+        return ""
     origins = zip(ORIGIN, one.claim.evidence.origin, other.claim.evidence.origin, strict=False)
     return next((what for what, a, b in origins if a and b and a != b), "")
 
@@ -220,7 +222,7 @@ def _few(one: Claim | None, other: Claim | None) -> bool:
 
 def of_one_model(one: Claim | None, other: Claim | None) -> bool:
     """Return whether two claims can be of one model: by the answering one, or by any where one side has only one."""
-    if one is None or other is None:
+    if one is None or other is None or one.model == other.model != "":
         return True
     asked = one.evidence.asked, other.evidence.asked
     ones = [name for name in ((one.model,) if all(asked) else (one.model, asked[0])) if name]
@@ -235,6 +237,8 @@ def equal_usage(one: Claim | None, other: Claim | None, outputs: Outputs = "equa
     """Return whether usage is equal in the classes that both know; `outputs` is how strictly outputs are compared."""
     if one is None or other is None or not one.spends or not other.spends or not one.tokens or not other.tokens:
         return False
+    if one.tokens == other.tokens:
+        return one.tokens[INPUT] is not None
     pairs = zip(one.tokens[ALL_BUT_TOTALS], other.tokens[ALL_BUT_TOTALS], strict=True)
     if not all(a is None or b is None or a == b for a, b in pairs):
         return False

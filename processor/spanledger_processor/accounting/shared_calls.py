@@ -12,10 +12,11 @@ Rule 2: the richest report of a call counts, and of reports that are alike the o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any, TypeAlias
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.one_call import (
@@ -33,6 +34,8 @@ MOST_CALLS = 16
 """Calls that are looked at together, each of which some other may be."""
 _MOST_REPORTS = 6
 """Reports of a call that are compared: libraries, proxies and logs around one call."""
+_MOST_KEPT = 1 << 16
+"""Comparisons of spans that are kept: 20 MB."""
 _UNDECIDED = frozenset({"loose", "few"})
 """Codes by which two calls are not known to be one, nor to be two."""
 
@@ -40,41 +43,56 @@ SpanAt: TypeAlias = tuple[bytes, bytes]
 """A trace, and a span of it."""
 
 
+class CallReport(NamedTuple):
+    """A span that reports a call: where it is, and its session as its own trace names it."""
+
+    at: SpanAt
+    span: Span
+    session: str
+
+
 @dataclass(slots=True, eq=False)
 class SharedCall:
-    """A call as one trace reports it: the span that counts there, all that report it, and its session there.
+    """A call as one trace reports it: the report that counts there, and all others.
 
     `is_fixed`: the trace does not hold the span any more, so that what is stored of it cannot change. `kept` are
     reports of other traces that gave way to it and that these do not hold any more; if there are any, `kept_sources`
     are the sources of all that did.
     """
 
-    trace_id: bytes
-    span: Span
-    reports: Sequence[Span]
-    sessions: Mapping[bytes, str]
-    """Of each report, by its id."""
+    reports: Sequence[CallReport]
+    """The one that counts first."""
     run: str = ""
     agent: str = ""
     """Of its counted report, as its own trace names them."""
     is_fixed: bool = False
     kept: Sequence[SpanAt] = ()
     kept_sources: frozenset[str] = frozenset()
+    compared: Sequence[CallReport] = field(init=False)
+    """The reports that those of other traces are compared with: no sums."""
+
+    def __post_init__(self) -> None:
+        self.compared = [report for report in self.reports if report.span.kind not in AGGREGATES][:_MOST_REPORTS]
 
     @property
     def at(self) -> SpanAt:
         """Return where its counted report is."""
-        return self.trace_id, self.span.span_id
+        return self.reports[0].at
+
+    @property
+    def trace_id(self) -> bytes:
+        """Return the trace that reports it."""
+        return self.reports[0].at[0]
+
+    @property
+    def span(self) -> Span:
+        """Return its counted report."""
+        return self.reports[0].span
 
     @property
     def session(self) -> str:
         """Return its session as its own trace names it."""
-        return self.sessions[self.span.span_id]
-
-    @property
-    def compared(self) -> list[Span]:
-        """Return the reports that those of other traces are compared with: no sums."""
-        return [report for report in self.reports if report.kind not in AGGREGATES][:_MOST_REPORTS]
+        return self.reports[0].session
 
     @property
     def is_linked(self) -> bool:
@@ -82,7 +100,68 @@ class SharedCall:
         return bool(self.span.twin or self.span.twins)
 
 
-def code_across(one: Span, its_session: str, other: Span, others_session: str) -> str:
+class Comparisons:
+    """Why calls of different traces are one, or why not: of two spans it is found once while a request is entered.
+
+    `made` is how many spans were compared.
+    """
+
+    def __init__(self) -> None:
+        self.made = 0
+        self._of_spans: dict[tuple[SpanAt, str, SpanAt, str], str] = {}
+        self._of_calls: dict[tuple[SpanAt, SpanAt], str] = {}
+
+    def of_spans(self, one: CallReport, other: CallReport) -> str:
+        """Return why two spans of two traces report one call, or why not."""
+        if other.at < one.at:
+            one, other = other, one
+        key = one.at, one.session, other.at, other.session
+        code = self._of_spans.get(key)
+        if code is None:
+            if len(self._of_spans) >= _MOST_KEPT:
+                self.clear()
+            self.made += 1
+            code = self._of_spans[key] = _code_across(one.span, one.session, other.span, other.session)
+        return code
+
+    def of_calls(self, one: SharedCall, other: SharedCall) -> str:
+        """Return why two calls are one, or why not."""
+        if one.trace_id == other.trace_id or (one.is_fixed and other.is_fixed):
+            return "trace"
+        key = (one.at, other.at) if one.at < other.at else (other.at, one.at)
+        code = self._of_calls.get(key)
+        if code is None:
+            code = self._of_calls[key] = self._code(one, other)
+        return "library" if code == "equal usage" and not _sources_of(one).isdisjoint(_sources_of(other)) else code
+
+    def _code(self, one: SharedCall, other: SharedCall) -> str:
+        """Return the same by the reports of two calls alone."""
+        ones, others = one.compared, other.compared
+        if not ones or not others:
+            return "kind"
+        codes = (self.of_spans(a, b) for a in ones for b in others)
+        first = next(codes)
+        if first == "same id" or contradict(one.span, other.span):
+            return first
+        is_equal = first == "equal usage"
+        for code in codes:
+            if code == "same id":
+                return code
+            is_equal = is_equal or code == "equal usage"
+        return "equal usage" if is_equal else first
+
+    def may_be_one(self, one: SharedCall, other: SharedCall) -> bool:
+        """Return whether two calls are one, or are not known to be two."""
+        code = self.of_calls(one, other)
+        return code in ONE_CALL or code in _UNDECIDED
+
+    def clear(self) -> None:
+        """Keep nothing any more: a trace is decided on anew."""
+        self._of_spans.clear()
+        self._of_calls.clear()
+
+
+def _code_across(one: Span, its_session: str, other: Span, others_session: str) -> str:
     """Return why two spans of two traces report one call, or why not, by the sessions that their traces name for them.
 
     Where neither names one itself, traces of two sessions may report one call.
@@ -100,56 +179,29 @@ def _named(span: Span, session: str) -> Span:
     return span if span.own_session == session else replace(span, session=Named(session), lent_session="")
 
 
-def groups_of(calls: Iterable[SharedCall]) -> list[list[SharedCall]]:
+def groups_of(calls: Iterable[SharedCall], compared: Comparisons) -> list[list[SharedCall]]:
     """Return the calls of several traces, those that are one together; in whatever order they come."""
     ordered = sorted(calls, key=lambda call: call.at)
-    codes = {(one.at, other.at): _code(one, other) for one, other in combinations(ordered, 2)}
-    links = [(one, other) for one, other in combinations(ordered, 2) if codes[one.at, other.at] in ONE_CALL]
-    links.sort(key=lambda link: (codes[link[0].at, link[1].at] != "same id", _apart(*link)))
+    codes = [(compared.of_calls(one, other), one, other) for one, other in combinations(ordered, 2)]
+    links = [(code != "same id", _apart(one, other), one, other) for code, one, other in codes if code in ONE_CALL]
+    links.sort(key=itemgetter(0, 1))
     groups = {call.at: [call] for call in ordered}
-    for one, other in links:
+    for _, _, one, other in links:
         ones, others = groups[one.at], groups[other.at]
-        if ones is not others and all(_may_be_one(codes, a, b) for a in ones for b in others):
+        if ones is not others and all(compared.may_be_one(a, b) for a in ones for b in others):
             ones += others
             groups.update((call.at, ones) for call in others)
     return [[*group] for group in dict.fromkeys(tuple(group) for group in groups.values())]
 
 
-def may_join(call: SharedCall, group: Sequence[SharedCall]) -> bool:
+def may_join(call: SharedCall, group: Sequence[SharedCall], compared: Comparisons) -> bool:
     """Return whether a call is one with those of a group, and none of them speaks against it."""
-    codes = {(call.at, other.at): _code(call, other) for other in group}
-    return any(code in ONE_CALL for code in codes.values()) and all(_may_be_one(codes, call, one) for one in group)
-
-
-def _code(one: SharedCall, other: SharedCall) -> str:
-    """Return why two calls are one, or why not."""
-    if one.trace_id == other.trace_id or (one.is_fixed and other.is_fixed):
-        return "trace"
-    ones, others = one.compared, other.compared
-    if not ones or not others:
-        return "kind"
-    pairs = ((a, b) for a in ones for b in others)
-    codes = (code_across(a, one.sessions[a.span_id], b, other.sessions[b.span_id]) for a, b in pairs)
-    first = next(codes)
-    if first == "same id" or contradict(one.span, other.span):
-        return first
-    is_equal = first == "equal usage"
-    for code in codes:
-        if code == "same id":
-            return code
-        is_equal = is_equal or code == "equal usage"
-    if not is_equal:
-        return first
-    return "equal usage" if _sources_of(one).isdisjoint(_sources_of(other)) else "library"
+    is_one = any(compared.of_calls(call, other) in ONE_CALL for other in group)
+    return is_one and all(compared.may_be_one(call, other) for other in group)
 
 
 def _sources_of(call: SharedCall) -> set[str]:
-    return {source_of(report) for report in call.reports} | call.kept_sources
-
-
-def _may_be_one(codes: Mapping[tuple[SpanAt, SpanAt], str], one: SharedCall, other: SharedCall) -> bool:
-    code = codes.get((one.at, other.at)) or codes[other.at, one.at]
-    return code in ONE_CALL or code in _UNDECIDED
+    return {source_of(report.span) for report in call.reports} | call.kept_sources
 
 
 def _apart(one: SharedCall, other: SharedCall) -> tuple[int, SpanAt, SpanAt]:
@@ -161,9 +213,9 @@ def apart(one: Span, other: Span) -> int:
     return abs(one.start_ns - other.start_ns) + abs(one.end_ns - other.end_ns)
 
 
-def why_one(call: SharedCall, counted: SharedCall, group: Sequence[SharedCall]) -> str:
+def why_one(call: SharedCall, counted: SharedCall, group: Sequence[SharedCall], compared: Comparisons) -> str:
     """Return why a call is one with the counted one of its group, or with another that is."""
-    codes = (_code(call, other) for other in (counted, *group) if other is not call)
+    codes = (compared.of_calls(call, other) for other in (counted, *group) if other is not call)
     return next((code for code in codes if code in ONE_CALL), "same id")
 
 
