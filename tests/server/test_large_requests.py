@@ -38,9 +38,11 @@ from spanledger_processor.enrichment import Reading
 from spanledger_processor.enrichment import logs as logs_module
 from spanledger_processor.enrichment import stage as stage_module
 from spanledger_processor.enrichment import writer as writer_module
+from spanledger_processor.enrichment.earlier_spans import EarlierSpans
 from spanledger_processor.enrichment.stage import SLICE
+from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.queries import total
-from spanledger_processor.ledger.store import Unit, tenant_hash
+from spanledger_processor.ledger.store import StateError, Unit, tenant_hash
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp import encoding as encoding_module
@@ -284,6 +286,62 @@ async def test_no_step_over_plain_spans_that_came_before_is_long(
     assert not [*stage.handler._stage._earlier.facts(trace_id)]
     with stage.ledger.store.snapshot() as reader:
         assert total(reader, tenant_hash(""))["spans"] == (1 if unread else 2)
+
+
+@pytest.mark.parametrize("earlier", [10, 100], ids=["few", "many"])
+async def test_plain_spans_that_came_before_are_read_by_one_of_the_requests_that_come_together(
+    monkeypatch: pytest.MonkeyPatch, earlier: int
+) -> None:
+    """Counted: spans read. The others wait for its commit, so that each finds the session that one of them names."""
+    stage, trace_id, read = Stage(), b"the one trace...", list[bytes]()
+    await stage.take(request(chat()))
+    plain = [Span(name="GET", trace_id=trace_id, span_id=bytes([number + 1] * 8)) for number in range(earlier)]
+    plain[0].attributes.add(key="session.id").value.string_value = "s"
+    for span in plain:
+        await stage.take(request(span))
+    stage.delivery.bodies.clear()
+    facts = EarlierSpans.facts
+
+    def watched(self: EarlierSpans, trace_id: bytes) -> Iterator[tuple[str, Fact]]:
+        for tenant, fact in facts(self, trace_id):
+            read.append(fact.span_id)
+            yield tenant, fact
+
+    monkeypatch.setattr(EarlierSpans, "facts", watched)
+    takes = [stage.take(request(chat(trace_id=trace_id)), sender=str(number)) for number in range(20)]
+    assert await asyncio.gather(*takes) == [ACCEPTED] * 20
+    assert sorted(read) == [span.span_id for span in plain]
+    sessions = [span["spanledger.session.id"] for body in stage.delivery.bodies for span in stage.spans(body)]
+    assert sessions == ["s"] * 20
+
+
+async def test_plain_spans_that_came_before_are_read_again_where_they_were_not_accounted_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage, trace_id = Stage(), b"the one trace..."
+    await stage.take(request(chat()))
+    plain = Span(name="GET", trace_id=trace_id, span_id=b"plain...")
+    plain.attributes.add(key="session.id").value.string_value = "s"
+    await stage.take(request(plain))
+    stage.delivery.bodies.clear()
+    submit, failing = Ledger.submit, [True]
+
+    async def fails_once(self: Ledger, work: Callable[[Unit], T], *, takes_long: bool = False) -> T:
+        if failing:
+            failing.clear()
+            self.problem = "the disk is full"
+            raise StateError("the disk is full")
+        self.problem = None
+        return await submit(self, work, takes_long=takes_long)
+
+    monkeypatch.setattr(Ledger, "submit", fails_once)
+    takes = [stage.take(request(chat(trace_id=trace_id)), sender=str(number)) for number in range(3)]
+    assert await asyncio.gather(*takes) == [ACCEPTED] * 3
+    spans = [span for body in stage.delivery.bodies for span in stage.spans(body)]
+    assert [span["spanledger.session.id"] for span in spans] == ["s"] * 3
+    with stage.ledger.store.snapshot() as reader:
+        calls = {row["id"]: row["calls"] for row in queries.sessions(reader, tenant_hash(""))}
+    assert calls["s"] == 2, "less the one that was not accounted for"
 
 
 @pytest.mark.parametrize("groups", [1, 8, 256])

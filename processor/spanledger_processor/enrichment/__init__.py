@@ -1,5 +1,6 @@
 """The stage: from the bytes of a trace request to what is to be accounted for, and from decisions back to bytes."""
 
+from spanledger_processor.enrichment.claims import EarlierClaim
 from spanledger_processor.enrichment.stage import Reading, Stage
 from spanledger_processor.enrichment.writer import (
     additions,
@@ -12,6 +13,7 @@ from spanledger_processor.enrichment.writer import (
 )
 
 __all__ = [
+    "EarlierClaim",
     "Reading",
     "Stage",
     "additions",

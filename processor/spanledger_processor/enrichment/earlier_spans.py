@@ -338,6 +338,10 @@ class EarlierSpans:
                 for fact in block.facts(trace_id, self._builder):
                     yield block.tenant, fact
 
+    def has(self, trace_id: bytes) -> bool:
+        """Return whether anything of a trace is kept."""
+        return bool(self._linking.of(trace_id) or self._naming.of(trace_id))
+
     def forget(self, trace_id: bytes) -> None:
         """Keep nothing of a trace any more."""
         self._linking.forget(trace_id)

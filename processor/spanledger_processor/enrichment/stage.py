@@ -18,6 +18,7 @@ from spanledger_processor.dialects.asked_tools import FLAT_MARK, MARKS
 from spanledger_processor.dialects.registry import first_token_ns
 from spanledger_processor.enrichment.asked import MessageTools
 from spanledger_processor.enrichment.attributes import ALIASES
+from spanledger_processor.enrichment.claims import EarlierClaim, EarlierClaims
 from spanledger_processor.enrichment.earlier_spans import MOST, EarlierSpans, SpanSlice, naming_marks
 from spanledger_processor.enrichment.facts import NO_NAMES, FactBuilder
 from spanledger_processor.enrichment.marks import KIND, OWN, as_sent, is_summary
@@ -77,6 +78,7 @@ class Reading:
     """Those of its GenAI spans."""
     earlier: set[bytes] = field(default_factory=set)
     """Traces of which plain spans that came before are among the facts."""
+    claim: EarlierClaim | None = None
 
     def fact_count(self) -> int:
         """Return how many spans are to be accounted for."""
@@ -175,6 +177,7 @@ class Stage:
         """As `Batch` has them; they may change while it runs."""
         self._known = _KnownTraces()
         self._earlier = EarlierSpans(builder)
+        self._claims = EarlierClaims()
 
     def read(self, body: bytes, headers: Mapping[str, str], now_ns: int, *, trusted: bool = False) -> Reading:
         """Read one export request (protobuf); of a `trusted` hop, spans that are marked pass as they are.
@@ -192,9 +195,11 @@ class Stage:
         *,
         trusted: bool = False,
         scopes: FoundScopes | None = None,
+        claim: EarlierClaim | None = None,
     ) -> Steps[Reading]:
         """Read one export request (protobuf) in slices: yields after each `SLICE`, returns the reading. `scopes` is
-        what `survey` has found in it.
+        what `survey` has found in it. With a `claim` no plain spans that came before are read which another reading
+        has in hand: wait for those that it awaits, and then call `adding_earlier`.
 
         Raises:
             MalformedError: these bytes are no ExportTraceServiceRequest.
@@ -204,11 +209,14 @@ class Stage:
             return Reading((yield from counting_traces(body, scopes)))
         request = yield from parsing_traces(body, scopes)
         marks = self._marks.markers if is_marked else ()
-        return (yield from self._reading(Reading(request), headers, now_ns, marks, trusted=trusted))
+        return (yield from self._reading(Reading(request, claim=claim), headers, now_ns, marks, trusted=trusted))
 
-    def reading_synthesized(self, request: TraceRequest, headers: Mapping[str, str], now_ns: int) -> Steps[Reading]:
+    def reading_synthesized(
+        self, request: TraceRequest, headers: Mapping[str, str], now_ns: int, *, claim: EarlierClaim | None = None
+    ) -> Steps[Reading]:
         """Read spans that were synthesized here, as `reading` does their bytes: each of them reports a call."""
-        return (yield from self._reading(Reading(request), headers, now_ns, _SYNTHESIZED, trusted=False))
+        reading = Reading(request, claim=claim)
+        return (yield from self._reading(reading, headers, now_ns, _SYNTHESIZED, trusted=False))
 
     def _reading(
         self,
@@ -228,7 +236,7 @@ class Stage:
             if number % SLICE == SLICE - 1:
                 yield None
         yield from self._add_plain(reading, taken)
-        yield from self._add_earlier(reading, reading.traces, tenants, now_ns)
+        yield from self._add_earlier(reading, reading.traces, tenants, now_ns, claim=reading.claim)
         reading.batches, reading.places = _without_empty(reading)
         return reading
 
@@ -435,7 +443,13 @@ class Stage:
                         keep((index,))
 
     def _add_earlier(
-        self, reading: Reading, traces: Collection[bytes], tenants: dict[str, int], now_ns: int
+        self,
+        reading: Reading,
+        traces: Collection[bytes],
+        tenants: dict[str, int],
+        now_ns: int,
+        *,
+        claim: EarlierClaim | None,
     ) -> Steps[None]:
         """Add what was kept of plain spans of these traces, which may be many more than the request has."""
         if traces:
@@ -444,6 +458,8 @@ class Stage:
         for number, trace_id in enumerate(traces if self._earlier else (), 1):
             if number % RELEASED == 0:
                 yield pause
+            if claim is not None and self._earlier.has(trace_id) and not claim.takes(trace_id):
+                continue
             for tenant, fact in self._earlier.facts(trace_id):
                 batch = self._batch(reading, tenants, tenant, now_ns)
                 reading.batches[batch].facts.append(fact)
@@ -472,7 +488,19 @@ class Stage:
                 slice_bytes = 0
                 yield pause
 
-    def knowing(self, trace_ids: Collection[bytes], now_ns: int) -> Steps[Reading]:
+    def claim(self) -> EarlierClaim:
+        """Return a claim for a reading to take the plain spans that came before it in hand."""
+        return EarlierClaim(self._claims)
+
+    def adding_earlier(self, reading: Reading, now_ns: int) -> Steps[None]:
+        """Add what readings that this one waited for have not accounted for."""
+        awaited = reading.claim.awaited if reading.claim is not None else {}
+        tenants = {batch.tenant_name: number for number, batch in enumerate(reading.batches)}
+        yield from self._add_earlier(reading, awaited, tenants, now_ns, claim=None)
+
+    def knowing(
+        self, trace_ids: Collection[bytes], now_ns: int, *, claim: EarlierClaim | None = None
+    ) -> Steps[Reading]:
         """Treat plain spans of these traces as links: their GenAI spans were read by another process, or before.
 
         Return those that came earlier, to be accounted for.
@@ -481,8 +509,8 @@ class Stage:
             self._known.add(trace_id, b"")
             if number % RELEASED == 0:
                 yield None
-        reading = Reading(TraceRequest(b"", [], 0))
-        yield from self._add_earlier(reading, trace_ids, {}, now_ns)
+        reading = Reading(TraceRequest(b"", [], 0), claim=claim)
+        yield from self._add_earlier(reading, trace_ids, {}, now_ns, claim=claim)
         return reading
 
     def entered(self, reading: Reading) -> None:

@@ -22,7 +22,14 @@ from spanledger_processor.otlp.request import TraceRequest, count_log_records
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.handler import StageObserver
 from spanledger_processor.server.ledger_link import UnansweredError
-from spanledger_processor.server.slices import is_large, is_large_synthesized, survey_size, work
+from spanledger_processor.server.slices import (
+    in_slices,
+    is_large,
+    is_large_synthesized,
+    others_ended,
+    survey_size,
+    work,
+)
 
 log = logging.getLogger(__name__)
 
@@ -118,10 +125,12 @@ class Enricher:
         """
         try:
             large, scopes = survey_size(body)
-            steps = self._stage.reading(body, headers, self._now_ns(), trusted=self._trusted, scopes=scopes)
-            reading = await work(steps, large=large)
-            self._observer.received("traces", reading.request.span_count)
-            decisions = await self._accounted(reading)
+            with self._stage.claim() as claim:
+                now_ns, trusted = self._now_ns(), self._trusted
+                steps = self._stage.reading(body, headers, now_ns, trusted=trusted, scopes=scopes, claim=claim)
+                reading = await work(steps, large=large)
+                self._observer.received("traces", reading.request.span_count)
+                decisions = await self._accounted(reading)
             answers = SpanAnswers(reading.request.span_count, *additions(reading, decisions), reading.failed_spans())
             self._observer.enriched(reading)
         except (MalformedError, UnansweredError):
@@ -138,6 +147,9 @@ class Enricher:
 
     async def _accounted(self, reading: Reading) -> Sequence[Mapping[int, Decision]]:
         """Return the decisions on each batch, of which there is one a tenant; several share a commit."""
+        if reading.claim is not None and reading.claim.awaited:
+            await others_ended(reading.claim)
+            await in_slices(self._stage.adding_earlier(reading, self._now_ns()))
         if len(reading.batches) == 1:
             decisions = [await self._account(reading.batches[0])]
         else:
@@ -173,8 +185,9 @@ class Enricher:
 
     async def _written(self, request: TraceRequest, headers: Mapping[str, str], *, large: bool) -> bytes:
         """Return a request of synthesized spans with what they gain appended."""
-        steps = self._stage.reading_synthesized(request, headers, self._now_ns())
-        reading = await work(steps, large=large)
-        decisions = await self._accounted(reading)
+        with self._stage.claim() as claim:
+            steps = self._stage.reading_synthesized(request, headers, self._now_ns(), claim=claim)
+            reading = await work(steps, large=large)
+            decisions = await self._accounted(reading)
         self._observer.enriched(reading)
         return await work(writing(reading, decisions), large=large)

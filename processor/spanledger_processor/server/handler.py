@@ -16,7 +16,15 @@ from spanledger_exporters.delivery import Delivery, DeliveryInParts
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
 from spanledger_processor.accounting.decide import unaccounted
 from spanledger_processor.accounting.facts import Batch, Ruling
-from spanledger_processor.enrichment import Reading, Stage, appending, applying, releasing, releasing_request
+from spanledger_processor.enrichment import (
+    EarlierClaim,
+    Reading,
+    Stage,
+    appending,
+    applying,
+    releasing,
+    releasing_request,
+)
 from spanledger_processor.enrichment.logs import LogStage, encoding
 from spanledger_processor.enrichment.marks import OWN, without_marks
 from spanledger_processor.enrichment.redaction import Redacted, Redactor
@@ -38,6 +46,7 @@ from spanledger_processor.server.slices import (
     in_slices,
     is_large,
     is_large_synthesized,
+    others_ended,
     parts_of,
     return_memory,
     splitting,
@@ -402,20 +411,24 @@ class Handler:
         body = spans if isinstance(spans, bytes) else spans.body
         headers, large = request.headers, request.large
         try:
-            async with self._lock.held(request.sender, large=large):
-                if isinstance(spans, bytes):
-                    steps = self._stage.reading(
-                        body, headers, self._now_ns(), trusted=request.trusted, scopes=request.scopes
-                    )
-                else:
-                    steps = self._stage.reading_synthesized(spans, headers, self._now_ns())
-                reading = await work(steps, large=large)
-                grown = not large and are_many(reading.fact_count())
-                if not grown:
-                    await self._decide(request, reading, large=large)
-            if grown:  # by plain spans that came before
-                async with self._lock.held(request.sender, large=True):
-                    await self._decide(request, reading, large=True)
+            with self._stage.claim() as claim:
+                async with self._lock.held(request.sender, large=large):
+                    if isinstance(spans, bytes):
+                        trusted, scopes = request.trusted, request.scopes
+                        steps = self._stage.reading(
+                            body, headers, self._now_ns(), trusted=trusted, scopes=scopes, claim=claim
+                        )
+                    else:
+                        steps = self._stage.reading_synthesized(spans, headers, self._now_ns(), claim=claim)
+                    reading = await work(steps, large=large)
+                    at_once = not claim.awaited and (large or not are_many(reading.fact_count()))
+                    if at_once:
+                        await self._decide(request, reading, large=large)
+                if not at_once:  # for plain spans that came before
+                    await self._add_earlier(reading, claim)
+                    large = large or are_many(reading.fact_count())
+                    async with self._lock.held(request.sender, large=large):
+                        await self._decide(request, reading, large=large)
         except (MalformedError, UnansweredError, RateLimitedError):
             raise
         except Exception as error:
@@ -423,6 +436,12 @@ class Handler:
             self._observer.enrichment_failed(type(error).__name__)
             return await self._unenriched(body, trusted=request.trusted)
         return reading.request
+
+    async def _add_earlier(self, reading: Reading, claim: EarlierClaim) -> None:
+        """Wait for others that have plain spans in hand which came before, and add those that are still left."""
+        if claim.awaited:
+            await others_ended(claim)
+            await in_slices(self._stage.adding_earlier(reading, self._now_ns()))
 
     async def _decide(self, request: _Request, reading: Reading, *, large: bool) -> None:
         """Account for a reading and append what was decided to its spans, in parts where it is large."""
@@ -456,15 +475,19 @@ class Handler:
 
     async def know(self, trace_ids: Collection[bytes]) -> None:
         """Account for the plain spans of traces whose GenAI spans were read by another process, or before."""
-        reading = await in_slices(self._stage.knowing(trace_ids, self._now_ns()))
-        for number in range(len(reading.batches)):
-            await self._account_large(reading, number)
-        self.entered(reading)
+        with self._stage.claim() as claim:
+            reading = await in_slices(self._stage.knowing(trace_ids, self._now_ns(), claim=claim))
+            await self._add_earlier(reading, claim)
+            for number in range(len(reading.batches)):
+                await self._account_large(reading, number)
+            self.entered(reading)
 
     def entered(self, reading: Reading) -> None:
         """Let go of earlier spans that are part of a reading, once all of its batches are accounted for."""
         if self._ledger.problem is None:
             self._stage.entered(reading)
+        if reading.claim is not None:
+            reading.claim.end()
 
     async def keep_knowing(self, traces: AnnouncedTraces) -> None:
         """Do so for all that come."""

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from spanledger_processor.accounting.account import weights_of
 from spanledger_processor.accounting.facts import Batch
+from spanledger_processor.enrichment import EarlierClaim
 from spanledger_processor.otlp.encoding import SynthesizedSpan
 from spanledger_processor.otlp.envelope import Survey, survey
 from spanledger_processor.otlp.wire import Steps, pause
@@ -161,6 +162,14 @@ async def work(steps: Steps[T], *, large: bool) -> T:
 async def in_slices(steps: Steps[T]) -> T:
     """Run `steps` to its result, with a turn for everything else that is ready after each of them."""
     return await work(steps, large=True)
+
+
+async def others_ended(claim: EarlierClaim) -> None:
+    """Wait until the readings have ended that have the earlier spans of some traces of a claim's reading in hand."""
+    for other in dict.fromkeys(claim.awaited.values()):
+        ended = asyncio.Event()
+        other.when_ended(ended.set)
+        await ended.wait()
 
 
 async def return_memory() -> None:
