@@ -87,6 +87,7 @@ def test_to_look_for_a_new_trace_reads_nothing(tmp_path: Path, clock: Clock) -> 
     store.close()
     with _file(tmp_path) as env:
         places = TracePlaces(env, writes=True)
+        assert places.traces == len(known)
         assert [len([*places.where(key)]) for key in known] == [1] * len(known)
         assert not [key for key in _keys(2000, 2000) if [*places.where(key)]]
 

@@ -3,8 +3,11 @@
 The key of a trace is a hash (`keys.trace_key`). By such keys each new trace would be looked for on a page of its own,
 and change that page, wherever in the ledger it is. So the store puts in front of the key the number of the commit that
 stored the trace first, its place, and whoever reads and writes traces knows nothing of it. A commit leaves one row that
-says which traces it placed. In memory stands the place of every trace, about ten bytes for each, so that to look for
-one that is new reads nothing; what is found there may be wrong (two traces with one digest), and is looked up.
+says which traces it placed. In memory stands the place of every trace, twelve bytes for each, so that to look for one
+that is new reads nothing; what is found there may be wrong (two traces with one digest), and is looked up.
+
+In memory traces stand in groups by the end of their digests. When there are more than 32 to a group, one group is
+divided into two (linear hashing): never does a commit wait until all are sorted anew.
 
 Traces of ledgers before schema 8 have none, and stay under their keys until retention takes them.
 """
@@ -25,11 +28,13 @@ _PLACED, _PLACES = bytes((Table.PLACED,)), bytes((Table.PLACES,))
 _PLACE_BYTES = 5
 _PLACE_END = 1 + _PLACE_BYTES
 """Where the key of a trace, less its table, goes on in the key under which its record stands."""
-_DIGEST, _GROUP = slice(7, 12), slice(12, 14)
-"""What is kept of a trace's key in memory: two bytes of the tenant's hash and five of the trace's, by the last two."""
-_KEPT = slice(7, 14)
-_DIGEST_BYTES, _KEPT_BYTES = 5, 7
+_DIGEST, _END = slice(7, 14), slice(11, 14)
+"""What is kept of a trace's key: two bytes of the tenant's hash and five of the trace's; and the end of that."""
+_DIGEST_BYTES = 7
+_END_OF_DIGEST = slice(4, 7)
 _ENTRY_BYTES = _DIGEST_BYTES + _PLACE_BYTES
+_MOST_TO_A_GROUP = 32
+"""Traces, on average."""
 
 
 class TracePlaces:
@@ -41,13 +46,16 @@ class TracePlaces:
     def __init__(self, environment: lmdb.Environment, *, writes: bool) -> None:
         """Read the places that are stored; without `writes` when they are asked for."""
         self._env = environment
-        self._groups: dict[bytes, bytes] = {}
-        """Digests, each with a place behind it, by group: a search in a few bytes, and one object for many traces."""
+        self._groups = [b""]
+        """Digests, each with a place behind it: a search in a few hundred bytes, and one object for many traces."""
+        self._mask = 1
+        """Of the end of a digest, the bits that tell groups apart, also those that are not divided yet."""
+        self._traces = 0
         self._next = 1
         self._placed: list[bytes] = []
-        """What is kept of the keys of traces that the transaction under way places."""
+        """The digests of traces that the transaction under way places."""
         self._gone: list[tuple[bytes, bytes]] = []
-        """Places at which it leaves none, with what was kept of theirs."""
+        """Places at which it leaves none, with the digests of those that stood there."""
         self._writes = writes
         self._catching_up = Lock()
         if writes:
@@ -57,7 +65,7 @@ class TracePlaces:
     @property
     def traces(self) -> int:
         """Return how many traces have a place."""
-        return sum(map(len, self._groups.values())) // _ENTRY_BYTES
+        return self._traces
 
     def catch_up(self, txn: lmdb.Transaction[bytes]) -> None:
         """Read what the writer placed since, as far as a transaction sees it, unless this is the writer."""
@@ -69,22 +77,40 @@ class TracePlaces:
         with txn.cursor() as cursor:
             more = cursor.set_range(_PLACES + self._next.to_bytes(_PLACE_BYTES, "big"))
             while more and cursor.key().startswith(_PLACES):
-                self._add(cursor.key()[1:], _each(cursor.value()))
+                self._add(cursor.key()[1:], _each(cursor.value(), _DIGEST_BYTES))
                 self._next = int.from_bytes(cursor.key()[1:], "big") + 1
                 more = cursor.next()
 
     def _add(self, place: bytes, placed: Iterable[bytes]) -> None:
-        groups = self._groups
-        for kept in placed:
-            group = kept[_DIGEST_BYTES:]
-            groups[group] = groups.get(group, b"") + kept[:_DIGEST_BYTES] + place
+        for digest in placed:
+            self._groups[self._group(digest[_END_OF_DIGEST])] += digest + place
+            self._traces += 1
+            if self._traces > _MOST_TO_A_GROUP * len(self._groups):
+                self._divide()
+
+    def _group(self, end: bytes) -> int:
+        """Return the number of the group of digests that end so."""
+        number = int.from_bytes(end, "big") & self._mask
+        return number if number < len(self._groups) else number & self._mask >> 1
+
+    def _divide(self) -> None:
+        """Make a further group of a part of the one whose turn it is."""
+        number = len(self._groups)
+        whole = number & self._mask >> 1
+        parts: tuple[list[bytes], list[bytes]] = ([], [])
+        for entry in _each(self._groups[whole], _ENTRY_BYTES):
+            parts[int.from_bytes(entry[_END_OF_DIGEST], "big") & self._mask == number].append(entry)
+        self._groups.append(b"".join(parts[1]))
+        self._groups[whole] = b"".join(parts[0])
+        if number == self._mask:
+            self._mask = 2 * number + 1
 
     def where(self, key: Key) -> Iterable[Key]:
         """Return the keys under which the record of a trace's key may stand: none for nearly every new trace."""
-        group = self._groups.get(key[_GROUP])
-        if group is None or key[_DIGEST] not in group:
+        group, digest = self._groups[self._group(key[_END])], key[_DIGEST]
+        if digest not in group:
             return ()
-        return [_PLACED + group[at + _DIGEST_BYTES : at + _ENTRY_BYTES] + key[1:] for at in _at(group, key[_DIGEST])]
+        return [_PLACED + group[at + _DIGEST_BYTES : at + _ENTRY_BYTES] + key[1:] for at in _at(group, digest)]
 
     def stored_key(self, txn: lmdb.Transaction[bytes], key: Key) -> Key:
         """Return the key under which the record of a trace's key stands, if it does; for it, its own key."""
@@ -102,8 +128,8 @@ class TracePlaces:
         if self._placed:
             self._add(self._next.to_bytes(_PLACE_BYTES, "big"), self._placed)
             self._next += 1
-        for place, kept in self._gone:
-            self._remove(place, kept)
+        for place, digests in self._gone:
+            self._remove(place, digests)
 
     def place(self, txn: lmdb.Transaction[bytes], rows: Iterable[tuple[Key, bytes]]) -> list[tuple[Key, bytes]]:
         """Return rows with those of traces where these stand, or, if they are new, stand from now on."""
@@ -118,7 +144,7 @@ class TracePlaces:
                     front = self._front(txn, trace)
                     if not front:
                         front = _PLACED + place + trace[1:]
-                        self._placed.append(trace[_KEPT])
+                        self._placed.append(trace[_DIGEST])
                     fronts[trace] = front
                 key = front + key[TRACE_PREFIX:]
             placed.append((key, record))
@@ -137,15 +163,13 @@ class TracePlaces:
             self._gone.append((place, txn.pop(_PLACES + place) or b""))
 
     def _remove(self, place: bytes, placed: bytes) -> None:
-        for kept in _each(placed):
-            entry, group = kept[:_DIGEST_BYTES] + place, self._groups.get(kept[_DIGEST_BYTES:], b"")
-            at = next(_at(group, entry), None)
-            if at is None:
-                continue
-            if len(group) > _ENTRY_BYTES:
-                self._groups[kept[_DIGEST_BYTES:]] = group[:at] + group[at + _ENTRY_BYTES :]
-            else:
-                del self._groups[kept[_DIGEST_BYTES:]]
+        for digest in _each(placed, _DIGEST_BYTES):
+            number = self._group(digest[_END_OF_DIGEST])
+            group = self._groups[number]
+            at = next(_at(group, digest + place), None)
+            if at is not None:
+                self._groups[number] = group[:at] + group[at + _ENTRY_BYTES :]
+                self._traces -= 1
 
 
 def placed_of(txn: lmdb.Transaction[bytes], tenant: bytes) -> Iterator[tuple[Key, bytes]]:
@@ -159,9 +183,9 @@ def placed_of(txn: lmdb.Transaction[bytes], tenant: bytes) -> Iterator[tuple[Key
             more = cursor.next()
 
 
-def _each(kept: bytes) -> Iterator[bytes]:
-    """Return what is kept of each trace of a place."""
-    return (kept[at : at + _KEPT_BYTES] for at in range(0, len(kept), _KEPT_BYTES))
+def _each(flat: bytes, size: int) -> Iterator[bytes]:
+    """Return the parts of a size that stand one behind the other."""
+    return (flat[at : at + size] for at in range(0, len(flat), size))
 
 
 def _at(group: bytes, beginning: bytes) -> Iterator[int]:
