@@ -269,6 +269,19 @@ def test_what_two_traces_tell_that_a_model_asks_for_counts_once() -> None:
     assert calls_in_every_order(reports) == {(1, 1)}
 
 
+@pytest.mark.parametrize(("beside", "calls"), [("t1", 2), ("t2", 1)])
+def test_of_two_reports_alike_the_one_with_the_greatest_id_asks_for_tools(beside: str, calls: int) -> None:
+    """A tool's span without an id there stands for what it asks for; whichever came last is the duplicate."""
+    reports = [call("c", "x", response_id="same"), call("l", "x", trace="t2", response_id="same", scope="other")]
+    facts = [*reports, tool("t", trace=beside)]
+    assert calls_in_every_order(facts) == {(1, calls)}
+    for order in permutations(facts):
+        ledger = MemoryLedger()
+        decisions = {fact.span_id: ledger.take([fact])[0] for fact in order}
+        told = [decisions[fact.span_id].duplicate_of for fact in order if fact in reports]
+        assert [bool(other) for other in told] == [False, True]
+
+
 def test_what_a_model_asks_for_counts_again_where_the_other_report_proves_to_be_above_others() -> None:
     asking = call("c", "x", response_id="same")
     above = call("a", trace="t2", response_id="same", scope="other")

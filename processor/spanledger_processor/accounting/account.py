@@ -26,7 +26,7 @@ from spanledger_processor.accounting.decide import (
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest
-from spanledger_processor.accounting.tool_reports import ExecutedElsewhere, PassedCall
+from spanledger_processor.accounting.tool_reports import ExecutedElsewhere, MisplacedReport, PassedCall
 from spanledger_processor.accounting.tools import Counted, ToolCounts, ToolRepeats
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, REPEATS, Posting, Span, Trace, event_cost
@@ -304,19 +304,56 @@ class _Account:
                     still_asked = _asked_by_session(state)
                 before = place_of(posting.session, state.trace_id)
                 asked = still_asked.get(before, ())
-                posted = self._out.get(id(span))
+                was = Counted.of(span)
                 out = self._tools.move(before, place_of(session, state.trace_id), span, state.trace_id, asked)
-                self._out[id(span)] = out if posted is None else out._replace(again=posted.again)
-                state.recounted.append(span)
+                self._take_out(state, span, posting, was, out)
                 self._enter_changes()
+
+    def _take_out(self, state: TraceState, span: Span, posting: Posting, was: Counted, out: Counted) -> None:
+        """Note that a span, which `was` one part of a tool call, takes `out` another one, and is a new one now."""
+        state.recounted.append(span)
+        state.asked.look_again()
+        if span.posting is not None and id(span) not in self._out:
+            self._out[id(span)] = out
+        elif out != was:  # what is taken out of its totals in the end, or enters them, leads to what it was
+            now = Counted.of(span)
+            for counted, sign in ((was, 1), (out, -1)):
+                counted.give(span)
+                self._fees -= sign * span.fee
+                self._totals.post(span, posting, sign, trace_id=state.trace_id)
+            now.give(span)
 
     def _enter_changes(self) -> None:
         """Change the parts of other spans, also of other traces, in a tool call that was just counted or moved."""
-        for change in self._tools.reports.take_changes():
-            if isinstance(change, PassedCall):
-                self._pass(change)
-            else:
-                self._change_elsewhere(change)
+        misplaced: dict[MisplacedReport, bool] = {}
+        """Whether each was put in its place: its part has to be the present one then."""
+        while True:
+            for change in self._tools.reports.take_changes():
+                if isinstance(change, PassedCall):
+                    self._pass(change)
+                elif isinstance(change, MisplacedReport):
+                    misplaced.setdefault(change, False)
+                else:
+                    self._change_elsewhere(change)
+            waiting = next((change for change, is_done in misplaced.items() if not is_done), None)
+            if waiting is None:
+                return
+            misplaced[waiting] = True
+            self._place_anew(waiting)
+
+    def _place_anew(self, change: MisplacedReport) -> None:
+        """Let a report of a tool call be one of another execution; one that is forgotten stays where it is."""
+        trace_id, span_id = change.report.trace_id, change.report.span_id
+        state = self._traces.other(trace_id)
+        span = None if state is None else state.trace.spans.get(span_id)
+        if state is None or span is None:
+            return
+        was = Counted.of(span)
+        out = self._tools.place_anew(change.session, span, trace_id)
+        if out is not None:
+            is_there = span.posting is not None and place_of(span.posting.session, trace_id) == change.session
+            posting = span.posting if span.posting is not None and is_there else state.posting(span)
+            self._take_out(state, span, posting, was, out)
 
     def _pass(self, change: PassedCall) -> None:
         state = self._traces.other(change.report.trace_id)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.facts import LoopRule
@@ -54,7 +53,7 @@ class LoopRules:
         One that began before all that are remembered, where more are not, is none of them.
         """
         others = steps if place is None else [*steps[:place], *steps[place + 1 :]]
-        at = len(others) if step is None else bisect_right(others, step[STARTED], key=itemgetter(STARTED))
+        at = len(others) if step is None else bisect_right(others, _order(step), key=_order)
         if place is None and at == 0 and len(steps) >= _LATEST:
             return Revised(steps)
         first = min(at, len(others) if place is None else place)
@@ -137,6 +136,11 @@ def latest_in(values: Sequence[Any]) -> Sequence[Any]:
 def agent_in(step: LoopStep) -> bytes:
     """Return the digest of a step's agent."""
     return step[AGENT] if len(step) > AGENT else b""
+
+
+def _order(step: LoopStep) -> tuple[Any, ...]:
+    """Return the order of a step: by its start, and of those that began at once by what reports tell of them."""
+    return step[STARTED], step[SIGNATURE], step[CALL:ENDED], step[RESULT], step[ENDED:COMPLETES]
 
 
 def _run(steps: list[LoopStep], place: int) -> tuple[bytes, int, bool]:

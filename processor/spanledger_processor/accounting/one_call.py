@@ -13,7 +13,7 @@ decision stores, so that codes stay. `count_once` decides with it on whole trace
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from spanledger_processor.accounting.facts import ORIGIN
 from spanledger_processor.accounting.trace import WHAT_IS_REPORTED, Claim, Span
@@ -343,7 +343,26 @@ def _exact_of(one: Span, other: Span) -> Span | None:
 # Time.
 
 
-def together(one: Span, other: Span) -> bool:
+class InTime(Protocol):
+    """What has times: a span, or what is kept of a report."""
+
+    @property
+    def start_ns(self) -> int:
+        """Return when it began."""
+        raise NotImplementedError
+
+    @property
+    def end_ns(self) -> int:
+        """Return when it ended."""
+        raise NotImplementedError
+
+    @property
+    def logged(self) -> bool:
+        """Return whether it is a log event."""
+        raise NotImplementedError
+
+
+def together(one: InTime, other: InTime) -> bool:
     """Return whether two reports lie together in time: one span holds the other, or an event follows a span closely."""
     if one.logged != other.logged:
         span, event = (other, one) if one.logged else (one, other)
@@ -351,7 +370,7 @@ def together(one: Span, other: Span) -> bool:
     return contains(one, other) or contains(other, one)
 
 
-def contains(one: Span, other: Span) -> bool:
+def contains(one: InTime, other: InTime) -> bool:
     """Return whether one span holds another in time, but for `SLACK_NS`."""
     return one.start_ns - SLACK_NS <= other.start_ns and other.end_ns <= one.end_ns + SLACK_NS
 

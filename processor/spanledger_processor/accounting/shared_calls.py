@@ -219,19 +219,20 @@ def why_one(call: SharedCall, counted: SharedCall, group: Sequence[SharedCall], 
     return next((code for code in codes if code in ONE_CALL), "same id")
 
 
-def counted_of(group: Sequence[SharedCall]) -> SharedCall:
-    """Return the call of a group that counts: the richest, and of those that are alike one that did before.
+def counted_of(group: Sequence[SharedCall]) -> tuple[SharedCall, SharedCall]:
+    """Return the call of a group that counts: the richest, and of those that are alike one that did before; and the one
+    that asks for tools: of those that are alike always the same, since spans of tools in its trace may stand for these.
 
     What its trace names for it counts as its own.
     """
     fixed = next((call for call in group if call.is_fixed), None)
     if fixed is not None or len(group) == 1:
-        return fixed or group[0]
+        return fixed or group[0], fixed or group[0]
     spans = [_as_named(call) for call in group]
     first = richest(spans)
     best, what = next(call for call, span in zip(group, spans, strict=True) if span is first), _what_counts(first)
     alike = (call for call, span in zip(group, spans, strict=True) if _counts(span) and _what_counts(span) == what)
-    return next(alike, best)
+    return next(alike, best), best
 
 
 def _as_named(call: SharedCall) -> Span:
@@ -250,7 +251,7 @@ def _counts(span: Span) -> bool:
 def _what_counts(span: Span) -> tuple[Any, ...]:
     """Return all by which it matters which of two reports counts, but for their times."""
     claim, detail = span.claim or Claim(), span.detail
-    names = span.own_session, span.run.id, detail.agent, detail.dimensions, detail.failed, detail.asked
+    names = span.own_session, span.run.id, detail.agent, detail.dimensions, detail.failed, detail.asked, detail.stuck
     what = span.kind, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind, claim.granularity
     return order_of_reports(span)[:2], claim.amount, claim.unpriced, claim.tokens, claim.cached, names, what
 
@@ -260,7 +261,7 @@ def count_one(group: Sequence[SharedCall]) -> Iterator[SharedCall]:
 
     What was sent for the others is carried by the counted one.
     """
-    counted = counted_of(group)
+    counted, asking = counted_of(group)
     others = sorted((call for call in group if call is not counted), key=lambda call: call.at)
     kept = [at for call in group for at in call.kept]
     sources = {source_of(call.span) for call in others}.union(*[call.kept_sources for call in group])
@@ -268,18 +269,24 @@ def count_one(group: Sequence[SharedCall]) -> Iterator[SharedCall]:
         for call in others:
             if call.span.sent:
                 counted.span.sent, call.span.sent = counted.span.sent + call.span.sent, NO_SPEND
-        if _link(counted.span, "", b"", [*kept, *[call.at for call in others]][-MOST_TWINS:], sources):
+        twins = [*kept, *[call.at for call in others]][-MOST_TWINS:]
+        if _link(counted.span, "", b"", twins, sources, another_asks=asking is not counted):
             yield counted
     for call in others:
-        if _link(call.span, counted.span.span_id.hex(), counted.trace_id, [], set()):
+        another_asks = call is asking and asking is not counted
+        if _link(call.span, counted.span.span_id.hex(), counted.trace_id, [], set(), another_asks=another_asks):
             yield call
 
 
-def _link(span: Span, twin: str, twin_trace: bytes, twins: list[SpanAt], sources: set[str]) -> bool:
+def _link(
+    span: Span, twin: str, twin_trace: bytes, twins: list[SpanAt], sources: set[str], *, another_asks: bool
+) -> bool:
     """Enter what calls of other traces are to a span; return whether that is something else than before."""
-    if (span.twin, span.twin_trace, span.twins, span.reported_by) == (twin, twin_trace, twins, sources):
+    before = span.twin, span.twin_trace, span.twins, span.reported_by, span.another_asks
+    if before == (twin, twin_trace, twins, sources, another_asks):
         return False
     span.twin, span.twin_trace, span.twins, span.reported_by = twin, twin_trace, twins, sources
+    span.another_asks = another_asks
     return True
 
 
@@ -289,5 +296,5 @@ def unlink(span: Span) -> list[SpanAt]:
     if span.twin_trace:
         former.append((span.twin_trace, bytes.fromhex(span.twin)))
         span.twin, span.twin_trace = "", b""
-    span.twins, span.reported_by = [], set()
+    span.twins, span.reported_by, span.another_asks = [], set(), False
     return former

@@ -4,8 +4,7 @@
 span of a tool with its id. Where tools' spans have no id, or another one (a framework's own), each of them may be one
 of the calls that no span is known for: so many of those are left out, the earliest first. Whatever is left has no span
 of its own, and counts where it was asked for: once, whichever spans report it. What other traces' spans execute is left
-out (`Span.elsewhere`), and what spans ask for whose call is reported in two traces: the tools may stand in the other
-one.
+out (`Span.elsewhere`), and so is what all but one of the reports of a call in several traces ask for.
 
 `ToolResults` estimates by input growth what results cost. Of the calls of one session and agent, and below one tool or
 none, in the order in which they began, each has in its input what the one before had, that one's output, and the
@@ -247,14 +246,14 @@ class AskedTools:
 
     def only(self, span: Span) -> AskedOnly:
         """Return the tool calls that a span asks for and that have no span of their own."""
-        if span.counts_elsewhere:
+        if span.asks_elsewhere:
             return _NOTHING
         if not self._is_known:
             self._only, self._is_known = dict(self._find()) if self._askers else {}, True
         return self._only.get(span.span_id, _NOTHING)
 
     def _find(self) -> Iterator[tuple[bytes, AskedOnly]]:
-        alone_in_trace = (span for span in self._askers if not span.counts_elsewhere)
+        alone_in_trace = (span for span in self._askers if not span.asks_elsewhere)
         askers = sorted(alone_in_trace, key=lambda span: (span.start_ns, span.span_id))
         asked: dict[str, tuple[bytes, str]] = {}
         elsewhere: set[str] = set()

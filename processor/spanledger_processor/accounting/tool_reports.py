@@ -1,15 +1,16 @@
 """Find which of several reports of a tool call has it in the sums, and which traces only asked for it.
 
 A call that several spans report counts with the one that began first, whichever came first: in its run, with its agent,
-at its price. Reports are of one call by its id, or by source and time (`accounting.tools`); where an id and a time make
-one of what were two calls, the earliest of all has it. When the report that has a call leaves its session, the next one
-takes the call over. What changes so may lie in a trace that a request does not touch otherwise: it is told as
-`PassedCall`, and what a model asked for that another trace executes, or does not any more, as `ExecutedElsewhere`.
+at its price. Reports are of one call by its id, or by source and time (`tool_executions`); what is known of a call by
+its id has the reports without one that time makes reports of it, too. When the report that has a call leaves its
+session, the next one takes the call over. What changes so may lie in a trace that a request does not touch otherwise:
+it is told as `PassedCall`, a report that proves to be of another execution as `MisplacedReport`, and what a model asked
+for that another trace executes, or does not any more, as `ExecutedElsewhere`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.trace import Span
@@ -22,10 +23,6 @@ MOST_REPORTS = 16
 """Reports of one execution that are told apart."""
 _MOST_ASKERS = 8
 """Traces remembered that ask for a call which another one executes."""
-_OF_SOURCE, _OF_ID = 2, 3
-"""Values of a source whose report is known by the id of its row (or not at all, in rows of earlier releases), and of
-one that has an id which its row has not. Others have the report behind the scope and the kind.
-"""
 
 
 class Report(NamedTuple):
@@ -44,6 +41,13 @@ class PassedCall(NamedTuple):
     by: Span
 
 
+class MisplacedReport(NamedTuple):
+    """A report without an id that is kept as one of another execution than its own, in the counts of a session."""
+
+    report: Report
+    session: bytes
+
+
 class ExecutedElsewhere(NamedTuple):
     """A call that a trace asks for in a session, and whether another trace executes it there."""
 
@@ -53,7 +57,7 @@ class ExecutedElsewhere(NamedTuple):
     is_elsewhere: bool
 
 
-ReportChange: TypeAlias = PassedCall | ExecutedElsewhere
+ReportChange: TypeAlias = PassedCall | MisplacedReport | ExecutedElsewhere
 
 
 _OTHERS = 7
@@ -117,11 +121,13 @@ class KnownCall(NamedTuple):
 
     def without_report(self, report: Report, *, failed: bool) -> KnownCall:
         """Return it with one report less; without any, what only asks for it."""
+        if report not in (known := self.known_reports) and not self.has_unknown_reports:
+            return self  # one without an id, which earlier releases did not keep here
         if self.reports <= 1:
             first, *more = self.askers or (b"",)
             return KnownCall(first, False, report.start_ns if first else 0, more)
-        known = self._with_reports([one for one in self.known_reports if one != report])
-        return known._replace(reports=self.reports - 1, failed=max(0, self.failed - failed))
+        others = self._with_reports([one for one in known if one != report])
+        return others._replace(reports=self.reports - 1, failed=max(0, self.failed - failed))
 
     def _with_reports(self, reports: list[Report]) -> KnownCall:
         if not reports:
@@ -155,49 +161,6 @@ class KnownCall(NamedTuple):
 
 NOT_KNOWN = KnownCall(is_executed=False)
 """In place of an id that nobody names any more."""
-
-
-def source_of(span: Span, report: Report | None, call_id: str) -> list[Any]:
-    """Return what the row of an execution, of a call id, keeps of a span that reports it."""
-    source: list[Any] = [span.scope, span.logged]
-    if span.call_id:
-        return source if span.call_id == call_id else [*source, span.call_id]
-    return source if report is None else [*source, *report]
-
-
-def is_source(source: Sequence[Any], span: Span) -> bool:
-    """Return whether a source is that of a span."""
-    return bool(source[0] == span.scope and source[1] == span.logged)
-
-
-class ReportsInRow(NamedTuple):
-    """The reports in the row of an execution: the call id of the first one, and the source of each."""
-
-    call_id: str
-    sources: Sequence[Sequence[Any]]
-
-    @property
-    def ids(self) -> set[str]:
-        """Return their call ids."""
-        return {self.call_id, *(source[_OF_SOURCE] for source in self.sources if len(source) == _OF_ID)} - {""}
-
-    @property
-    def without_id(self) -> list[Report]:
-        """Return those without an id."""
-        return [Report(*source[_OF_SOURCE:]) for source in self.sources if len(source) > _OF_ID]
-
-    @property
-    def has_unknown(self) -> bool:
-        """Return whether it is not known of some which they are."""
-        return not self.call_id and any(len(source) == _OF_SOURCE for source in self.sources)
-
-
-def holders(of_row: Iterable[Report], of_id: Iterable[Report]) -> set[Report]:
-    """Return the reports that have the calls which reports in a row, and reports with an id, tell: one or two."""
-    row, by_id = {*of_row}, {*of_id}
-    if row & by_id:
-        return {min(row | by_id)}
-    return {min(one) for one in (row, by_id) if one}
 
 
 class ToolRows:
@@ -260,31 +223,19 @@ class ToolReports:
         changes, self.changes = self.changes, []
         return changes
 
-    def takes(self, session: bytes, span: Span, report: Report, known: KnownCall | None, in_row: ReportsInRow) -> bool:
-        """Return whether a further report of a call has it from now on; note which others have it no more."""
-        if (known is not None and known.has_unknown_reports) or in_row.has_unknown:
+    def takes(self, span: Span, report: Report, others: Collection[Report]) -> bool:
+        """Return whether a further report of a call has it from now on; note that the one before has it no more."""
+        first = min(others)
+        if first < report:
             return False
-        of_id = known.known_reports if known is not None else ()
-        before = holders(self._others(session, in_row, report), of_id)
-        has_it = min({*before, report})
-        self.changes += [PassedCall(one, True, span) for one in sorted(before) if one != has_it]
-        return has_it == report
+        self.changes.append(PassedCall(first, True, span))
+        return True
 
-    def pass_on(self, session: bytes, span: Span, report: Report, in_row: ReportsInRow) -> bool:
-        """Let the next reports have what a report had that left; return whether any is known."""
-        known = self.known(session, span.call_id) if span.call_id else None
-        of_id = known.known_reports if known is not None else ()
-        after = holders(self._others(session, in_row, report), of_id)
-        had_it = min(after, default=None) if span.again else None
-        self.changes += [PassedCall(one, False, span) for one in sorted(after) if one != had_it]
-        return bool(after)
-
-    def _others(self, session: bytes, in_row: ReportsInRow, report: Report) -> Iterator[Report]:
-        """Yield the other reports of the execution in a row."""
-        for call_id in in_row.ids:
-            known = self.known(session, call_id)
-            yield from known.known_reports if known is not None else ()
-        yield from (one for one in in_row.without_id if one != report)
+    def pass_on(self, span: Span, others: Collection[Report]) -> bool:
+        """Let the next one have what a report had that left; return whether any is known."""
+        if others and not span.again:
+            self.changes.append(PassedCall(min(others), False, span))
+        return bool(others)
 
     def note_asked(self, session: bytes, span: Span, trace_id: bytes) -> None:
         """Note that a trace asks for calls, and let its span know which of them others execute."""

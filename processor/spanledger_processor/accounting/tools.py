@@ -23,30 +23,43 @@ from spanledger_processor.accounting.loops import (
     agent_in,
     latest_in,
 )
-from spanledger_processor.accounting.one_call import together
+from spanledger_processor.accounting.one_call import InTime
+from spanledger_processor.accounting.tool_executions import (
+    ROW_END,
+    ROW_ID,
+    ROW_PROGRESS,
+    ROW_RESULT,
+    ROW_START,
+    RowReport,
+    join,
+    keep_reports,
+    misplaced,
+    place,
+    reports_in,
+    row_of,
+    rows_in,
+    without_report,
+)
 from spanledger_processor.accounting.tool_reports import (
-    MOST_REPORTS,
     NOT_KNOWN,
+    KnownCall,
+    MisplacedReport,
     Report,
-    ReportsInRow,
     ToolReports,
     ToolRows,
-    is_source,
-    source_of,
 )
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.ledger.facts import AHEAD_NS, EARLIEST_NS, activity_ns
 from spanledger_processor.ledger.keys import bounded_id, id_bytes, repeat_key, tool_key, tool_times_key
 from spanledger_processor.ledger.store import Changes, Key
-from spanledger_processor.ledger.tool_repeats import ASKED, SIGNATURE, Repeat, counts_in, digest_of, looped, session_in
+from spanledger_processor.ledger.tool_repeats import ASKED, SIGNATURE, Repeat, digest_of, looped, session_in
 
 ROWS = 32
 """Executions remembered of one call: a second report of one arrives within seconds, and loops are shorter."""
-_SOURCES, _RESULT, _PROGRESS, _REPEATS, _FAILED, _FULL = 3, 4, 5, 2, 10, 11
-"""Indexes in the row of an execution: of its sources, one a report; of its result; of the session's progress then; in
-what follows from there, of how often the call had been made, in a row and in turn; of how many reports said that it
-failed; and of whether its arguments are known. Before them are its call id, start and end. Rows that earlier releases
-wrote end before the repeats, or the last one.
+_REPEATS, _FAILED, _FULL = 2, 10, 11
+"""Indexes in the row of an execution, behind those of `tool_executions`: in what follows from the session's progress,
+of how often the call had been made, in a row and in turn; of how many reports said that it failed; and of whether its
+arguments are known. Rows that earlier releases wrote end before the repeats, or the last one.
 """
 
 
@@ -99,12 +112,14 @@ class ToolRepeats:
 
 
 class _Entered(NamedTuple):
-    """`row` is the row of an execution that another report told of before."""
+    """`row` is the row of an execution that other reports told of before: those of them without an id are `loose`."""
 
     repeats: ToolRepeats
     loops: int
     failed_before: bool
     row: Sequence[Any] = ()
+    loose: Sequence[Report] = ()
+    misplaced: Sequence[Report] = ()
 
 
 class _Left(NamedTuple):
@@ -121,8 +136,7 @@ class _Left(NamedTuple):
 class ToolCounts:
     """Counts calls by session and signature; an execution that is reported twice counts once.
 
-    Two reports are of one execution where they have one call id, or where one has none, they come from two sources
-    (two libraries, a span and a log event) and lie together in time, one to one. Small records: how often a session
+    Which reports are of one execution, `tool_executions` says. Small records: how often a session
     made this very call with the latest executions, which call it made last and how often in a row, how often it has
     come to a new result, its latest calls in turn, and which call ids it has named. A report whose session turns out to
     be another one leaves the counts of the one before, and is entered in those of the new one. `reports` says what that
@@ -221,22 +235,39 @@ class ToolCounts:
     ) -> ToolRepeats:
         """Enter a report of an execution, and let its span say what it adds."""
         report, failed = Report(span.start_ns, trace_id, span.span_id), span.detail.failed
-        known = self.reports.known(session, span.call_id) if span.call_id else None
-        repeats, loops, failed_before, row = self._enter(session, span, rule, agent, report, is_full=is_full)
+        repeats, loops, failed_before, row, loose, moving = self._enter(
+            session, span, rule, agent, report, is_full=is_full
+        )
+        call_id = span.call_id or (row[ROW_ID] if row else "")
+        known = (self.reports.known(session, call_id) if call_id else None) or NOT_KNOWN
         again = False
-        if row or (known is not None and known.is_executed):
-            again = not self.reports.takes(session, span, report, known, _in_row(row))
-            failed_before = failed_before or (known is not None and known.failed > 0)
-        if span.call_id:
-            after = (known or NOT_KNOWN).with_report(report, failed=failed)
-            self.reports.change(session, span.call_id, known or NOT_KNOWN, after)
-        is_first = not repeats.again and (known is None or not known.is_executed)
+        if row or known.is_executed:
+            others = {*known.known_reports, *loose}
+            again = known.has_unknown_reports or not others or not self.reports.takes(span, report, others)
+            failed_before = failed_before or known.failed > 0
+        if call_id:
+            before = _with_loose(known, loose, row[_FAILED] - failed if len(row) > _FAILED else 0)
+            self.reports.change(session, call_id, known, before.with_report(report, failed=failed))
+        is_first = not repeats.again and not known.is_executed
         if is_full and repeats.is_repeated(self._rule.of(span.detail.tool)) and is_first and not repeats.completes:
             loops += 1
         Counted(again, failed and failed_before, False, loops).give(span)
         if is_full and repeats.times > 1:
             self._note_repeat(session, span, span.detail.tool, span.signature)
+        self._tell_misplaced(session, moving)
         return repeats if repeats.again == again else replace(repeats, again=again)
+
+    def _tell_misplaced(self, session: bytes, reports: Sequence[Report]) -> None:
+        self.reports.changes += [MisplacedReport(one, session) for one in reports]
+
+    def place_anew(self, session: bytes, span: Span, trace_id: bytes) -> Counted | None:
+        """Take a report without an id out of the execution that it is kept as one of, and enter it as one of its own;
+        return what it takes out, or None where it is in its place.
+        """
+        _, rows = rows_in(self._rows.load(tool_times_key(self._tenant, session, span.signature)))
+        if Report(span.start_ns, trace_id, span.span_id) not in misplaced(rows):
+            return None
+        return self._take_over(session, session, span, trace_id)
 
     def move(self, before: bytes, session: bytes, span: Span, trace_id: bytes, still_asked: Container[str]) -> Counted:
         """Take a known span out of the counts of the session that it was taken to belong to, and enter it in others;
@@ -246,6 +277,10 @@ class ToolCounts:
         if not span.signature:
             self._move_asked(before, session, span, trace_id, still_asked)
             return out
+        return self._take_over(before, session, span, trace_id)
+
+    def _take_over(self, before: bytes, session: bytes, span: Span, trace_id: bytes) -> Counted:
+        """Take a report out of the counts of one session, and enter it in those of another, or in the same."""
         out, left = self._leave(before, span, trace_id)
         if left is not None:
             span.tool_result = left.result
@@ -255,41 +290,64 @@ class ToolCounts:
     def _leave(self, session: bytes, span: Span, trace_id: bytes) -> tuple[Counted, _Left | None]:
         """Take a report of an execution out of a session: return what leaves with it, and what is remembered of it."""
         times_key, row_key = tool_times_key(self._tenant, session, span.signature), tool_key(self._tenant, session)
-        times, rows = counts_in(self._rows.load(times_key))
-        row = _row_of(span, rows)
+        times, rows = rows_in(self._rows.load(times_key))
+        report = Report(span.start_ns, trace_id, span.span_id)
+        row = row_of(span, rows, report)
         if row is None:
             return Counted.of(span), None
+        last, in_a_row, progress, number, latest = latest_in(self._rows.load(row_key))
+        at = _place_of(span.signature, row, latest)
+        step = None if at is None else latest[at]
+        own, others = without_report(row, span, report, b"" if step is None else agent_in(step))
         failed = int(span.detail.failed)
-        report = Report(span.start_ns, trace_id, span.span_id)
-        known = self.reports.known(session, span.call_id) if span.call_id else None
-        _remove_source(row[_SOURCES], span, report)
         row[_FAILED:] = [max(0, row[_FAILED] - failed), *row[_FULL:]] if len(row) > _FAILED else []
-        if not row[_SOURCES]:
+        if others:
+            keep_reports(row, others)
+        else:
             times, rows = times - 1, [one for one in rows if one is not row]
         self._rows.save(times_key, times, rows)
         failed_there = row[_FAILED] if len(row) > _FAILED else 0
-        is_last = not row[_SOURCES] and (known is None or known.reports <= 1)
+        known = self.reports.known(session, row[ROW_ID]) if row[ROW_ID] else None
+        after = NOT_KNOWN
         if known is not None:
             after = known.without_report(report, failed=span.detail.failed)
-            self.reports.change(session, span.call_id, known, after)
+            self.reports.change(session, row[ROW_ID], known, after)
             failed_there += after.failed
+        is_last = not others and not after.is_executed
+        left_there = {*after.known_reports, *(one.report for one in others if one.report is not None)}
         again = span.again
-        if not is_last and not self.reports.pass_on(session, span, report, _in_row(row)):
+        if not is_last and not self.reports.pass_on(span, left_there):
             again = True
-        last, in_a_row, progress, number, latest = latest_in(self._rows.load(row_key))
-        place = _place_of(span.signature, span.call_id, row[1], latest)
-        step = None if place is None else latest[place]
-        loops = 0
-        if is_last and place is not None:
-            revised = self._steps.revised(latest, place, None)
+        loops = span.loops if is_last else 0
+        changed = None if step is None or is_last else self._step_of_reports(step, row, others, after)
+        if changed != step:
+            revised = self._steps.revised(latest, at, changed)
             loops = -revised.own - revised.shift
             self._rows.save(row_key, last, in_a_row, progress, number, revised.steps)
-        elif is_last:
-            loops = span.loops
+        self._tell_misplaced(session, misplaced(rows))
         is_full = len(row) > _FULL and bool(row[_FULL])
         rule = (self._rule_of(span.detail.tool) if is_full else NEVER) if step is None else _rule_in(step)
-        left = _Left(row[_RESULT], b"" if step is None else agent_in(step), rule, is_full)
+        left = _Left(own.result, own.agent, rule, is_full)
         return Counted(again, bool(failed and failed_there), is_last and span.asked_before, loops), left
+
+    def _step_of_reports(
+        self, step: LoopStep, row: list[Any], reports: Sequence[RowReport], known: KnownCall
+    ) -> LoopStep:
+        """Return a step as the reports tell it that are left of its execution."""
+        if known.is_executed and not known.has_unknown_reports:
+            started_ns = min(known.known_reports).start_ns
+        elif reports and all(one.is_whole for one in reports):
+            started_ns = row[ROW_START]
+        else:
+            return step
+        is_all = not known.is_executed or known.reports == len(reports)
+        if not is_all or len(step) <= AGENT or not all(one.is_whole for one in reports):
+            return [*step[:STARTED], started_ns, *step[STARTED + 1 :]]
+        ended_ns, agent = max(self._ended_ns(one) for one in reports), max(one.agent for one in reports)
+        return [step[SIGNATURE], row[ROW_RESULT], started_ns, *step[RULE:ENDED], ended_ns, agent, looped(step)]
+
+    def _ended_ns(self, one: InTime) -> int:
+        return one.end_ns if one.end_ns <= self._latest_end_ns else one.start_ns
 
     def _move_asked(
         self, before: bytes, session: bytes, span: Span, trace_id: bytes, still_asked: Container[str]
@@ -319,43 +377,52 @@ class ToolCounts:
         """Enter a call in the rows of its session and signature, unless it is a further report of one there."""
         times_key = tool_times_key(self._tenant, session, span.signature)
         row_key = tool_key(self._tenant, session)
-        times, rows = counts_in(self._rows.load(times_key))
+        times, rows = rows_in(self._rows.load(times_key))
         last, in_a_row, progress, number, latest = latest_in(self._rows.load(row_key))
         failed = int(span.detail.failed)
-        index = _reported_at(span, rows, report)
+        new = RowReport.of(span, report, agent)
+        is_first = not all(row[ROW_ID] for row in rows) and not self._is_executed(session, span.call_id)
+        index, moving = place(rows, new, is_first_of_id=is_first)
         if index is not None:
             row = rows[index]
             failed_before = bool(len(row) > _FAILED and row[_FAILED])
             row[_FAILED:] = [int(failed_before and row[_FAILED]) + failed, is_full] if len(row) >= _FAILED else []
+            at = _place_of(span.signature, row, latest)
+            step = None if at is None else latest[at]
+            loose = [one.report for one in reports_in(row) if one.report is not None]
+            row[ROW_ID] = row[ROW_ID] or span.call_id
+            join(row, new, b"" if step is None else agent_in(step))
             self._rows.save(times_key, times, rows)
-            then = row[_PROGRESS:]
+            then = row[ROW_PROGRESS:]
             stuck = self._stuck(span, rows[: index + 1], then[0], then[1] if len(then) > 1 else number)
             was = then[_REPEATS:] or (times, in_a_row if last == span.signature else 1, False)
-            place = _place_of(span.signature, span.call_id, row[1], latest)
             completes, revised = bool(was[2]), Revised(latest)
-            row[1] = min(row[1], span.start_ns)
-            if place is not None:
-                revised = self._steps.revised(latest, place, self._retold(latest[place], span, row, agent))
+            if step is not None:
+                revised = self._steps.revised(latest, at, self._retold(step, span, row, agent))
                 completes = revised.completes
             if revised.steps != latest:
                 self._rows.save(row_key, last, in_a_row, progress, number, revised.steps)
             repeats = ToolRepeats(was[0], was[1], stuck, True, completes, revised.shift + revised.own)
-            return _Entered(repeats, revised.own + revised.shift, failed_before, row)
+            return _Entered(repeats, revised.own + revised.shift, failed_before, row, loose, moving)
         in_a_row = in_a_row + 1 if last == span.signature else 1
-        if rows and _differ(rows[-1][_RESULT], span.tool_result):
+        if rows and _differ(rows[-1][ROW_RESULT], span.tool_result):
             progress += 1
         number += 1
         revised = self._step(latest, span, rule, agent)
         self._keep(session, revised)
         completes = revised.completes
-        source = [[span.scope, span.logged] if span.call_id else source_of(span, report, "")]
-        row = [span.call_id, span.start_ns, span.end_ns, source, span.tool_result, progress, number]
+        row = [span.call_id, span.start_ns, span.end_ns, [], span.tool_result, progress, number]
+        keep_reports(row, [new])
         rows = [*rows[-ROWS + 1 :], [*row, times + 1, in_a_row, completes, failed, is_full]]
         self._rows.save(times_key, times + 1, rows)
         self._rows.save(row_key, span.signature, in_a_row, progress, number, revised.steps)
         stuck = self._stuck(span, rows, progress, number)
         repeats = ToolRepeats(times + 1, in_a_row, stuck, False, completes, revised.shift)
-        return _Entered(repeats, revised.own + revised.shift, False)
+        return _Entered(repeats, revised.own + revised.shift, False, misplaced=moving)
+
+    def _is_executed(self, session: bytes, call_id: str) -> bool:
+        known = self.reports.known(session, call_id) if call_id else None
+        return known is not None and known.is_executed
 
     def _step(self, latest: list[LoopStep], span: Span, rule: tuple[int, int], agent: bytes) -> Revised:
         """Put a call among a session's steps, by its start.
@@ -364,8 +431,16 @@ class ToolCounts:
         one that had no arguments.
         """
         call = digest_of(span.call_id) if span.call_id else b""
-        ended_ns = span.end_ns if span.end_ns <= self._latest_end_ns else span.start_ns
-        step = [digest_of(span.signature), span.tool_result, span.start_ns, *rule, call, ended_ns, agent, False]
+        step = [
+            digest_of(span.signature),
+            span.tool_result,
+            span.start_ns,
+            *rule,
+            call,
+            self._ended_ns(span),
+            agent,
+            False,
+        ]
         place = next((at for at, one in enumerate(latest) if one[CALL:ENDED] == [call]), None) if call else None
         if place is not None:
             known = latest[place]
@@ -376,9 +451,10 @@ class ToolCounts:
 
     def _retold(self, step: LoopStep, span: Span, row: list[Any], agent: bytes) -> LoopStep:
         """Return a step with what a further report tells of it."""
-        ended_ns = span.end_ns if span.end_ns <= self._latest_end_ns else span.start_ns
-        rule, call = step[RULE:CALL] or self._rule_of(span.detail.tool), step[CALL] if len(step) > CALL else b""
-        return _joined([step[SIGNATURE], row[_RESULT], row[1], *rule, call, ended_ns, agent], step)
+        rule = step[RULE:CALL] or self._rule_of(span.detail.tool)
+        call = digest_of(row[ROW_ID]) if row[ROW_ID] else b""
+        changed = [step[SIGNATURE], row[ROW_RESULT], row[ROW_START], *rule, call, self._ended_ns(span), agent]
+        return _joined(changed, step)
 
     def _keep(self, session: bytes, revised: Revised) -> None:
         """Keep of steps that are no longer among the latest how many of a call were in a row, and that one looped."""
@@ -392,8 +468,8 @@ class ToolCounts:
     def _note_repeat(self, session: bytes, span: Span, tool: str, signature: str) -> None:
         """Keep for readers that a session has made a call again; how often, its counts say."""
         key, repeat = self._repeat(session, tool, signature)
-        _, rows = counts_in(self._rows.load(tool_times_key(self._tenant, session, signature)))
-        ends = (self._activity_ns(end_ns) for end_ns in (span.end_ns, *(row[2] for row in rows)))
+        _, rows = rows_in(self._rows.load(tool_times_key(self._tenant, session, signature)))
+        ends = (self._activity_ns(end_ns) for end_ns in (span.end_ns, *(row[ROW_END] for row in rows)))
         repeat.last_ns = max(*ends, repeat.last_ns if repeat.last_ns <= self._latest_end_ns else 0)
         self._rows.save(key, *repeat.values)
 
@@ -475,63 +551,28 @@ def _joined(step: LoopStep, known: LoopStep) -> LoopStep:
     return [step[SIGNATURE], result, started_ns, *step[RULE:ENDED], ended_ns, agent, looped(known)]
 
 
-def _place_of(signature: str, call_id: str, started_ns: int, steps: list[LoopStep]) -> int | None:
-    """Return the place of an execution among a session's steps; None where it is not remembered."""
+def _place_of(signature: str, row: Sequence[Any], steps: list[LoopStep]) -> int | None:
+    """Return the place of an execution, by its row, among a session's steps; None where it is not remembered."""
+    call_id, started_ns, ended_ns, _, result, *_ = row
     if call_id:
         call = digest_of(call_id)
         place = next((at for at, step in enumerate(steps) if step[CALL:ENDED] == [call]), None)
         if place is not None:
             return place
     short = digest_of(signature)
-    return next((at for at, one in enumerate(steps) if one[SIGNATURE] == short and one[STARTED] == started_ns), None)
+    alike = [at for at, one in enumerate(steps) if one[SIGNATURE] == short and one[STARTED] == started_ns]
+    return max(alike, key=lambda at: (steps[at][RESULT] == result, steps[at][ENDED:AGENT] == [ended_ns]), default=None)
 
 
-def _reported_at(span: Span, rows: list[list[Any]], report: Report | None) -> int | None:
-    """Return which of the rows is this execution, None if none is, and add what the span tells to that row."""
-    for index, row in enumerate(rows):
-        call_id, start_ns, end_ns, sources = row[:_RESULT]
-        is_named = bool(call_id and span.call_id)
-        if call_id != span.call_id if is_named else any(is_source(source, span) for source in sources):
-            continue
-        if is_named or together(span, _reported_span(start_ns, end_ns, sources[0])):
-            if len(sources) < MOST_REPORTS:
-                sources.append(source_of(span, report, call_id))
-            row[_RESULT] = max(row[_RESULT], span.tool_result)
-            return index
-    return None
-
-
-def _in_row(row: Sequence[Any]) -> ReportsInRow:
-    """Return the reports in the row of an execution, none where there is no row."""
-    return ReportsInRow(row[0], row[_SOURCES]) if row else ReportsInRow("", ())
-
-
-def _row_of(span: Span, rows: list[list[Any]]) -> list[Any] | None:
-    """Return the row of an execution that a span has reported; None where it is remembered no more."""
-    source = [span.scope, span.logged]
-    reported = [
-        row
-        for row in rows
-        if any(is_source(one, span) for one in row[_SOURCES])
-        and (
-            row[0] == span.call_id
-            if row[0] and span.call_id
-            else together(span, _reported_span(row[1], row[2], source))
-        )
-    ]
-    return min(reported, key=lambda row: (row[1] != span.start_ns, row[2] != span.end_ns), default=None)
-
-
-def _remove_source(sources: list[list[Any]], span: Span, report: Report) -> None:
-    """Take a report out of the row of an execution."""
-    own = next((one for one in sources if one[2:] == [*report] or (span.call_id and one[2:] == [span.call_id])), None)
-    sources.remove(own or next(one for one in sources if is_source(one, span)))
+def _with_loose(known: KnownCall, loose: Sequence[Report], failed: int) -> KnownCall:
+    """Return what is known of a call by its id that takes the row of reports without one, of which so many failed."""
+    if known.is_executed or not loose:
+        return known
+    for one in loose:
+        known = known.with_report(one, failed=False)
+    return known._replace(failed=failed)
 
 
 def _differ(one: bytes, other: bytes) -> bool:
     """Return whether both results are known and are not the same."""
     return bool(one and other and one != other)
-
-
-def _reported_span(start_ns: int, end_ns: int, source: list[Any]) -> Span:
-    return Span(b"", start_ns=start_ns, end_ns=end_ns, scope=source[0], logged=source[1], session=NOTHING)

@@ -231,6 +231,8 @@ class Span:
     """Sources in other traces that report the call which is counted here."""
     twins: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Their reports that would count, `MOST_TWINS` of them: trace and span of each."""
+    another_asks: bool = False
+    """Of the reports of its call in several traces not that which counts asks for tools: it or the other one."""
     detail: Detail = NO_DETAIL
     lent_session: str = ""
     """The session of a twin in another trace, where its own trace names none."""
@@ -312,9 +314,9 @@ class Span:
         return "" if self.twin_trace else self.twin
 
     @property
-    def counts_elsewhere(self) -> bool:
-        """Return whether its call counts with a span of another trace, which asks for what its model asks for."""
-        return bool(self.twin)
+    def asks_elsewhere(self) -> bool:
+        """Return whether a report of its call in another trace asks for what its model asks for."""
+        return bool(self.twin) != self.another_asks
 
     @property
     def fails(self) -> bool:

@@ -169,8 +169,21 @@ def state_of(span: Span) -> list[Any]:
     state = [flags, role, session, run, of_sent, span.twin or None, lent]
     sources, twins = sorted(span.reported_by) or None, [*chain.from_iterable(span.twins)] or None
     elsewhere = sorted(span.elsewhere) if span.elsewhere else None
-    twin_trace = span.twin_trace or None
-    rest = (sources, agent, agent_parent, price, fed, asked, stuck, twins, elsewhere, twin_trace, repeated)
+    twin_trace, another_asks = span.twin_trace or None, span.another_asks or None
+    rest = (
+        sources,
+        agent,
+        agent_parent,
+        price,
+        fed,
+        asked,
+        stuck,
+        twins,
+        elsewhere,
+        twin_trace,
+        repeated,
+        another_asks,
+    )
     if any(rest):
         state += rest
     end = len(state)
@@ -229,7 +242,7 @@ def _span(row: SpanRow, segment: int) -> Span:
     if not state:
         return span
     flags, role, session, run, sent, twin, lent, *more = [*state, *_ABSENT[len(state) :]]
-    sources, agent, parent, price, fed, asked, stuck, twins, elsewhere, twin_trace, repeated, *_ = more
+    sources, agent, parent, price, fed, asked, stuck, twins, elsewhere, twin_trace, repeated, another_asks, *_ = more
     if price:
         span.lend_price((int(price[0]), price[1], price[2]))
     if lent:
@@ -248,7 +261,7 @@ def _span(row: SpanRow, segment: int) -> Span:
         span.sent = span.claim.spend
     elif sent and sent is not True:
         span.sent = UsageVector.read(sent[0], sent[1:])
-    span.twin, span.twin_trace = twin or "", twin_trace or b""
+    span.twin, span.twin_trace, span.another_asks = twin or "", twin_trace or b"", bool(another_asks)
     if sources:
         span.reported_by = {source.removeprefix(_INSTEAD_OF) for source in sources}
     if twins:
@@ -270,7 +283,7 @@ def _restore_flags(span: Span, flags: int) -> None:
 
 _INSTEAD_OF = "instead of "
 """Before a source whose report had counted first, in records of earlier releases."""
-_ABSENT: list[Any] = [0, *[None] * 17]
+_ABSENT: list[Any] = [0, *[None] * 18]
 
 
 def _of_fixed(fixed: bytes) -> Span:
