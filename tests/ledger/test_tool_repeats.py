@@ -114,6 +114,27 @@ def test_a_session_with_spans_of_tools_has_no_rows_of_calls_without_results() ->
         assert rows(taken(order)) == []
 
 
+def left_for_another_session(fact: Fact) -> list[Fact]:
+    """A span of a tool whose trace names s, as long as the span above it, of u, is not known."""
+    fact.parent_id = b"top"
+    trace = fact.trace_id.decode()
+    return [fact, *(make_fact(name, kind="agent", session=of, trace=trace) for name, of in (("it", "s"), ("top", "u")))]
+
+
+def test_a_session_that_a_span_of_a_tool_has_left_has_rows_of_calls_without_results() -> None:
+    facts = [asks("x", 0, session="s"), asks("y", 1, session="s"), *left_for_another_session(tool("z", 2, trace="t2"))]
+    for order in permutations(facts):
+        assert rows(taken(order)) == [("s", "h1:k:a", 2, 2, False)]
+
+
+def test_a_call_begins_with_the_first_report_of_it_that_its_session_has() -> None:
+    """One that left for another session began between two calls, the other behind them."""
+    reports = [*left_for_another_session(tool("b", 2, "b", trace="t2")), tool("b", 5, "b", trace="t3", session="s")]
+    facts = [tool("x", 1, session="s"), tool("y", 3, session="s"), *reports]
+    for order in [*permutations(facts)][::7]:
+        assert rows(taken(order)) == [("s", "h1:k:a", 2, 2, False)]
+
+
 def test_an_execution_whose_reports_name_two_sessions_counts_in_each_in_any_order() -> None:
     """Also where the one that came first turns out to be of another session than it was taken for."""
     reports = [tool("x", 0, trace="t1", parent="top"), tool("x", 0, trace="t2", session="s")]

@@ -180,21 +180,24 @@ class ToolCounts:
     def _find_asked_loops(self, session: bytes, span: Span, signatures: Sequence[str], agent: bytes) -> None:
         """Add to what is `stuck` the calls that complete loops of calls of which nothing tells results.
 
-        They have counts of their own: a session whose tools' executions are reported has results, or may have them yet.
+        They have counts of their own: a session whose tools' executions are reported has results, or may have them yet,
+        and completes none of these loops. Its calls are counted all the same: executions may prove to be of another.
         """
         if not signatures:
             return
         span.detail = span.detail._replace(asked_signatures=tuple(signatures))
         detail, stuck = span.detail, list[str]()
-        for tool, step in _asked_steps(span) if not self._has_executions(session) else ():
+        has_executions = self._has_executions(session)
+        for tool, step in _asked_steps(span):
             repeats = self._enter_asked(session, span, tool, step, agent)
-            if repeats.is_loop(self._rule.of(tool)) or repeats.shift > 0:
+            if not has_executions and (repeats.is_loop(self._rule.of(tool)) or repeats.shift > 0):
                 stuck += (step.call_id, tool)
         if stuck:
             span.detail = detail._replace(stuck=(*detail.stuck, *stuck))
 
     def _has_executions(self, session: bytes) -> bool:
-        return bool(self._rows.load(tool_key(self._tenant, session)))
+        *_, latest = latest_in(self._rows.load(tool_key(self._tenant, session)))
+        return bool(latest)
 
     def _enter_asked(self, session: bytes, span: Span, tool: str, step: Span, agent: bytes) -> ToolRepeats:
         """Enter a call that a span asks for, and of which nothing tells results."""
@@ -208,9 +211,8 @@ class ToolCounts:
         """Move such calls to another session. Loops that were found stay with the spans that completed them."""
         for tool, step in _asked_steps(span):
             _, left = self._leave(ASKED + before, step, trace_id)
-            if not self._has_executions(session):
-                agent = left.agent if left is not None else digest_of(span.agent) if span.agent else b""
-                self._enter_asked(session, span, tool, step, agent)
+            agent = left.agent if left is not None else digest_of(span.agent) if span.agent else b""
+            self._enter_asked(session, span, tool, step, agent)
 
     def _is_interrupted(self, session: bytes, last: str, steps: Sequence[str], now_ns: int) -> bool:
         """Return whether steps of a conversation are too far apart to be a loop, by when they were asked for first.
