@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import permutations
 from statistics import median_low
 from typing import Any
 
@@ -188,11 +189,12 @@ def test_spans_that_came_before_the_genai_spans_of_another_worker_are_accounted_
     call = other.read(request([span(1, {**CHAT, "gen_ai.usage.input_tokens": 1000})]).SerializeToString(), {}, NOW)
     ledger.enter(call)
     assert ledger.views()["sessions"] == {"": "0.00021"}
-    known = finished(ledger.stage.knowing([span(5).trace_id], NOW))
+    trace = span(5).trace_id + tenant_hash("")
+    known = finished(ledger.stage.knowing([trace], NOW))
     assert [[fact.span_id for fact in batch.facts] for batch in known.batches] == [[span(5).span_id]]
     ledger.enter(known)
     assert ledger.views()["sessions"]["s"] == "0.00021"
-    assert finished(ledger.stage.knowing([span(5).trace_id], NOW)).batches == []
+    assert finished(ledger.stage.knowing([trace], NOW)).batches == []
 
 
 def test_earlier_spans_stay_with_their_tenant() -> None:
@@ -203,6 +205,36 @@ def test_earlier_spans_stay_with_their_tenant() -> None:
     ledger.take(body)
     assert ledger.views("blue")["sessions"] == {"blue's": "0.00021"}
     assert ledger.views("red")["total"] == "0"
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))], ids=str)
+@pytest.mark.parametrize("before", [None, "", "red"], ids=str)
+def test_a_trace_of_two_tenants_has_the_session_that_a_plain_span_names(order: list[int], before: str | None) -> None:
+    """Also where another tenant's GenAI span comes between; or came before a restart, when it was not known whose."""
+    ledger = Ledger(new_stage("processor.tenant.keys=[team]"))
+    if before is not None:
+        mark = tenant_hash(before) if before else b""
+        ledger.enter(finished(ledger.stage.knowing([span(1).trace_id + mark], NOW)))
+    call = {**CHAT, "gen_ai.usage.input_tokens": 1000}
+    bodies = [
+        request([span(5, {"session.id": "s"})], {"team": "blue"}),
+        request([span(1, call)], {"team": "red"}),
+        request([span(2, call)], {"team": "blue"}),
+    ]
+    for index in order:
+        ledger.take(bodies[index].SerializeToString())
+    assert ledger.views("blue")["sessions"] == {"s": "0.00021"}
+    assert ledger.views("red")["sessions"] == {"": "0.00021"}
+
+
+def test_a_flood_of_tenants_in_one_trace_is_bounded() -> None:
+    stage = new_stage("processor.tenant.keys=[team]")
+    for number in range(50):
+        body = request([span(number + 1, {**CHAT, "gen_ai.usage.input_tokens": 1000})], {"team": f"team {number}"})
+        stage.read(body.SerializeToString(), {}, NOW)
+    assert len(stage._known._others[span(1).trace_id]) <= 5
+    plain = request([span(99, {"session.id": "s"})], {"team": "team 3"}).SerializeToString()
+    assert [len(batch.facts) for batch in stage.read(plain, {}, NOW).batches] == [1]
 
 
 def test_a_request_without_genai_spans_is_not_read_before_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,7 +207,7 @@ async def test_workers_know_the_traces_of_each_other(path: str) -> None:
         await other.account(batch("of the other"))
         await ledger.account(batch("a"))
         async with asyncio.timeout(30):
-            assert await known.take() == [b"trace-a"]
+            assert await known.take() == [b"trace-a" + TENANT]
         assert not len(known)
         await other.close()
 
@@ -221,7 +221,7 @@ async def test_traces_of_usual_calls_are_announced_without_making_their_calls(pa
         await other.account(batch())
         server._announce_traces(cast("Any", None), Batch(TENANT, facts, 10**18))
         async with asyncio.timeout(30):
-            assert await known.take() == [facts[0].trace_id]
+            assert await known.take() == [facts[0].trace_id + TENANT]
         await other.close()
     assert not any(hasattr(fact, "_call") for fact in facts)
 
@@ -273,7 +273,7 @@ async def test_a_worker_that_connects_is_told_the_traces_that_had_genai_spans_be
         late = RemoteLedger(path, lambda: {"listening": {}, "metrics": []}, known.add)
         await late.start()
         async with asyncio.timeout(30):
-            assert await known.take() == [b"stored", b"trace-a"]
+            assert await known.take() == [b"stored", b"trace-a" + TENANT]
         await late.close()
     await server.close()
 

@@ -1,8 +1,8 @@
 """Plain spans that came before the first GenAI span of their trace: what they link and name, bounded by bytes.
 
-Which plain spans matter is known once their trace has a GenAI span. So until then of each is kept what the rules of
-sessions, runs and agents look at: its three ids, and all of it where it may name a session or run. The oldest of the
-tenant that holds most go first, so that a flood of one takes nothing from another.
+Which plain spans matter is known once their trace has a GenAI span of their tenant. So until then of each is kept what
+the rules of sessions, runs and agents look at: its three ids, and all of it where it may name a session or run. The
+oldest of the tenant that holds most go first, so that a flood of one takes nothing from another.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TypeAlias
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.enrichment.facts import NO_NAMES, FactBuilder
 from spanledger_processor.enrichment.names import IdResolver, Names
+from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.otlp.envelope import Items
 from spanledger_processor.otlp.values import GIANT
 from spanledger_processor.otlp.views import SpanView
@@ -60,10 +61,10 @@ _UNREADABLE = Fact(b"", b"")
 class _Block(ABC):
     """Plain spans of one resource."""
 
-    __slots__ = ("resource", "size", "tenant", "traces")
+    __slots__ = ("hash", "resource", "size", "tenant", "traces")
 
     def __init__(self, tenant: str, resource: Names, size: int, traces: set[bytes]) -> None:
-        self.tenant, self.resource, self.traces = tenant, resource, traces
+        self.tenant, self.hash, self.resource, self.traces = tenant, tenant_hash(tenant), resource, traces
         self.size = _BLOCK_BYTES + size + sum(len(text) for _, text in resource.ranked.values())
         """About how many bytes it takes beside its traces."""
 
@@ -140,10 +141,11 @@ class _Blocks:
     def __bool__(self) -> bool:
         return bool(self._of_trace)
 
-    def of(self, trace_id: bytes) -> Sequence[_Block]:
-        """Return those of a trace that are kept now, in order."""
+    def of(self, trace_id: bytes, tenant: bytes) -> Sequence[_Block]:
+        """Return those of a trace that are kept now, in order: of one tenant, by its hash, or of all."""
         found = self._of_trace.get(trace_id)
-        return (found,) if isinstance(found, _Block) else tuple(found or ())
+        blocks = (found,) if isinstance(found, _Block) else tuple(found or ())
+        return blocks if not tenant else [block for block in blocks if block.hash == tenant]
 
     def add(self, block: _Block) -> None:
         of_trace, traces = self._of_trace, block.traces
@@ -162,10 +164,10 @@ class _Blocks:
         while self._size > self._most:
             self._drop(next(iter(self._ranks[max(self._ranks)])))
 
-    def forget(self, trace_id: bytes) -> None:
-        for block in self.of(trace_id):
+    def forget(self, trace_id: bytes, tenant: bytes) -> None:
+        for block in self.of(trace_id, tenant):
             block.traces.discard(trace_id)
-        self._of_trace.pop(trace_id, None)
+            self._remove(trace_id, block)
 
     def _drop(self, tenant: str) -> None:
         """Let go of the oldest block of a tenant."""
@@ -174,13 +176,15 @@ class _Blocks:
         self._resize(tenant, -size)
         if not blocks:
             del self._of_tenant[tenant]
-        of_trace = self._of_trace
         for trace_id in block.traces:
-            known = of_trace[trace_id]
-            if isinstance(known, dict) and len(known) > 1:
-                del known[block]
-            else:
-                del of_trace[trace_id]
+            self._remove(trace_id, block)
+
+    def _remove(self, trace_id: bytes, block: _Block) -> None:
+        known = self._of_trace[trace_id]
+        if isinstance(known, dict) and len(known) > 1:
+            del known[block]
+        else:
+            del self._of_trace[trace_id]
 
     def _resize(self, tenant: str, by: int) -> None:
         """Note that a tenant holds so much more."""
@@ -259,7 +263,9 @@ def _may_be_of(known: Container[bytes], body: bytes, start: int, end: int) -> bo
 
 
 class EarlierSpans:
-    """Plain spans whose trace has no GenAI span yet, as far as they were kept. `builder` makes facts of them."""
+    """Plain spans whose trace has no GenAI span of their tenant yet, as far as they were kept. `builder` makes facts of
+    them.
+    """
 
     def __init__(self, builder: FactBuilder) -> None:
         self._builder = builder
@@ -331,21 +337,21 @@ class EarlierSpans:
         if block.traces:
             blocks.add(block)
 
-    def facts(self, trace_id: bytes) -> Iterator[tuple[str, Fact]]:
-        """Yield what is kept of a trace's spans, each with its tenant."""
+    def facts(self, trace_id: bytes, tenant: bytes = b"") -> Iterator[tuple[str, Fact]]:
+        """Yield what is kept of a trace's spans, each with its tenant: of one tenant, by its hash, or of all."""
         for blocks in (self._linking, self._naming):
-            for block in blocks.of(trace_id):
+            for block in blocks.of(trace_id, tenant):
                 for fact in block.facts(trace_id, self._builder):
                     yield block.tenant, fact
 
-    def has(self, trace_id: bytes) -> bool:
-        """Return whether anything of a trace is kept."""
-        return bool(self._linking.of(trace_id) or self._naming.of(trace_id))
+    def has(self, trace_id: bytes, tenant: bytes) -> bool:
+        """Return whether anything of a trace is kept: of one tenant, by its hash, or of any."""
+        return bool(self._linking.of(trace_id, tenant) or self._naming.of(trace_id, tenant))
 
-    def forget(self, trace_id: bytes) -> None:
-        """Keep nothing of a trace any more."""
-        self._linking.forget(trace_id)
-        self._naming.forget(trace_id)
+    def forget(self, trace_id: bytes, tenant: bytes) -> None:
+        """Keep nothing of a tenant's trace any more."""
+        self._linking.forget(trace_id, tenant)
+        self._naming.forget(trace_id, tenant)
 
 
 def naming_marks(resolver: IdResolver, markers: Sequence[bytes]) -> tuple[bytes, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate, groupby, repeat
@@ -35,6 +35,9 @@ from spanledger_processor.otlp.wire import MalformedError, Steps, finished, paus
 
 KNOWN_TRACES = 8192
 """Traces that a process remembers to have GenAI spans."""
+_MOST_TENANTS = 4
+"""Of a trace, beside the latest: of one of more it is not known of which tenants it has GenAI spans."""
+_ID_BYTES = 16
 
 SLICE = 32
 """Spans read or written between two pauses; a large span counts as several."""
@@ -75,9 +78,9 @@ class Reading:
     failed: list[tuple[int, int, str]] = field(default_factory=list)
     """Indexes of the group and the span of each of them, and the reason."""
     traces: set[bytes] = field(default_factory=set)
-    """Those of its GenAI spans."""
+    """Those of its GenAI spans, each with the hash of its tenant behind the id."""
     earlier: set[bytes] = field(default_factory=set)
-    """Traces of which plain spans that came before are among the facts."""
+    """Likewise traces of which plain spans that came before are among the facts."""
     claim: EarlierClaim | None = None
 
     def fact_count(self) -> int:
@@ -103,7 +106,7 @@ class _Taken(NamedTuple):
 
 
 class _KnownTraces:
-    """Traces that had GenAI spans lately, at most `KNOWN_TRACES`.
+    """Traces that had GenAI spans lately, at most `KNOWN_TRACES`, and of which tenants, by their hashes.
 
     One more takes the place of the oldest of a tenant that has an even share of them or more: what one tenant sends
     takes nothing from another that has less.
@@ -111,22 +114,36 @@ class _KnownTraces:
 
     def __init__(self) -> None:
         self._tenants: OrderedDict[bytes, bytes] = OrderedDict()
+        """Of each trace the latest."""
+        self._others: dict[bytes, set[bytes]] = {}
+        """Of a trace of several tenants the others."""
         self._counts: Counter[bytes] = Counter()
 
     @property
-    def ids(self) -> Mapping[bytes, bytes]:
-        """Return the traces, each with the hash of its tenant."""
+    def ids(self) -> Container[bytes]:
+        """Return the traces."""
         return self._tenants
+
+    def is_of(self, trace_id: bytes, tenant: bytes) -> bool:
+        """Return whether a trace had GenAI spans of a tenant."""
+        return self._tenants.get(trace_id) == tenant or tenant in self._others.get(trace_id, ())
+
+    def may_be_of(self, trace_id: bytes, tenant: bytes) -> bool:
+        """Return whether it had, or had some of tenants that are not known."""
+        return self.is_of(trace_id, tenant) or self.is_of(trace_id, b"")
 
     def __len__(self) -> int:
         return len(self._tenants)
 
     def add(self, trace_id: bytes, tenant: bytes) -> None:
-        """Enter a trace as the newest; `tenant` is its hash, empty where another process saw it."""
+        """Enter a trace as the newest; `tenant` is its hash, empty where it is not known whose GenAI spans it has."""
         before = self._tenants.get(trace_id)
         if before != tenant:
             if before is not None:
                 self._forget(before)
+                others = self._others.setdefault(trace_id, set())
+                others.discard(tenant)
+                others.add(before if len(others) < _MOST_TENANTS else b"")
             self._counts[tenant] += 1
         self._tenants[trace_id] = tenant
         self._tenants.move_to_end(trace_id)
@@ -137,6 +154,7 @@ class _KnownTraces:
                 if self._counts[of] >= share:
                     break
                 self._tenants[oldest] = of
+            self._others.pop(oldest, None)
             self._forget(of)
 
     def _forget(self, tenant: bytes) -> None:
@@ -291,7 +309,7 @@ class Stage:
                 facts += usual
                 places += zip(repeat(number), run)
                 for trace_id, _ in groupby(usual, key=_trace_id):
-                    reading.traces.add(trace_id)
+                    reading.traces.add(trace_id + tenant)
                     self._known.add(trace_id, tenant)
                 index = run.stop
                 yield None
@@ -322,7 +340,7 @@ class Stage:
                     places.append(place)
                     if fact.trace_id != trace_id:
                         trace_id = fact.trace_id
-                        reading.traces.add(trace_id)
+                        reading.traces.add(trace_id + tenant)
                         self._known.add(trace_id, tenant)
             index += 1
         return _Taken(batch, taken, marked)
@@ -406,7 +424,8 @@ class Stage:
             return fact
 
     def _add_plain(self, reading: Reading, taken: Sequence[_Taken]) -> Steps[None]:
-        """Add plain spans of traces that have GenAI spans, as links and names; keep others until their trace has one.
+        """Add plain spans of traces that have GenAI spans of their tenant, as links and names; keep others until their
+        trace has one. Where it is not known of which tenant a trace has some, do both.
 
         They may name a session or run where the request holds the key of one, or they a marker.
         """
@@ -416,7 +435,7 @@ class Stage:
         for number, (group, (batch, others, marked)) in enumerate(zip(reading.request.groups, taken, strict=True), 1):
             if len(others) == len(group.items):
                 continue
-            tenant = reading.batches[batch].tenant_name
+            tenant, of = reading.batches[batch].tenant_name, reading.batches[batch].tenant
             names = self._builder.names_of(group)
             for first in range(0, len(group.items), RELEASED):
                 if first or number % RELEASED == 0:
@@ -436,10 +455,11 @@ class Stage:
                         fact = yield partial(_plain_fact, replace(self._builder), span, group)
                     if fact is None:
                         reading.failures["malformed_span"] += 1
-                    elif fact.trace_id in known:
+                        continue
+                    if self._known.may_be_of(fact.trace_id, of):
                         reading.batches[batch].facts.append(fact)
                         reading.places[batch].append((number - 1, index))
-                    else:
+                    if not self._known.is_of(fact.trace_id, of):
                         keep((index,))
 
     def _add_earlier(
@@ -451,20 +471,24 @@ class Stage:
         *,
         claim: EarlierClaim | None,
     ) -> Steps[None]:
-        """Add what was kept of plain spans of these traces, which may be many more than the request has."""
+        """Add what was kept of plain spans of these traces, each of a tenant by its hash, or of all where that is
+        empty. They may be many more than the request has.
+        """
         if traces:
             yield from self._reading_unread()
         added = 0
-        for number, trace_id in enumerate(traces if self._earlier else (), 1):
+        for number, one in enumerate(traces if self._earlier else (), 1):
             if number % RELEASED == 0:
                 yield pause
-            if claim is not None and self._earlier.has(trace_id) and not claim.takes(trace_id):
+            trace_id, of = one[:_ID_BYTES], one[_ID_BYTES:]
+            if claim is not None and self._earlier.has(trace_id, of) and not claim.takes(one):
                 continue
-            for tenant, fact in self._earlier.facts(trace_id):
+            for tenant, fact in self._earlier.facts(trace_id, of):
                 batch = self._batch(reading, tenants, tenant, now_ns)
                 reading.batches[batch].facts.append(fact)
                 reading.places[batch].append(_NO_PLACE)
-                reading.earlier.add(trace_id)
+                if of:
+                    reading.earlier.add(one)
                 added += 1
                 if added % RELEASED == 0:
                     yield pause
@@ -498,25 +522,24 @@ class Stage:
         tenants = {batch.tenant_name: number for number, batch in enumerate(reading.batches)}
         yield from self._add_earlier(reading, awaited, tenants, now_ns, claim=None)
 
-    def knowing(
-        self, trace_ids: Collection[bytes], now_ns: int, *, claim: EarlierClaim | None = None
-    ) -> Steps[Reading]:
-        """Treat plain spans of these traces as links: their GenAI spans were read by another process, or before.
+    def knowing(self, traces: Collection[bytes], now_ns: int, *, claim: EarlierClaim | None = None) -> Steps[Reading]:
+        """Treat plain spans of these traces as links: their GenAI spans were read by another process, or before. Each
+        is an id, and the hash of the tenant behind it where that is known.
 
         Return those that came earlier, to be accounted for.
         """
-        for number, trace_id in enumerate(trace_ids, 1):
-            self._known.add(trace_id, b"")
+        for number, one in enumerate(traces, 1):
+            self._known.add(one[:_ID_BYTES], one[_ID_BYTES:])
             if number % RELEASED == 0:
                 yield None
         reading = Reading(TraceRequest(b"", [], 0), claim=claim)
-        yield from self._add_earlier(reading, trace_ids, {}, now_ns, claim=claim)
+        yield from self._add_earlier(reading, traces, {}, now_ns, claim=claim)
         return reading
 
     def entered(self, reading: Reading) -> None:
         """Keep no longer what a reading added of earlier spans: it is accounted for."""
-        for trace_id in reading.earlier:
-            self._earlier.forget(trace_id)
+        for one in reading.earlier:
+            self._earlier.forget(one[:_ID_BYTES], one[_ID_BYTES:])
 
 
 def _end_of_slice(items: Items, first: int) -> int:

@@ -421,9 +421,9 @@ class LedgerServer:
             worker.writer.write(answer)
 
     def _announce_traces(self, worker: _Worker, batch: Batch) -> None:
-        """Send the other workers the traces that have GenAI spans: plain spans of those are links."""
+        """Send the other workers the traces that have GenAI spans, each with its tenant: its plain spans are links."""
         others = [other for other in self._workers if other is not worker and not other.writer.is_closing()]
-        traces = {fact.trace_id for fact in batch.facts if fact.is_genai}
+        traces = {fact.trace_id + batch.tenant for fact in batch.facts if fact.is_genai}
         for trace_id in traces:
             self._traces[trace_id] = None
             self._traces.move_to_end(trace_id)
