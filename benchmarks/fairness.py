@@ -169,6 +169,26 @@ def _two_libraries(draw: random.Random) -> bytes:
     return b"".join(request.SerializeToString() for request in both)
 
 
+def _one_call(draw: random.Random) -> bytes:
+    """Return reports of one call by 64 libraries, each in a trace of its own."""
+    reports = ExportTraceServiceRequest.FromString(
+        _spans(20_000, draw, lambda: draw.randbytes(16), lambda _: {"gen_ai.response.id": "chatcmpl-AbCdEf123456789"})
+    )
+    request = ExportTraceServiceRequest()
+    group = request.resource_spans.add()
+    scopes = [group.scope_spans.add() for _ in range(64)]
+    for number, scope in enumerate(scopes):
+        scope.scope.name = f"library-{number}"
+    for place, span in enumerate(reports.resource_spans[0].scope_spans[0].spans):
+        span.start_time_unix_nano = 1_790_000_000 * 10**9
+        span.end_time_unix_nano = span.start_time_unix_nano + 10**9
+        for pair in span.attributes:
+            if pair.key == "gen_ai.usage.input_tokens":
+                pair.value.int_value = 512
+        scopes[place % len(scopes)].spans.append(span)
+    return request.SerializeToString()
+
+
 def _mixed(percent: int, draw: random.Random) -> bytes:
     """Return spans of which so many are calls."""
     one = Template(percent, 1, 512)
@@ -225,6 +245,7 @@ KINDS: Mapping[str, tuple[str, Callable[[random.Random], bytes]]] = {
     "arguments of 50 MB": ("traces", _arguments),
     "a chain of 30,000 agents": ("traces", _agents),
     "20,000 equal calls told by two libraries": ("traces", _two_libraries),
+    "20,000 traces that tell of one call": ("traces", _one_call),
     "60,000 calls, a resource each": ("traces", _resources),
     "262,000 empty resources": ("traces", _empty),
     "63 MiB of plain spans": ("traces", partial(_mixed, 0)),
