@@ -226,6 +226,7 @@ def test_a_value_that_reads_like_the_word_for_none_is_another_row(
         expect(page.locator("main h2").first).to_have_text('"(unattributed)"')
         _open(page, served, "session/")
         expect(page.locator("main h2").first).to_have_text("(unattributed)")
+        expect(page.get_by_role("term").first).to_have_text("state")  # there is no id
         expect(page.get_by_role("region", name="Sub-agents")).to_have_count(0)  # all sessions are of no parent
 
 

@@ -176,7 +176,7 @@ export function bars(title, labels, series) {
 
 // Lines over time, to scale: of each series the values at `times`, in milliseconds. A line ends where a value is null.
 export function lines(title, times, series, format = compact) {
-  const datasets = series.map(([label, values], index) => ({ label, data: values.map((y, place) => ({ x: times[place], y })), borderColor: COLOURS[index], backgroundColor: COLOURS[index], pointRadius: 3 }));
+  const datasets = series.map(([label, values], index) => ({ label, data: values.map((y, place) => ({ x: times[place], y })), borderColor: COLOURS[index], backgroundColor: COLOURS[index], pointRadius: 3, borderJoinStyle: "round" }));
   return canvas(title, "line", { datasets }, format, timeAxis(Math.min(...times), Math.max(...times)));
 }
 

@@ -215,7 +215,7 @@ async function saveAll(button, path, given) {
 
 function summaryOf(row, given) {
   return facts([
-    ["id", named(row.id)],
+    ["id", row.id ? named(row.id) : null],
     ["project", row.project && !row.dimensions?.project ? named(row.project) : null],
     ["state", row.state ? stateCell(row) : row.closed ? "closed" : null],
     ["cost", costCell(row)],
