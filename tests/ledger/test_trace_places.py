@@ -157,6 +157,37 @@ def test_a_commit_that_fails_places_nothing(tmp_path: Path, clock: Clock, monkey
     store.close()
 
 
+def test_traces_that_are_due_when_they_land_are_forgotten_with_their_place(tmp_path: Path, clock: Clock) -> None:
+    """As after a disk that hung, or a clock that was put right: their rows of what is due are gone with that commit."""
+    store, keys = open_store(tmp_path, clock=clock), _keys(0, 5)
+    with store.unit() as unit:
+        unit.apply(Changes(replace={key: pack([2, clock() // 1_000_000]) for key in keys}, expire=keys), clock())
+        clock.forward(25)
+    assert not any(_has(store, keys))
+    _enter(store, keys[:2], clock, "again")
+    assert _has(store, keys) == [True, True, False, False, False]
+    store.close()
+    assert len(_stored(tmp_path, Table.PLACED)) == 2
+    assert len(_stored(tmp_path, Table.PLACES)) == 1
+
+
+def test_whoever_reads_right_behind_a_commit_finds_its_traces(tmp_path: Path) -> None:
+    """On another thread, before the writer's has taken its next step."""
+    with lmdb.open(str(tmp_path)) as env:
+        places, (key,) = TracePlaces(env, writes=True), _keys(0, 1)
+        with suppress(ZeroDivisionError), places.writing() as txn:
+            places.place(txn, [(key, b"record")])
+            raise ZeroDivisionError
+        assert not [*places.where(key)]
+        with places.writing() as txn:
+            for row in places.place(txn, [(key, b"record")]):
+                txn.put(*row)
+            known = [*places.where(key)]
+        with env.begin() as txn:
+            assert [txn.get(stored) for stored in known] == [b"record"]
+        assert [*places.where(key)] == known
+
+
 def test_traces_that_look_alike_in_memory_are_told_apart(tmp_path: Path, clock: Clock) -> None:
     """Their keys differ only where nothing is kept of them; one stays when the other goes."""
     one = trace_key(TENANT, b"one")

@@ -40,7 +40,7 @@ _MOST_TO_A_GROUP = 32
 class TracePlaces:
     """The places of all traces of an environment.
 
-    Its writer alone changes them, when a transaction has landed. One that reads beside the writer catches up with it.
+    Its writer alone changes them. One that reads beside the writer catches up with it.
     """
 
     def __init__(self, environment: lmdb.Environment, *, writes: bool) -> None:
@@ -121,13 +121,19 @@ class TracePlaces:
 
     @contextmanager
     def writing(self) -> Iterator[lmdb.Transaction[bytes]]:
-        """Provide a transaction that may place and remove traces; what it did is known here once it has landed."""
+        """Provide a transaction that may place and remove traces.
+
+        Places are known here before it lands, to its own retention and to whoever reads right behind it, and until it
+        has landed where it leaves none: what is known too much is looked up in vain.
+        """
         self._placed, self._gone = [], []
-        with self._env.begin(write=True) as txn:
-            yield txn
-        if self._placed:
-            self._add(self._next.to_bytes(_PLACE_BYTES, "big"), self._placed)
-            self._next += 1
+        try:
+            with self._env.begin(write=True) as txn:
+                yield txn
+        except BaseException:
+            self._remove(self._next.to_bytes(_PLACE_BYTES, "big"), b"".join(self._placed))
+            raise
+        self._next += bool(self._placed)
         for place, digests in self._gone:
             self._remove(place, digests)
 
@@ -145,6 +151,7 @@ class TracePlaces:
                     if not front:
                         front = _PLACED + place + trace[1:]
                         self._placed.append(trace[_DIGEST])
+                        self._add(place, self._placed[-1:])
                     fronts[trace] = front
                 key = front + key[TRACE_PREFIX:]
             placed.append((key, record))
