@@ -188,6 +188,32 @@ def test_whoever_reads_right_behind_a_commit_finds_its_traces(tmp_path: Path) ->
         assert [*places.where(key)] == known
 
 
+def test_a_trace_is_found_while_its_group_is_divided_on_another_thread(tmp_path: Path) -> None:
+    """Between the step that says which group it is and the one that reads it, for every trace that moves."""
+    meanwhile: list[list[Key]] = []
+
+    class Divided(TracePlaces):
+        def _group(self, end: bytes) -> int:
+            number = super()._group(end)
+            while meanwhile:
+                known(meanwhile.pop())
+            return number
+
+    with lmdb.open(str(tmp_path)) as env:
+        places = Divided(env, writes=True)
+
+        def known(keys: list[Key]) -> None:
+            with places.writing() as txn:
+                places.place(txn, [(key, b"record") for key in keys])
+
+        keys = _keys(0, 30)
+        known(keys)
+        for number, key in enumerate(keys):
+            meanwhile.append(_keys(100 * number + 100, 100))
+            assert [*places.where(key)]
+            assert not meanwhile
+
+
 def test_traces_that_look_alike_in_memory_are_told_apart(tmp_path: Path, clock: Clock) -> None:
     """Their keys differ only where nothing is kept of them; one stays when the other goes."""
     one = trace_key(TENANT, b"one")

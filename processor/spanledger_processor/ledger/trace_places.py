@@ -107,7 +107,10 @@ class TracePlaces:
 
     def where(self, key: Key) -> Iterable[Key]:
         """Return the keys under which the record of a trace's key may stand: none for nearly every new trace."""
-        group, digest = self._groups[self._group(key[_END])], key[_DIGEST]
+        digest, group, number = key[_DIGEST], b"", 0
+        while number != len(self._groups):  # the writer may divide a group meanwhile, for a reader on another thread
+            number = len(self._groups)
+            group = self._groups[self._group(key[_END])]
         if digest not in group:
             return ()
         return [_PLACED + group[at + _DIGEST_BYTES : at + _ENTRY_BYTES] + key[1:] for at in _at(group, digest)]
