@@ -172,6 +172,36 @@ def test_a_session_that_is_named_last_has_the_project_of_its_calls() -> None:
         assert projects == ["shop"]
 
 
+@pytest.mark.parametrize("calls", [1, 40])
+def test_plain_spans_are_found_beside_calls_of_their_request(calls: int) -> None:
+    """Whether they are most of its bytes, and all of it is kept, or few, and they are cut out of it; the calls may link
+    the same traces.
+    """
+    ledger = Ledger()
+    beside = [span(number, {**CHAT, "gen_ai.usage.input_tokens": 1000}, trace=2) for number in range(1, calls + 1)]
+    plain = [span(number, {"session.id": f"s{number}", "url": "x" * 1000}, trace=number) for number in (3, 4, 5)]
+    for one in plain:
+        beside[0].links.add(trace_id=one.trace_id)
+    ledger.take(request([*beside, *plain, span(99, {**AGENT}, trace=2)]).SerializeToString())
+    called = [span(1, {**CHAT, "gen_ai.usage.input_tokens": 1000}, trace=number) for number in (3, 4, 5)]
+    ledger.take(request(called).SerializeToString())
+    costs = {f"s{number}": "0.00021" for number in (3, 4, 5)}
+    assert ledger.views()["sessions"].items() >= costs.items()
+
+
+def test_what_is_kept_of_a_request_takes_no_more_bytes_than_it_is_counted_with() -> None:
+    """Where a plain span is most of a request, that is kept as it came: with what stands beside the span."""
+    for size in (10, 5000):
+        stage = new_stage()
+        calls = [span(1, {**CHAT, "text": "x" * 2000}, trace=2)]
+        body = request([*calls, span(5, {"session.id": "s", "url": "y" * size})]).SerializeToString()
+        stage.read(body, {}, NOW)
+        (block,) = stage._earlier._naming.of(span(5).trace_id, b"")
+        assert isinstance(block, earlier_spans._Whole)
+        assert (block._spans is body) == (size == 5000)
+        assert block.size > len(block._spans)
+
+
 def test_what_came_before_is_kept_until_it_is_accounted_for() -> None:
     """A request may be refused after it was read, for its rate or the state, and comes again."""
     ledger = Ledger()

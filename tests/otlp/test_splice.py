@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -128,3 +129,18 @@ def test_a_long_span_is_written_a_piece_at_a_time() -> None:
     again = parse_traces(request.body)
     again.append(0, 0, EXTRA)
     assert [len(span) for _, _, span in flat([again.serialize()])] == [len(request.groups[0].items[0]) + len(EXTRA)]
+
+
+@pytest.mark.parametrize(("every", "most"), [(1, 3.0), (50, 1.2)])
+def test_where_few_spans_are_appended_to_the_request_is_copied_once(every: int, most: float) -> None:
+    """Into what leaves: no second time before that."""
+    body = message(1, message(2, *[message(2, message(5, b"x" * 900))] * 500))
+    request = parse_traces(body)
+    for place in range(0, 500, every):
+        request.append(0, place, attribute(b"key", message(1, b"value")))
+    tracemalloc.start()
+    written = request.serialize()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert parse_traces(written).span_count == 500
+    assert peak < most * len(written)

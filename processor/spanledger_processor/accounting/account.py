@@ -5,6 +5,7 @@ Pure: what is known comes from `read`, what changes is returned. Running it agai
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from itertools import accumulate
@@ -104,13 +105,12 @@ def enter_together(batches: Sequence[Batch], unit: Unit) -> list[Ruling]:
     """
     facts = [fact for batch in batches for fact in batch.facts]
     ruling = enter(replace(batches[0], facts=facts, now_ns=max(batch.now_ns for batch in batches)), unit)
-    of = [number for number, batch in enumerate(batches) for _ in batch.facts]
-    firsts = [0, *accumulate(len(batch.facts) for batch in batches)]
-    rulings = [Ruling() for _ in batches]
-    for index, decision in ruling.decisions.items():
-        rulings[of[index]].decisions[index - firsts[of[index]]] = decision
-    for index in ruling.fresh:
-        rulings[of[index]].fresh.append(index - firsts[of[index]])
+    ends = [*accumulate(len(batch.facts) for batch in batches)]
+    rulings, fresh, decision_on = [Ruling() for _ in batches], sorted(ruling.fresh), ruling.decisions.get
+    for of_batch, first, end in zip(rulings, [0, *ends], ends, strict=False):
+        decided = enumerate(map(decision_on, range(first, end)))
+        of_batch.decisions = {index: decision for index, decision in decided if decision is not None}
+        of_batch.fresh = [index - first for index in fresh[bisect_left(fresh, first) : bisect_left(fresh, end)]]
     rulings[0] = replace(ruling, decisions=rulings[0].decisions, fresh=rulings[0].fresh)
     return rulings
 

@@ -429,7 +429,10 @@ def pattern_of_row(row: Sequence[Any], price: str, models: str, *, estimate: boo
 
 def pack_usual(patterns: Sequence[bytes], own: OwnValues, arrival_ms: int) -> bytes:
     """Return the record of a trace of usual calls. What is the same of all of them stands there once."""
-    stored = [column[:1] if column.count(column[0]) == len(column) else column for column in _flat(own)]
+    stored = [
+        column[:1] if column[0] == column[-1] and column.count(column[0]) == len(column) else column
+        for column in _flat(own)
+    ]
     return pack([_USUAL_VERSION, arrival_ms, patterns, len(own[0]), stored])
 
 

@@ -35,7 +35,7 @@ _TRACE_ID, _SPAN_ID, _PARENT_ID = b"\x0a\x10", b"\x12\x08", b"\x22\x08"
 _TRACE_STATE = 0x1A
 _HEAD = 38
 """Bytes of the three ids with their tags."""
-MOST = 256
+MOST = 512
 """Spans that are added at a time."""
 _TRACE_IDS = [slice(at + 2, at + 18) for at in range(0, MOST * _HEAD, _HEAD)]
 """Where the trace ids of heads stand."""
@@ -95,22 +95,28 @@ class _Heads(_Block):
 
 
 class _Whole(_Block):
-    """Spans that may name a session or run: the bytes in which they stand, and where in these each begins and ends."""
+    """Spans that may name a session or run: the bytes in which they stand, and where in these each begins and ends.
+
+    Of a request that they are most of all of it is kept, as it came: to copy them would take longer than to cut out
+    what is asked for.
+    """
 
     __slots__ = ("_ends", "_first", "_spans", "_starts")
 
     def __init__(
         self, tenant: str, resource: Names, body: bytes, starts: Sequence[int], ends: Sequence[int], traces: set[bytes]
     ) -> None:
-        self._first = starts[0]
-        """Where the first one began in its request; the others by that, too."""
-        self._spans = body[self._first : ends[-1]]
+        is_most = 2 * (ends[-1] - starts[0]) >= len(body)
+        self._first = 0 if is_most else starts[0]
+        """Where the bytes begin in the request; the others by that, too."""
+        self._spans = body if is_most else body[self._first : ends[-1]]
         self._starts, self._ends = array("L", starts), array("L", ends)
         super().__init__(tenant, resource, len(self._spans) + _PLACE_BYTES * len(starts), traces)
 
     def facts(self, trace_id: bytes, builder: FactBuilder) -> Iterator[Fact]:
         """See `_Block`."""
-        at, first = self._spans.find(trace_id), self._first
+        first, last = self._first, self._ends[-1] - self._first
+        at = self._spans.find(trace_id, self._starts[0] - first, last)
         while at >= 0:
             place = bisect_right(self._starts, at + first) - 1
             start, end = self._starts[place] - first, self._ends[place] - first
@@ -122,7 +128,7 @@ class _Whole(_Block):
                     fact, names = _UNREADABLE, NO_NAMES  # it went on as it came, and costs the request read now nothing
                 if fact.trace_id == trace_id:
                     yield builder.link(fact, names, self.resource)
-            at = self._spans.find(trace_id, max(at + 1, end))
+            at = self._spans.find(trace_id, max(at + 1, end), last)
 
 
 class _Blocks:
@@ -228,8 +234,9 @@ class SpanSlice:
         return [*map(starts.__getitem__, places)], [*map(ends.__getitem__, places)]
 
     def but(self, *without: Collection[int]) -> Sequence[int]:
-        """Return its places without some."""
-        return sorted(set(self.places).difference(*without)) if any(without) else self.places
+        """Return its places without some; those that stand side by side as a range."""
+        left = sorted(set(self.places).difference(*without)) if any(without) else self.places
+        return range(left[0], left[-1] + 1) if left and left[-1] - left[0] < len(left) else left
 
     def maybe_of(self, known: Container[bytes], others: Container[int]) -> Sequence[int]:
         """Return the places, without `others`, of spans of these traces, and of those whose ends do not tell theirs."""
@@ -246,7 +253,12 @@ class SpanSlice:
     def traces_of(self, places: Sequence[int]) -> set[bytes]:
         """Return the traces of the spans at some of its places, as far as they can be read."""
         ids, first, tags = self._ids, self.places.start, self._tags
-        found = self._traces if places is self.places else {ids[place - first] for place in places}
+        if places is self.places:
+            found = self._traces
+        elif isinstance(places, range):
+            found = set(ids[places.start - first : places.stop - first])
+        else:
+            found = {ids[place - first] for place in places}
         if all(one.startswith(tags) for one in found):
             return {one[len(tags) :] for one in found}
         return set[bytes]().union(*(_trace_of(self.items[place]) for place in places))

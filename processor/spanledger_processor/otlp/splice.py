@@ -19,6 +19,8 @@ SLICE_ITEMS = 1024
 """Items written between two pauses: a few milliseconds."""
 SLICE_BYTES = 2**20
 """Bytes written, or joined, between two pauses: likewise, and those of one item more."""
+_LONG_PIECE = 4096
+"""Bytes between two edited items, on average, from which on no piece of the request is copied but into the result."""
 
 _GROUPS, _SCOPED, _ITEMS = 1, 2, 2
 """Field numbers: groups of a request, scopes of a group, items of a scope."""
@@ -76,7 +78,8 @@ def splicing(
     into the result, and both mappings are emptied on the way.
     """
     scopes: Iterator[int] = iter(range(part.scope, len(groups)))
-    source: _Bytes = body if len(body) <= SLICE_BYTES else memoryview(body)
+    edited_items = sum(map(len, extras.values())) + sum(map(len, replaced.values()))
+    source: _Bytes = body if len(body) <= min(SLICE_BYTES, _LONG_PIECE * edited_items) else memoryview(body)
 
     def scoped(start: int, end: int) -> _Edits:
         scope = next(scopes)
