@@ -206,6 +206,20 @@ async def test_what_grpc_said_before_it_left_arrives() -> None:
         assert await both.rest(both.client) == b"x" * MIB
 
 
+@pytest.mark.parametrize("more", [100, 100_000])
+@pytest.mark.parametrize("answer", [100, 100_000])
+async def test_what_grpc_said_before_it_left_arrives_at_a_client_that_still_sends(more: int, answer: int) -> None:
+    """What the client sends meanwhile finds nobody, and is noticed first."""
+    begun = PREFACE + request(40_000, b"\x04gzip")
+    async with relayed() as both:
+        _, came = await asyncio.gather(both.send(begun), both.received(len(begun)))
+        assert came == begun
+        both.client.send(bytes(more))
+        both.inner.send(bytes(answer))
+        both.inner.close()
+        assert await both.rest(both.client) == bytes(answer)
+
+
 async def test_grpc_leaves_in_the_middle_of_a_large_request() -> None:
     """The pipe, which all connections share, keeps nothing of it."""
     data = PREFACE + request(8 * MIB, b"\x04gzip")

@@ -28,6 +28,8 @@ _MOVED = 512 * 2**10
 """Bytes that are moved at once, before other connections get their turn; more than most requests have."""
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP)
 """What a system says that cannot move these bytes."""
+_LEFT = (BrokenPipeError, ConnectionResetError)
+"""What a send ends with whose peer has left; there may be something of it to be read."""
 
 
 class Pipe:
@@ -51,14 +53,16 @@ class Pipe:
         """
         return self._seen[: source.recv_into(self._seen, 0, socket.MSG_PEEK)]
 
-    def move(self, source: socket.socket, target: socket.socket, count: int) -> tuple[int, bytes]:
-        """Move so many bytes; return how many have left the source, and those of them that the target did not take.
+    def move(self, source: socket.socket, target: socket.socket, count: int) -> tuple[int, bytes | None]:
+        """Move so many bytes; return how many have left the source, and those of them that the target did not take:
+        None if its peer has left.
 
         Raises:
             OSError: one of the sockets is broken.
         """
-        moved, unsent = 0, b""
-        while moved < count and not unsent:
+        moved = 0
+        unsent: bytes | None = b""
+        while moved < count and unsent == b"":
             came = self._spliced(source.fileno(), self._into, count - moved)
             if not came:
                 break
@@ -71,10 +75,13 @@ class Pipe:
         os.close(self._out)
         os.close(self._into)
 
-    def _emptied(self, target: int, count: int) -> bytes:
+    def _emptied(self, target: int, count: int) -> bytes | None:
         try:
             while count and (sent := self._spliced(self._out, target, count)):
                 count -= sent
+        except _LEFT:
+            self._read(count)
+            return None
         except OSError:
             self._read(count)
             raise
@@ -132,8 +139,8 @@ class PlainSide:
             sent = self._socket.send(data)
         except BlockingIOError:
             sent = 0
-        except OSError:
-            self.abort()
+        except OSError as error:
+            self._failed(error)
             return
         if sent < len(data):
             self.keep(data[sent:])
@@ -143,6 +150,15 @@ class PlainSide:
         self.unsent = unsent
         self._loop.add_writer(self._socket, self._writable)
         if self.other is not None:
+            self.other.pause()
+
+    def left(self) -> None:
+        """Send nothing more to a peer that has left. What it had sent is still read, and its end behind that."""
+        self.unsent = b""
+        self._loop.remove_writer(self._socket)
+        if self._closing:
+            self.abort()
+        elif self.other is not None:
             self.other.pause()
 
     def close(self) -> None:
@@ -182,13 +198,19 @@ class PlainSide:
         assert self.other is not None
         self.other.write(data)
 
+    def _failed(self, error: OSError) -> None:
+        if isinstance(error, _LEFT):
+            self.left()
+        else:
+            self.abort()
+
     def _writable(self) -> None:
         try:
             sent = self._socket.send(self.unsent)
         except BlockingIOError:
             return
-        except OSError:
-            self.abort()
+        except OSError as error:
+            self._failed(error)
             return
         self.unsent = self.unsent[sent:]
         if self.unsent:
@@ -227,6 +249,9 @@ class PlainClient(PlainSide):
             return False
         except OSError:
             self.abort()
+            return False
+        if unsent is None:
+            self.other.left()
             return False
         self._rewriter.moved(moved)
         self._moves = _MOVES if len(seen) >= _LARGE else self._moves - 1
