@@ -220,6 +220,28 @@ async def test_what_grpc_said_before_it_left_arrives_at_a_client_that_still_send
         assert await both.rest(both.client) == bytes(answer)
 
 
+async def test_bytes_that_no_memory_was_left_for_reach_no_other_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in the pipe, which all connections share."""
+
+    def no_memory(*_: object) -> bytes:
+        raise MemoryError
+
+    reported: list[object] = []
+    data = PREFACE + request(2 * MIB, b"\x04gzip")
+    async with relayed() as both, relayed() as other:
+        client = next(side for side in other.relay._halves if isinstance(side, plain_relay.PlainClient))
+        assert both.relay._pipe is not None
+        client._pipe = both.relay._pipe
+        both.loop.set_exception_handler(lambda _, context: reported.append(context.get("exception")))
+        with monkeypatch.context() as patched:
+            patched.setattr(plain_relay.Pipe, "_read", no_memory)
+            with contextlib.suppress(ConnectionError):
+                await both.send(PREFACE + request(16 * MIB, b"\x04gzip"))
+        _, came = await asyncio.gather(other.send(data), other.received(len(data)))
+        assert came == data
+    assert [type(error) for error in reported] == [MemoryError]
+
+
 async def test_grpc_leaves_in_the_middle_of_a_large_request() -> None:
     """The pipe, which all connections share, keeps nothing of it."""
     data = PREFACE + request(8 * MIB, b"\x04gzip")

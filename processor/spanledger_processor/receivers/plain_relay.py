@@ -250,6 +250,10 @@ class PlainClient(PlainSide):
         except OSError:
             self.abort()
             return False
+        except BaseException:  # no memory, as a rule: no other connection may get what is left in the pipe
+            self._pipe.usable = False
+            self.abort()
+            raise
         if unsent is None:
             self.other.left()
             return False
