@@ -188,13 +188,25 @@ def test_whoever_reads_right_behind_a_commit_finds_its_traces(tmp_path: Path) ->
         assert [*places.where(key)] == known
 
 
+def test_traces_whose_digests_end_alike_are_in_many_groups(tmp_path: Path) -> None:
+    """Whoever chooses ids of traces for it would have each of them searched for among all others."""
+    alike = [key[:11] + b"end" + key[14:] for key in _keys(0, 4000)]
+    with lmdb.open(str(tmp_path)) as env:
+        places = TracePlaces(env, writes=True)
+        with places.writing() as txn:
+            places.place(txn, [(key, b"record") for key in alike])
+        assert places.traces == len(alike)
+        assert max(map(len, places._groups)) < 12 * len(alike) / 8
+        assert all([*places.where(key)] for key in alike)
+
+
 def test_a_trace_is_found_while_its_group_is_divided_on_another_thread(tmp_path: Path) -> None:
     """Between the step that says which group it is and the one that reads it, for every trace that moves."""
     meanwhile: list[list[Key]] = []
 
     class Divided(TracePlaces):
-        def _group(self, end: bytes) -> int:
-            number = super()._group(end)
+        def _group(self, digest: bytes) -> int:
+            number = super()._group(digest)
             while meanwhile:
                 known(meanwhile.pop())
             return number

@@ -6,8 +6,9 @@ stored the trace first, its place, and whoever reads and writes traces knows not
 says which traces it placed. In memory stands the place of every trace, twelve bytes for each, so that to look for one
 that is new reads nothing; what is found there may be wrong (two traces with one digest), and is looked up.
 
-In memory traces stand in groups by the end of their digests. When there are more than 32 to a group, one group is
-divided into two (linear hashing): never does a commit wait until all are sorted anew.
+In memory traces stand in groups by hashes of their digests, which Python makes others in each process: senders choose
+the ids of traces, and cannot have theirs in one group. When there are more than 32 to a group, one group is divided
+into two (linear hashing): never does a commit wait until all are sorted anew.
 
 Traces of ledgers before schema 8 have none, and stay under their keys until retention takes them.
 """
@@ -28,10 +29,9 @@ _PLACED, _PLACES = bytes((Table.PLACED,)), bytes((Table.PLACES,))
 _PLACE_BYTES = 5
 _PLACE_END = 1 + _PLACE_BYTES
 """Where the key of a trace, less its table, goes on in the key under which its record stands."""
-_DIGEST, _END = slice(7, 14), slice(11, 14)
-"""What is kept of a trace's key: two bytes of the tenant's hash and five of the trace's; and the end of that."""
+_DIGEST = slice(7, 14)
+"""What is kept of a trace's key: two bytes of the tenant's hash and five of the trace's."""
 _DIGEST_BYTES = 7
-_END_OF_DIGEST = slice(4, 7)
 _ENTRY_BYTES = _DIGEST_BYTES + _PLACE_BYTES
 _MOST_TO_A_GROUP = 32
 """Traces, on average."""
@@ -49,7 +49,7 @@ class TracePlaces:
         self._groups = [b""]
         """Digests, each with a place behind it: a search in a few hundred bytes, and one object for many traces."""
         self._mask = 1
-        """Of the end of a digest, the bits that tell groups apart, also those that are not divided yet."""
+        """Of the hash of a digest, the bits that tell groups apart, also those that are not divided yet."""
         self._traces = 0
         self._next = 1
         self._placed: list[bytes] = []
@@ -83,14 +83,14 @@ class TracePlaces:
 
     def _add(self, place: bytes, placed: Iterable[bytes]) -> None:
         for digest in placed:
-            self._groups[self._group(digest[_END_OF_DIGEST])] += digest + place
+            self._groups[self._group(digest)] += digest + place
             self._traces += 1
             if self._traces > _MOST_TO_A_GROUP * len(self._groups):
                 self._divide()
 
-    def _group(self, end: bytes) -> int:
-        """Return the number of the group of digests that end so."""
-        number = int.from_bytes(end, "big") & self._mask
+    def _group(self, digest: bytes) -> int:
+        """Return the number of the group of a digest."""
+        number = hash(digest) & self._mask
         return number if number < len(self._groups) else number & self._mask >> 1
 
     def _divide(self) -> None:
@@ -99,7 +99,7 @@ class TracePlaces:
         whole = number & self._mask >> 1
         parts: tuple[list[bytes], list[bytes]] = ([], [])
         for entry in _each(self._groups[whole], _ENTRY_BYTES):
-            parts[int.from_bytes(entry[_END_OF_DIGEST], "big") & self._mask == number].append(entry)
+            parts[hash(entry[:_DIGEST_BYTES]) & self._mask == number].append(entry)
         self._groups.append(b"".join(parts[1]))
         self._groups[whole] = b"".join(parts[0])
         if number == self._mask:
@@ -110,7 +110,7 @@ class TracePlaces:
         digest, group, number = key[_DIGEST], b"", 0
         while number != len(self._groups):  # the writer may divide a group meanwhile, for a reader on another thread
             number = len(self._groups)
-            group = self._groups[self._group(key[_END])]
+            group = self._groups[self._group(digest)]
         if digest not in group:
             return ()
         return [_PLACED + group[at + _DIGEST_BYTES : at + _ENTRY_BYTES] + key[1:] for at in _at(group, digest)]
@@ -174,7 +174,7 @@ class TracePlaces:
 
     def _remove(self, place: bytes, placed: bytes) -> None:
         for digest in _each(placed, _DIGEST_BYTES):
-            number = self._group(digest[_END_OF_DIGEST])
+            number = self._group(digest)
             group = self._groups[number]
             at = next(_at(group, digest + place), None)
             if at is not None:
