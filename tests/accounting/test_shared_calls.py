@@ -294,6 +294,21 @@ def test_a_call_is_of_the_agent_above_one_of_its_reports() -> None:
         assert counted(reports, one_by_one(order)).agents == {"lead": 1800}
 
 
+def test_reports_beside_a_call_whose_own_calls_are_not_found_stop_nothing() -> None:
+    """A request whose spans could not be decided on would not be accounted for at all."""
+    reports = [
+        Report("c", "b", trace="B", given=7, start=14 * SECOND, model=""),
+        Report("l", trace="B", given=2000, start=2 * SECOND, logged=True, model=""),
+        Report("b", trace="B", given=2000, start=2 * SECOND + 1, scope="two", session="s2", model=""),
+        Report("x", given=2000, model=""),
+        Report("y", kind="", scope="two", session="s0", start=14 * SECOND),
+    ]
+    for order in itertools.permutations(range(5)):
+        if order.index(3) < order.index(4):
+            result = counted(reports, one_by_one(order))
+            assert (result.calls, result.cost) == (2, 21670)
+
+
 MOST_IN_EVERY_ORDER = 4
 
 

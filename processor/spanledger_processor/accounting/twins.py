@@ -150,7 +150,7 @@ class _Twins:
             reports = [*self._search.reports_beside(call)]
             first = first or next(self._search.calls_of(reports, MOST_CALLS), None)
             group = group or ([] if first is None else self._search.group_of(first))
-            if not all(self._search.is_one_of(where, group) for where in reports):
+            if group and not all(self._search.is_one_of(where, group) for where in reports):
                 return False
         if group and not may_join(call, group, self._compared):
             return False
