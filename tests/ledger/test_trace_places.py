@@ -267,6 +267,24 @@ def test_a_place_goes_with_the_last_trace_that_stands_there(tmp_path: Path, cloc
     assert not _stored(tmp_path, Table.PLACED)
 
 
+def test_beside_a_trace_that_goes_on_none_is_kept_of_those_that_came_with_it(tmp_path: Path, clock: Clock) -> None:
+    """Else a trace that never ends would keep them in memory, and read at each start, for all of its commit."""
+    keys = _keys(0, 20)
+    store = open_store(tmp_path, clock=clock)
+    _enter(store, keys, clock)
+    clock.forward(20)
+    _enter(store, keys[7:9], clock, "more")
+    clock.forward(5)
+    _maintain(store)
+    assert store._places.traces == 2
+    store.close()
+    with _file(tmp_path) as env:
+        assert TracePlaces(env, writes=True).traces == 2
+    store = open_store(tmp_path, clock=clock)
+    assert _has(store, keys) == [key in keys[7:9] for key in keys]
+    store.close()
+
+
 def test_memory_is_given_back_with_the_traces(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[TracePlaces] = []
     monkeypatch.setattr(TracePlaces, "__init__", _noted(TracePlaces.__init__, made))

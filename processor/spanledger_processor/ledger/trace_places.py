@@ -15,6 +15,7 @@ Traces of ledgers before schema 8 have none, and stay under their keys until ret
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -54,8 +55,8 @@ class TracePlaces:
         self._next = 1
         self._placed: list[bytes] = []
         """The digests of traces that the transaction under way places."""
-        self._gone: list[tuple[bytes, bytes]] = []
-        """Places at which it leaves none, with the digests of those that stood there."""
+        self._gone: dict[bytes, list[bytes]] = {}
+        """By place, the digests of those of which it leaves nothing there."""
         self._writes = writes
         self._catching_up = Lock()
         if writes:
@@ -129,15 +130,17 @@ class TracePlaces:
         Places are known here before it lands, to its own retention and to whoever reads right behind it, and until it
         has landed where it leaves none: what is known too much is looked up in vain.
         """
-        self._placed, self._gone = [], []
+        self._placed, self._gone = [], {}
         try:
             with self._env.begin(write=True) as txn:
                 yield txn
+                for place, digests in self._gone.items():
+                    _take_out(txn, place, digests)
         except BaseException:
-            self._remove(self._next.to_bytes(_PLACE_BYTES, "big"), b"".join(self._placed))
+            self._remove(self._next.to_bytes(_PLACE_BYTES, "big"), self._placed)
             raise
         self._next += bool(self._placed)
-        for place, digests in self._gone:
+        for place, digests in self._gone.items():
             self._remove(place, digests)
 
     def place(self, txn: lmdb.Transaction[bytes], rows: Iterable[tuple[Key, bytes]]) -> list[tuple[Key, bytes]]:
@@ -167,13 +170,12 @@ class TracePlaces:
         return next((front for front in [*self.where(trace), trace] if _is_any(txn, front)), b"")
 
     def forget(self, txn: lmdb.Transaction[bytes], stored: Key) -> None:
-        """Forget the place where a record was removed by a transaction, if that was the last one there."""
-        if stored.startswith(_PLACED) and not _is_any(txn, stored[:_PLACE_END]):
-            place = stored[1:_PLACE_END]
-            self._gone.append((place, txn.pop(_PLACES + place) or b""))
+        """Forget the place of a trace of which a transaction removed a record, if that was the last one."""
+        if stored.startswith(_PLACED) and not _is_any(txn, stored[: _PLACE_END + TRACE_PREFIX - 1]):
+            self._gone.setdefault(stored[1:_PLACE_END], []).append((stored[:1] + stored[_PLACE_END:])[_DIGEST])
 
-    def _remove(self, place: bytes, placed: bytes) -> None:
-        for digest in _each(placed, _DIGEST_BYTES):
+    def _remove(self, place: bytes, digests: Iterable[bytes]) -> None:
+        for digest in digests:
             number = self._group(digest)
             group = self._groups[number]
             at = next(_at(group, digest + place), None)
@@ -191,6 +193,17 @@ def placed_of(txn: lmdb.Transaction[bytes], tenant: bytes) -> Iterator[tuple[Key
             if cursor.key()[_PLACE_END:end] == tenant:
                 yield cursor.item()
             more = cursor.next()
+
+
+def _take_out(txn: lmdb.Transaction[bytes], place: bytes, gone: list[bytes]) -> None:
+    """Take traces out of the row of their place, and remove it with the last one."""
+    row = _PLACES + place
+    if not _is_any(txn, _PLACED + place):
+        txn.delete(row)
+        return
+    left = Counter(_each(txn.get(row) or b"", _DIGEST_BYTES))
+    left.subtract(gone)
+    txn.put(row, b"".join(left.elements()))
 
 
 def _each(flat: bytes, size: int) -> Iterator[bytes]:
