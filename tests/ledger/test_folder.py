@@ -368,3 +368,24 @@ def test_a_file_that_is_cut_off_while_in_use_does_not_end_the_process(tmp_path: 
         said, _ = process.communicate()
     assert "damaged (cut off while in use)" in said
     assert said.endswith("alive\n")
+
+
+def test_a_file_that_grows_while_a_snapshot_is_begun_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread writes between the look at the file and the one at how long it has to be."""
+    store, look = open_store(tmp_path), Path.stat
+    written: list[str] = []
+
+    def meanwhile(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        seen = look(path, follow_symlinks=follow_symlinks)
+        if path.name == "data.mdb" and not written:
+            written.extend(str(number) for number in range(2000))
+            with store.unit() as unit:
+                for name in written:
+                    enter(unit, spend(name))
+            assert look(path).st_size > seen.st_size
+        return seen
+
+    monkeypatch.setattr(Path, "stat", meanwhile)
+    with store.snapshot() as reader:
+        assert cost_of(reader, "7") == 1
+    store.close()

@@ -154,6 +154,7 @@ class DataFile:
         Raises:
             StateBrokenError: it was removed, replaced or cut off while it was in use.
         """
+        length = self._length  # before the file's own: for a snapshot, the writer may lengthen it on another thread
         try:
             result = self._file.stat()
         except OSError:
@@ -162,7 +163,7 @@ class DataFile:
             raise StateBrokenError(
                 f"{self._file}: removed or replaced while in use; the ledger goes on with what is there"
             )
-        if result.st_size < self._length:
+        if result.st_size < length:
             raise StateBrokenError(damaged(self._path, "cut off while in use"))
 
 
