@@ -17,6 +17,7 @@ from tools.programs import PLAIN
 WARM = 9_000
 """Names that fill every cache: the largest has room for 8,192."""
 MORE = 3_000
+LOOKS = 50
 SPANS = 250
 """A request."""
 CONFIGURATION = """
@@ -45,16 +46,24 @@ async def test_models_and_sessions_without_end(tmp_path: Path) -> None:
         httpx2.AsyncClient(verify=PLAIN, timeout=60, headers={"content-type": "application/x-protobuf"}) as client,
     ):
 
-        async def blocks_after(names: range) -> int:
+        async def send(names: range) -> None:
             for body in _requests(names):
                 answer = await client.post(f"http://{server.addresses['OTLP/HTTP']}/v1/traces", content=body)
                 assert answer.status_code == 200, answer.text
-            gc.collect()
-            return sys.getallocatedblocks()
 
-        warm = await blocks_after(range(WARM))
-        full = await blocks_after(range(WARM, WARM + MORE))
-        assert full - warm < MORE // 4  # one for every fourth name
+        async def least(enough: int) -> int:
+            """Count beside the ledger's housekeeping, which joins models for as long as there are too many of a day."""
+            counts = [sys.maxsize]
+            while min(counts) > enough and len(counts) <= LOOKS:
+                await client.get(f"http://{server.addresses['API']}/livez")
+                gc.collect()
+                counts.append(sys.getallocatedblocks())
+            return min(counts)
+
+        await send(range(WARM))
+        most = await least(0) + MORE // 4  # one for every fourth name
+        await send(range(WARM, WARM + MORE))
+        assert await least(most) <= most
         scraped = (await client.get(f"http://{server.addresses['API']}/metrics")).text
     assert f'spanledger_unpriced_spans_total{{reason="unknown_model"}} {WARM + MORE}.0' in scraped
     assert len(scraped) < 200_000

@@ -302,8 +302,8 @@ async def test_plain_spans_that_came_before_are_read_by_one_of_the_requests_that
     stage.delivery.bodies.clear()
     facts = EarlierSpans.facts
 
-    def watched(self: EarlierSpans, trace_id: bytes) -> Iterator[tuple[str, Fact]]:
-        for tenant, fact in facts(self, trace_id):
+    def watched(self: EarlierSpans, trace_id: bytes, *more: Any) -> Iterator[tuple[str, Fact]]:
+        for tenant, fact in facts(self, trace_id, *more):
             read.append(fact.span_id)
             yield tenant, fact
 
