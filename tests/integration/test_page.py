@@ -157,27 +157,28 @@ def test_a_sessions_timeline_folds_agents_in_and_explains_each_call(
 ) -> None:
     context = browser.new_context()
     with Served(tmp_path, backend.port) as served, Watched(context, served) as page:
-        root, call, below, inner = (chat() for _ in range(4))
+        root, call, below, inner, unpriced = (chat() for _ in range(5))
         for span, parent, more in (
             (root, None, {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "lead"}),
             (call, root, {}),
             (below, root, {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "reviewer"}),
             (inner, below, {}),
+            (unpriced, below, {"gen_ai.request.model": "of-nobody", "gen_ai.response.model": "of-nobody"}),
         ):
             span.trace_id = root.trace_id
             span.parent_span_id = parent.span_id if parent is not None else b""
             set_attributes(span, {"gen_ai.conversation.id": "talk", **more})
-            if more:
+            if span in (root, below):
                 without(span, *USAGE)
         child = chat()
         set_attributes(child, {"gen_ai.conversation.id": "spawned", "spanledger.session.parent_id": "talk"})
-        served.export(request(root, call, below, inner), request(child))
+        served.export(request(root, call, below, inner, unpriced), request(child))
         _open(page, served, "session/talk")
         lanes = page.get_by_role("group", name="Timeline").locator("details.lane")
         expect(lanes).to_have_count(2)
         expect(lanes.nth(0).locator("summary").first).to_contain_text("lead")
         expect(lanes.nth(0).locator("details.lane summary")).to_contain_text("reviewer")
-        for lane, amounts in ((0, f"${COST:.6f} + ${COST:.6f} below"), (1, f"${COST:.6f}")):
+        for lane, amounts in ((0, f"${COST:.6f} + ${COST:.6f} + unknown below"), (1, f"${COST:.6f} + unknown")):
             expect(lanes.nth(lane).locator("summary").first.locator(".number")).to_have_text(amounts)
         expect(lanes.nth(1).get_by_role("link", name="explain").first).to_be_hidden()
         lanes.nth(0).locator("summary").first.click()

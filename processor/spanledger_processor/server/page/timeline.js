@@ -1,7 +1,7 @@
 // A session in time: a lane for what no agent did, one for each agent below the one above it, one for each session that
 // it spawned. A lane is folded; open, it lists its calls, each with a link to the arithmetic of its cost.
 
-import { address, costCell, counted, duration, link, make, money, named, soft, table, when, whole } from "./draw.js";
+import { address, cost, costCell, counted, duration, link, make, money, named, soft, table, unpricedCalls, when, whole } from "./draw.js";
 
 const at = (text) => (text ? Date.parse(text) : NaN);
 
@@ -20,8 +20,8 @@ export function timeline(session, remembered, spawned, given) {
   };
   const ofAgent = (id) => spans.filter((span) => (span.agent || "") === id);
   const barsOf = (mine, row) => (mine.length ? mine.filter((span) => span.kind !== "agent" && span.kind !== "workflow").map((span) => bar(at(span.start), at(span.end), span.failed ? "failed" : span.kind, titleOf(span))) : row.first ? [bar(at(row.first), at(row.last), "whole", `${when(row.first)} to ${when(row.last)}`)] : []);
-  const lane = (key, name, row, bars, inside, below = 0) => {
-    const head = [make("span", { class: "who" }, name), make("span", { class: "track", "aria-hidden": "true" }, bars), make("span", { class: "number" }, costCell(row), below ? make("span", { class: "soft" }, ` + ${money(below)} below`) : null)];
+  const lane = (key, name, row, bars, inside, below = together([])) => {
+    const head = [make("span", { class: "who" }, name), make("span", { class: "track", "aria-hidden": "true" }, bars), make("span", { class: "number" }, costCell(row), below.calls ? make("span", { class: "soft" }, ` + ${cost(below)} below`) : null)];
     return inside.length ? make("details", { class: "lane", "data-key": key }, make("summary", {}, ...head), ...inside) : make("div", { class: "lane leaf" }, make("div", { class: "head" }, ...head));
   };
   const known = new Set(agents.map((agent) => agent.id));
@@ -30,9 +30,9 @@ export function timeline(session, remembered, spawned, given) {
     drawn.add(agent.id);
     const mine = ofAgent(agent.id);
     const below = agents.filter((other) => other.parent_id === agent.id && !drawn.has(other.id)).map(agentLane);
-    const spent = below.reduce((sum, { usd }) => sum + usd, 0);
+    const spent = together(below.map((one) => one.spent));
     const drawnLane = lane(`agent ${agent.id}`, named(agent.id), agent, barsOf(mine, agent), [...below.map((one) => one.lane), ...calls(mine, given)], spent);
-    return { lane: drawnLane, usd: (agent.cost_usd || 0) + spent };
+    return { lane: drawnLane, spent: together([agent, spent]) };
   };
   const unnamed = (session.agents || []).find((agent) => !agent.id && !agent.other) || (agents.length ? { calls: 0, cost_usd: 0, cost_usd_exact: "0" } : session);
   const own = spans.filter((span) => !known.has(span.agent || ""));
@@ -48,6 +48,12 @@ export function timeline(session, remembered, spawned, given) {
     make("p", { class: "soft legend" }, make("i", { class: "key llm" }), "model call ", make("i", { class: "key tool" }), "tool ", make("i", { class: "key failed" }), "failed ", make("i", { class: "key spawned" }), "spawned session"),
     spans.length < session.spans ? soft(`${counted(spans.length, "span")} of ${whole(session.spans)}: single calls are remembered for as long as state.retention.spans says (24 h by default).`) : null,
   ];
+}
+
+// What rows spent together; calls without a price stay apart, since unknown is never 0.
+function together(rows) {
+  const sum = (of) => rows.reduce((total, row) => total + (of(row) || 0), 0);
+  return { calls: sum((row) => row.calls), cost_usd: sum((row) => row.cost_usd), unpriced: { any: sum(unpricedCalls) } };
 }
 
 function titleOf(span) {
