@@ -43,6 +43,8 @@ class Report:
     length: int = SECOND
     logged: bool = False
     run: str = ""
+    span: str = ""
+    """Its id, if that is not its name."""
 
 
 TOLD = {
@@ -59,7 +61,7 @@ def fact_of(report: Report) -> Fact:
     """The prices are of no list: more of each class costs more."""
     usage = TOLD[report.tells]
     fact = make_fact(
-        report.name,
+        report.span or report.name,
         report.parent,
         report.kind,
         trace=report.trace,
@@ -97,12 +99,10 @@ class Counted:
     cost: int = 0
     unpriced: int = 0
     tokens: tuple[int, ...] = ()
-    sessions: dict[str, tuple[int, int]] = field(default_factory=dict, compare=False)
-    """Of reports that are alike the first counts, and the other spans of its trace may be of the session that a third
-    one names for it (docs/views.md).
-    """
-    runs: dict[str, int] = field(default_factory=dict, compare=False)
-    agents: dict[str, int] = field(default_factory=dict, compare=False)
+    sessions: dict[str, tuple[int, int]] = field(default_factory=dict)
+    runs: dict[str, int] = field(default_factory=dict)
+    agents: dict[str, int] = field(default_factory=dict)
+    speeds: dict[str, dict[int, int]] = field(default_factory=dict)
 
 
 def counted(reports: list[Report], order: Order) -> Counted:
@@ -119,10 +119,13 @@ def counted(reports: list[Report], order: Order) -> Counted:
             [Sums.unpack(record) for _, record in unit.scan(table, TENANT)] for table in (Table.SESSION, Table.RUN)
         )
         dimensions = [Sums.unpack(record) for _, record in unit.scan(Table.DIMENSION, TENANT)]
-    of_agents = {sums.labels["value"]: sums.cost for sums in dimensions if sums.labels["dimension"] == "agent"}
+        days = [Sums.unpack(record) for _, record in unit.scan(Table.DAY, TENANT)]
+    agents = [sums for sums in dimensions if sums.labels["dimension"] == "agent" and sums.calls]
+    of_agents = {sums.labels["value"]: sums.cost for sums in agents}
+    speeds = {sums.labels["model"]: {**sums.speeds} for sums in days if any(sums.speeds.values())}
     of_sessions = {sums.labels.get("id", ""): (sums.calls, sums.cost) for sums in sessions if sums.calls}
     of_runs = {sums.labels.get("id", ""): sums.cost for sums in runs if sums.calls}
-    return Counted(total.calls, total.cost, total.unpriced, tuple(total.usage), of_sessions, of_runs, of_agents)
+    return Counted(total.calls, total.cost, total.unpriced, tuple(total.usage), of_sessions, of_runs, of_agents, speeds)
 
 
 def _sums(reader: Reader, key: Key) -> Sums:
@@ -136,13 +139,17 @@ def one_by_one(places: tuple[int, ...] | list[int]) -> Order:
 
 @st.composite
 def drawn_reports(draw: st.DrawFn) -> list[Report]:
-    """Three to six spans of two or three traces that may report calls of one another, by id or by usage."""
+    """Three to six spans of two or three traces that may report calls of one another, by id or by usage, and name
+    sessions and runs. Log events of several traces may have one id.
+    """
     traces = draw(st.sampled_from([["A", "B"], ["A", "B"], ["A", "B", "C"]]))
     sessions = draw(st.sampled_from([[""], ["", "", "", "s", "t"]]))
     reports: list[Report] = []
     for number in range(draw(st.integers(3, 6))):
         trace = draw(st.sampled_from(traces))
-        above = ["", *(report.name for report in reports if report.trace == trace)]
+        above = ["", *(report.span or report.name for report in reports if report.trace == trace)]
+        is_event = draw(st.sampled_from([False, False, False, True]))
+        event = "" if not is_event or any(one.span and one.trace == trace for one in reports) else "event"
         reports.append(
             Report(
                 f"s{number}",
@@ -157,7 +164,9 @@ def drawn_reports(draw: st.DrawFn) -> list[Report]:
                 draw(st.sampled_from(sessions)),
                 draw(st.sampled_from([0, 0, 0, 1, SECOND // 10, 2 * SECOND])),
                 draw(st.sampled_from([SECOND, SECOND, SECOND - 5, 3 * SECOND])),
-                draw(st.sampled_from([False, False, False, True])),
+                is_event,
+                draw(st.sampled_from(["", "", "", "", "r", "q"])),
+                event,
             )
         )
     return reports
@@ -249,7 +258,7 @@ def test_spans_that_came_to_more_in_some_order_come_to_one_sum(found: str) -> No
     orders = [one_by_one(order) for order in itertools.permutations(range(len(reports)))]
     results = [counted(reports, order) for order in orders]
     assert {(result.calls, result.cost) for result in results} == {(calls, cost)}
-    assert all(result == results[0] and result.sessions == results[0].sessions for result in results)
+    assert all(result == results[0] for result in results)
 
 
 def test_a_session_that_two_traces_name_late_is_that_of_their_shared_calls() -> None:
@@ -292,6 +301,63 @@ def test_a_call_is_of_the_agent_above_one_of_its_reports() -> None:
     ]
     for order in itertools.permutations(range(3)):
         assert counted(reports, one_by_one(order)).agents == {"lead": 1800}
+
+
+def test_of_reports_alike_the_one_with_the_greatest_id_tells_how_fast_the_call_was() -> None:
+    reports = [
+        Report("y", response=UNIQUE, length=2 * SECOND),
+        Report("x", trace="B", response=UNIQUE, scope="two"),
+    ]
+    only = counted([reports[0]], [[0]])
+    assert only.speeds != counted([reports[1]], [[0]]).speeds
+    assert [counted(reports, order) for order in ([[0], [1]], [[1], [0]], [[0, 1]])] == [only] * 3
+
+
+def test_the_later_of_two_reports_alike_is_sent_as_the_duplicate_of_the_first_whichever_counts() -> None:
+    """What was sent stays as it is, and what comes later adds nothing to sums over spans."""
+    reports = [Report("x", response=UNIQUE), Report("y", trace="B", response=UNIQUE, scope="two", length=SECOND - 5)]
+    for first, second in (reports, reversed(reports)):
+        with MemoryStore().unit() as unit:
+            sent = enter(Batch(TENANT, [fact_of(first)], NOW), unit).decisions[0]
+            ruling = enter(Batch(TENANT, [fact_of(second)], NOW + 1), unit)
+            repeated = enter(Batch(TENANT, [fact_of(first), fact_of(second)], NOW + 2), unit)
+        decision = ruling.decisions[0]
+        assert sent.cost is not None
+        assert (sent.cost.amount, decision.cost, decision.usage) == (1800, None, None)
+        assert (decision.duplicate_of, decision.reason[0]) == (first.name.encode().hex(), "same id")
+        assert (decision.session_cost, ruling.correction) == (None, 0)
+        assert [repeated.decisions[0], repeated.decisions[1]] == [sent, decision]
+
+
+def test_log_events_of_one_id_in_two_traces_count_in_the_session_of_the_greatest_trace() -> None:
+    """The id of a log event's span stands for its response: it is the same in each trace that has the event."""
+    reports = [
+        Report("a", response=UNIQUE, logged=True, span="event"),
+        Report("b", trace="B", response=UNIQUE, logged=True, span="event"),
+        Report("p", given=7, session="s", start=3 * SECOND),
+        Report("q", trace="B", given=8, session="t", start=6 * SECOND),
+    ]
+    for order in itertools.permutations(range(4)):
+        assert counted(reports, one_by_one(order)).sessions == {"s": (1, 870), "t": (2, 2680)}
+
+
+def test_a_session_that_a_trace_names_after_a_call_of_another_one_lent_it_is_named_by_its_calls() -> None:
+    """The call x has the session first because its trace has y, to which z of another trace lends it. Once a span
+    names it, x names more than its report in a run.
+    """
+    reports = [
+        Report("x", given=8853, response=UNIQUE),
+        Report("y", response="r-of-another-call", start=3 * SECOND),
+        Report(
+            "z", trace="B", response="r-of-another-call", scope="two", tells="nothing", session="s", start=3 * SECOND
+        ),
+        Report("w", trace="C", given=8853, response=UNIQUE, scope="two", run="r"),
+        Report("p", kind="", session="s", start=9 * SECOND),
+    ]
+    for order in itertools.permutations(range(5)):
+        if order.index(4) > min(order.index(0), order.index(1)):  # a plain span alone is kept elsewhere
+            result = counted(reports, one_by_one(order))
+            assert (result.sessions, result.runs) == ({"s": (2, 91130)}, {}), order
 
 
 def test_reports_beside_a_call_whose_own_calls_are_not_found_stop_nothing() -> None:

@@ -30,7 +30,7 @@ from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.tool_reports import ExecutedElsewhere, MisplacedReport, PassedCall
 from spanledger_processor.accounting.tools import Counted, ToolCounts, ToolRepeats
 from spanledger_processor.accounting.totals import Totals
-from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, REPEATS, Posting, Span, Trace, event_cost
+from spanledger_processor.accounting.trace import COUNTED, REPEATS, Posting, Span, Trace, event_cost
 from spanledger_processor.accounting.trace_set import TraceSet
 from spanledger_processor.accounting.trace_state import Memory, TraceState
 from spanledger_processor.accounting.twins import find_twins
@@ -261,13 +261,10 @@ class _Account:
             if span.lent_price is not None:
                 fact = replace(fact, cost=event_cost(state.trace, span, call))
             carried = self._carried.get(index, NO_SPEND)
-            role = span.posting.role
-            if role.startswith(DUPLICATE):
-                role = DUPLICATE + state.counted(role)
+            role, reason = state.sent_as(span, carried)
             money = money_of(fact, call, role, carried, below.get(span.span_id, 0), self.batch.aliases)
             if span.fee and id(span) not in self._sent_before:
                 money = with_fee(money, fact, call, self.batch.aliases)
-            reason = state.reason(span)
             if reason is not None and (starts.get(reason.other, -1), reason.other) < (
                 span.start_ns,
                 span.span_id.hex(),
@@ -410,7 +407,7 @@ class _Account:
                 run = run_of.get(session) or run_of.setdefault(session, self._totals.run_of(session))
                 decision.run_id, decision.run_source = run
             self._running(decision, span, sessions, runs)
-            if self.batch.budgets:
+            if self.batch.budgets and not decision.duplicate_of:
                 self._budgets.enter(span, decision)
             self._keep(index, decision)
         if self.batch.budgets:
@@ -418,7 +415,7 @@ class _Account:
 
     def _running(self, decision: Decision, span: Span, sessions: dict[str, Pico], runs: dict[str, Pico | None]) -> None:
         fee, claim, posting = span.fee if span.detail.fee else 0, span.claim, span.posting
-        if not fee and (claim is None or posting is None or posting.role != COUNTED):
+        if not fee and (claim is None or posting is None or posting.role != COUNTED or decision.duplicate_of):
             return
         amount = fee or (claim.amount if claim is not None else 0) or 0
         session, run = decision.session_id, decision.run_id

@@ -12,7 +12,15 @@ from itertools import islice
 
 from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex, Entry, Hashes
 from spanledger_processor.accounting.one_call import NEAR_ONE_CALL, ONE_CALL, Reason, one_call, together
-from spanledger_processor.accounting.shared_calls import MOST_CALLS, CallReport, Comparisons, SharedCall, SpanAt, apart
+from spanledger_processor.accounting.shared_calls import (
+    MOST_CALLS,
+    CallReport,
+    Comparisons,
+    SharedCall,
+    SpanAt,
+    apart,
+    counted_at,
+)
 from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, Span
 from spanledger_processor.accounting.trace_set import TraceSet
 from spanledger_processor.accounting.trace_state import TraceState
@@ -167,14 +175,12 @@ class CallSearch:
     def _code(self, this: CallReport, where: SpanAt, other: Span) -> str:
         posting = other.posting
         if posting is not None and not self._traces.is_read(where[0]):
-            code = self.compared.of_spans(this, CallReport(where, other, posting.session))
-            if code != "session" or posting.session == other.own_session:
-                return code  # else its trace may have that session by a report in another one only
+            return self.compared.of_spans(this, CallReport(where, other, posting.named_session))
         its_state = self._traces.state(where[0])
         if other.span_id in its_state.trace.spans:
             session = its_state.own_session(other)
         else:
-            session = posting.session if posting is not None else ""
+            session = posting.named_session if posting is not None else ""
         return self.compared.of_spans(this, CallReport(where, other, session))
 
     # Calls.
@@ -205,7 +211,7 @@ class CallSearch:
             if forgotten is None or forgotten.posting is None or not forgotten.counted:
                 return None
             posting = forgotten.posting
-            report = CallReport(where, forgotten, posting.session)
+            report = CallReport(where, forgotten, posting.named_session)
             known = self._calls[where] = SharedCall([report], posting.run, posting.agent, is_fixed=True)
             known.kept_sources = frozenset(forgotten.reported_by)
         return known
@@ -241,7 +247,7 @@ class CallSearch:
         kept: list[SpanAt] = []
         for where in span.twins:
             other = self.call_at(where)
-            if other is not None and other.at == where and other.span.twin == span.span_id.hex():
+            if other is not None and other.at == where and counted_at(other.span) == call.at:
                 found.append(other)
             elif other is None:
                 kept.append(where)
@@ -269,8 +275,3 @@ class CallSearch:
             return True
         call = self.call_at(where)
         return call is None or any(call is one for one in group) or counted_at(call.span) == counted
-
-
-def counted_at(span: Span) -> SpanAt:
-    """Return where the report of another trace is that counts for a span, as far as there is one."""
-    return span.twin_trace, bytes.fromhex(span.twin)

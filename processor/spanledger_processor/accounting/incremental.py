@@ -36,7 +36,7 @@ class Incremental:
     run: str = ""
     names_agents: bool = False
     _has_agents: bool = False
-    _has_lent: bool = False
+    has_lent: bool = False
     """A call of another trace lends a session, which holds while this one names none."""
     roles: dict[bytes, str] = field(default_factory=dict)
     _repeating: frozenset[bytes] = frozenset()
@@ -67,7 +67,7 @@ class Incremental:
         if len(sessions) > 1 or len(runs) > 1 or trace.cut:
             return None
         known = cls("".join(sessions), "".join(runs), _repeating=_repeating(trace, roles), _above=set(trace.awaited))
-        known._has_lent = any(span.lent_session for span in trace.spans.values())
+        known.has_lent = any(span.lent_session for span in trace.spans.values())
         known.names_agents = trace.names_agents()
         known._has_agents = known.names_agents or any(span.kind == "agent" for span in trace.spans.values())
         if not known._enter_all(trace, trace.spans.values()):
@@ -146,7 +146,7 @@ class Incremental:
         return Groups(trace.spans, {self.session}, {self.run}, names_agents=self.names_agents)
 
     def _names_no_other(self, span: Span) -> bool:
-        sessions = ("",) if self._has_lent else ("", self.session)  # a trace that names one itself is lent none
+        sessions = ("",) if self.has_lent else ("", self.session)  # a trace that names one itself is lent none
         return span.session.id in sessions and span.run.id in ("", self.run)
 
     def _enter_agents(self, trace: Trace, spans: list[Span]) -> bool:

@@ -7,7 +7,7 @@ first, then those of equal usage, the nearest in time first. Nothing is put toge
 calls: no call is lost where a third report would fit both. So which calls are one is a function of the set of spans, as
 roles in a trace are, and what is put together never changes these.
 
-Rule 2: the richest report of a call counts, and of reports that are alike the one that counted before.
+Rule 2: the richest report of a call counts, and of reports that are alike the one with the greatest id.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from spanledger_processor.accounting.one_call import (
     ONE_CALL,
     contradict,
     one_call,
-    order_of_reports,
     richest,
     source_of,
 )
-from spanledger_processor.accounting.trace import COUNTED, MOST_TWINS, Claim, Span
+from spanledger_processor.accounting.trace import MOST_TWINS, Claim, Span
 from spanledger_processor.model import AGGREGATES, NO_SPEND
 
 MOST_CALLS = 16
@@ -219,20 +218,18 @@ def why_one(call: SharedCall, counted: SharedCall, group: Sequence[SharedCall], 
     return next((code for code in codes if code in ONE_CALL), "same id")
 
 
-def counted_of(group: Sequence[SharedCall]) -> tuple[SharedCall, SharedCall]:
-    """Return the call of a group that counts: the richest, and of those that are alike one that did before; and the one
-    that asks for tools: of those that are alike always the same, since spans of tools in its trace may stand for these.
+def counted_of(group: Sequence[SharedCall]) -> SharedCall:
+    """Return the call of a group that counts: the richest. What its trace names for it counts as its own.
 
-    What its trace names for it counts as its own.
+    Log events of one call have one id in all traces: of these the greatest trace decides.
     """
     fixed = next((call for call in group if call.is_fixed), None)
     if fixed is not None or len(group) == 1:
-        return fixed or group[0], fixed or group[0]
-    spans = [_as_named(call) for call in group]
+        return fixed or group[0]
+    calls = sorted(group, key=lambda call: call.at, reverse=True)
+    spans = [_as_named(call) for call in calls]
     first = richest(spans)
-    best, what = next(call for call, span in zip(group, spans, strict=True) if span is first), _what_counts(first)
-    alike = (call for call, span in zip(group, spans, strict=True) if _counts(span) and _what_counts(span) == what)
-    return next(alike, best), best
+    return next(call for call, span in zip(calls, spans, strict=True) if span is first)
 
 
 def _as_named(call: SharedCall) -> Span:
@@ -243,17 +240,16 @@ def _as_named(call: SharedCall) -> Span:
     return replace(span, run=Named(call.run), detail=span.detail._replace(agent=call.agent))
 
 
-def _counts(span: Span) -> bool:
-    """Return whether the ledger holds the claim of a span now."""
-    return span.posting is not None and span.posting.role == COUNTED
+def counted_before(group: Sequence[SharedCall], call: SharedCall) -> SharedCall | None:
+    """Return the call of a group that counted until this one came, where that reports the same usage and price."""
+    reported = _usage_and_price(call.span)
+    others = (one for one in group if one is not call and one.span.counted)
+    return next((one for one in others if _usage_and_price(one.span) == reported), None)
 
 
-def _what_counts(span: Span) -> tuple[Any, ...]:
-    """Return all by which it matters which of two reports counts, but for their times."""
-    claim, detail = span.claim or Claim(), span.detail
-    names = span.own_session, span.run.id, detail.agent, detail.dimensions, detail.failed, detail.asked, detail.stuck
-    what = span.kind, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind, claim.granularity
-    return order_of_reports(span)[:2], claim.amount, claim.unpriced, claim.tokens, claim.cached, names, what
+def _usage_and_price(span: Span) -> tuple[Any, ...]:
+    claim = span.claim or Claim()
+    return claim.tokens, claim.amount, claim.unpriced, claim.cached
 
 
 def count_one(group: Sequence[SharedCall]) -> Iterator[SharedCall]:
@@ -261,7 +257,7 @@ def count_one(group: Sequence[SharedCall]) -> Iterator[SharedCall]:
 
     What was sent for the others is carried by the counted one.
     """
-    counted, asking = counted_of(group)
+    counted = counted_of(group)
     others = sorted((call for call in group if call is not counted), key=lambda call: call.at)
     kept = [at for call in group for at in call.kept]
     sources = {source_of(call.span) for call in others}.union(*[call.kept_sources for call in group])
@@ -270,31 +266,32 @@ def count_one(group: Sequence[SharedCall]) -> Iterator[SharedCall]:
             if call.span.sent:
                 counted.span.sent, call.span.sent = counted.span.sent + call.span.sent, NO_SPEND
         twins = [*kept, *[call.at for call in others]][-MOST_TWINS:]
-        if _link(counted.span, "", b"", twins, sources, another_asks=asking is not counted):
+        if _link(counted.span, "", b"", twins, sources):
             yield counted
     for call in others:
-        another_asks = call is asking and asking is not counted
-        if _link(call.span, counted.span.span_id.hex(), counted.trace_id, [], set(), another_asks=another_asks):
+        if _link(call.span, counted.span.span_id.hex(), counted.trace_id, [], set()):
             yield call
 
 
-def _link(
-    span: Span, twin: str, twin_trace: bytes, twins: list[SpanAt], sources: set[str], *, another_asks: bool
-) -> bool:
+def _link(span: Span, twin: str, twin_trace: bytes, twins: list[SpanAt], sources: set[str]) -> bool:
     """Enter what calls of other traces are to a span; return whether that is something else than before."""
-    before = span.twin, span.twin_trace, span.twins, span.reported_by, span.another_asks
-    if before == (twin, twin_trace, twins, sources, another_asks):
+    before = span.twin, span.twin_trace, span.twins, span.reported_by
+    if before == (twin, twin_trace, twins, sources):
         return False
     span.twin, span.twin_trace, span.twins, span.reported_by = twin, twin_trace, twins, sources
-    span.another_asks = another_asks
     return True
+
+
+def counted_at(span: Span) -> SpanAt:
+    """Return where the report of another trace is that counts for a span, as far as there is one."""
+    return span.twin_trace, bytes.fromhex(span.twin)
 
 
 def unlink(span: Span) -> list[SpanAt]:
     """Let a span that counts no more stand for no call of another trace; return those that it was one with."""
     former = [*span.twins]
     if span.twin_trace:
-        former.append((span.twin_trace, bytes.fromhex(span.twin)))
+        former.append(counted_at(span))
         span.twin, span.twin_trace = "", b""
-    span.twins, span.reported_by, span.another_asks = [], set(), False
+    span.twins, span.reported_by = [], set()
     return former

@@ -167,6 +167,7 @@ class Posting:
     below no other agent's. `repeated` is the one call below it whose usage it tells again, if it is no sum.
     `fed` is what results of tools brought into it. `asked` are the tools of calls that exist
     only in its output, `stuck` those of calls without a span of their own that it shows to have completed a loop.
+    `own_session` is the session that its trace names for it where calls of other traces lend it one; None: `session`.
     """
 
     role: str = ""
@@ -179,6 +180,12 @@ class Posting:
     fed: tuple[Fed, ...] = ()
     asked: tuple[str, ...] = ()
     stuck: tuple[str, ...] = ()
+    own_session: str | None = None
+
+    @property
+    def named_session(self) -> str:
+        """Return the session that its trace names for it."""
+        return self.session if self.own_session is None else self.own_session
 
 
 @dataclass(slots=True)
@@ -231,8 +238,6 @@ class Span:
     """Sources in other traces that report the call which is counted here."""
     twins: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Their reports that would count, `MOST_TWINS` of them: trace and span of each."""
-    another_asks: bool = False
-    """Of the reports of its call in several traces not that which counts asks for tools: it or the other one."""
     detail: Detail = NO_DETAIL
     lent_session: str = ""
     """The session of a twin in another trace, where its own trace names none."""
@@ -316,7 +321,7 @@ class Span:
     @property
     def asks_elsewhere(self) -> bool:
         """Return whether a report of its call in another trace asks for what its model asks for."""
-        return bool(self.twin) != self.another_asks
+        return bool(self.twin)
 
     @property
     def fails(self) -> bool:

@@ -149,7 +149,7 @@ def state_of(span: Span) -> list[Any]:
         flags |= _LOOPS if span.loops == 1 else _LOOPS | (span.loops + _NO_LOOPS) << _LOOPS_FROM
     if span.asked_before or span.failed_before:
         flags |= (_ASKED_BEFORE if span.asked_before else 0) | (_FAILED_BEFORE if span.failed_before else 0)
-    role = session = run = agent = agent_parent = fed = asked = stuck = repeated = None
+    role = session = run = agent = agent_parent = fed = asked = stuck = repeated = own_session = None
     if posting is not None:
         flags |= _KNOWN_PLACE | (_TURN if posting.turn else 0)
         role = posting.role or None
@@ -161,6 +161,7 @@ def state_of(span: Span) -> list[Any]:
         fed = list(map(list, posting.fed)) if posting.fed else None
         asked, stuck = list(posting.asked) or None, list(posting.stuck) or None
         repeated = posting.repeated or None
+        own_session = _NO_SESSION if posting.own_session == "" else posting.own_session
     of_sent: Any = None
     if sent is not NO_SPEND and sent:
         spend = None if claim is None else claim.spend
@@ -169,7 +170,7 @@ def state_of(span: Span) -> list[Any]:
     state = [flags, role, session, run, of_sent, span.twin or None, lent]
     sources, twins = sorted(span.reported_by) or None, [*chain.from_iterable(span.twins)] or None
     elsewhere = sorted(span.elsewhere) if span.elsewhere else None
-    twin_trace, another_asks = span.twin_trace or None, span.another_asks or None
+    twin_trace = span.twin_trace or None
     rest = (
         sources,
         agent,
@@ -182,7 +183,7 @@ def state_of(span: Span) -> list[Any]:
         elsewhere,
         twin_trace,
         repeated,
-        another_asks,
+        own_session,
     )
     if any(rest):
         state += rest
@@ -192,6 +193,8 @@ def state_of(span: Span) -> list[Any]:
     return state[:end]
 
 
+_NO_SESSION = True
+"""In the place of the session that a span's trace names for it, where that names none."""
 _PLAIN = 8
 """Elements of a plain span's row that names a session or a run; four if it names none."""
 _WITHOUT_DETAIL = 17
@@ -242,7 +245,7 @@ def _span(row: SpanRow, segment: int) -> Span:
     if not state:
         return span
     flags, role, session, run, sent, twin, lent, *more = [*state, *_ABSENT[len(state) :]]
-    sources, agent, parent, price, fed, asked, stuck, twins, elsewhere, twin_trace, repeated, another_asks, *_ = more
+    sources, agent, parent, price, fed, asked, stuck, twins, elsewhere, twin_trace, repeated, alone, *_ = more
     if price:
         span.lend_price((int(price[0]), price[1], price[2]))
     if lent:
@@ -253,6 +256,8 @@ def _span(row: SpanRow, segment: int) -> Span:
         span.posting.agent = span.detail.agent if agent is None else agent
         span.posting.agent_parent = span.detail.agent_parent if parent is None else parent
         span.posting.turn, span.posting.repeated = bool(flags & _TURN), repeated or b""
+        names_none = alone is _NO_SESSION or (lent and alone is None)  # as rows of earlier versions leave it
+        span.posting.own_session = "" if names_none else alone
         if fed:
             span.posting.fed = tuple(Fed(tool, *map(int, numbers)) for tool, *numbers in fed)
         span.posting.asked, span.posting.stuck = tuple(asked or ()), tuple(stuck or ())
@@ -261,7 +266,7 @@ def _span(row: SpanRow, segment: int) -> Span:
         span.sent = span.claim.spend
     elif sent and sent is not True:
         span.sent = UsageVector.read(sent[0], sent[1:])
-    span.twin, span.twin_trace, span.another_asks = twin or "", twin_trace or b"", bool(another_asks)
+    span.twin, span.twin_trace = twin or "", twin_trace or b""
     if sources:
         span.reported_by = {source.removeprefix(_INSTEAD_OF) for source in sources}
     if twins:

@@ -10,7 +10,7 @@ from spanledger_processor.accounting.count_once import Match, match
 from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.incremental import Incremental
-from spanledger_processor.accounting.one_call import Reason
+from spanledger_processor.accounting.one_call import ONE_CALL, Reason
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
 from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, Claim, Posting, Span, Trace
 from spanledger_processor.accounting.trace_record import Head
@@ -155,6 +155,9 @@ class TraceState:
         posting = Posting(
             self._role(span), groups.session(span).id, groups.run(span).id, groups.agent(span), detail.agent_parent
         )
+        if self._groups_of_its_own() is not groups:
+            own_session = self.own_session(span)
+            posting.own_session = None if own_session == posting.session else own_session
         posting.repeated = self.match.repeated.get(span.span_id, b"")
         if span.kind == "agent":
             posting.agent_parent, posting.turn = groups.agent_parent(span), groups.is_turn(span)
@@ -210,9 +213,17 @@ class TraceState:
         span = self.trace.spans.get(bytes.fromhex(other))
         return span.twin if span is not None and span.twin_trace else other
 
-    def reason(self, span: Span) -> Reason | None:
-        """Return why a span counts beside another one or not, if there is one."""
-        return self.across.get(span.span_id) or self.match.reasons.get(span.span_id)
+    def sent_as(self, span: Span, carried: UsageVector) -> tuple[str, Reason | None]:
+        """Return the role that a new span is sent with, and why it counts beside another one or not, if there is a
+        reason: one that adds nothing to what a report of another trace was sent with is a duplicate of that.
+        """
+        role = "" if span.posting is None else span.posting.role
+        reason = self.across.get(span.span_id) or self.match.reasons.get(span.span_id)
+        if role.startswith(DUPLICATE):
+            role = DUPLICATE + self.counted(role)
+        elif role == COUNTED and reason is not None and reason.code in ONE_CALL:
+            return (role, None) if carried else (DUPLICATE + reason.other, reason)
+        return role, reason
 
     # Which call a span reports, by what its own trace knows.
 
@@ -272,23 +283,20 @@ class TraceState:
         if self.incremental is not None:
             return []
         known = [span for span in self.trace.spans.values() if span.posting is not None and span.claim is not None]
-        lent = {span.lent_session for span in known if span.lent_session}
         return [
             span
             for span in known
-            if self._reports_another(span) or self._is_of_another_session(span, lent) or self._is_named_otherwise(span)
+            if self._reports_another(span) or self._is_of_another_session(span) or self._is_named_otherwise(span)
         ]
 
     def _reports_another(self, span: Span) -> bool:
         return self.call_before(span) is not self.call_of(span)
 
-    def _is_of_another_session(self, span: Span, lent: set[str]) -> bool:
-        if span.posting is None or self.call_of(span) is None:
+    def _is_of_another_session(self, span: Span) -> bool:
+        posting = span.posting
+        if posting is None or self.call_of(span) is None:
             return False
-        session, before = self.own_session(span), span.posting.session
-        if span.lent_session or before in lent:  # which its own trace did not name
-            return session not in ("", "" if span.lent_session else before)
-        return session != before
+        return self.own_session(span) != posting.named_session
 
     def _is_named_otherwise(self, span: Span) -> bool:
         posting = span.posting
@@ -307,12 +315,18 @@ class TraceState:
 
     def own_session(self, span: Span) -> str:
         """Return the session of a span as this trace alone names it."""
+        own = replace(span, session=Named()) if span.lent_session else span
+        return self._groups_of_its_own().session(own).id
+
+    def _groups_of_its_own(self) -> Groups:
+        """Return the sessions and runs as this trace alone names them; `groups` where no other lends any."""
+        if self.incremental is not None and not self.incremental.has_lent:
+            return self.groups
         if self._own_groups is None:
             lent = {one.span_id: replace(one, session=Named()) for one in self.trace.spans.values() if one.lent_session}
             trace = Trace(self.trace.spans | lent, sessions=self.trace.sessions, runs=self.trace.runs)
             self._own_groups = _groups_of(trace) if lent else self.groups
-        own = replace(span, session=Named()) if span.lent_session else span
-        return self._own_groups.session(own).id
+        return self._own_groups
 
     def lend_session(self, span: Span, session: str) -> None:
         """Count a call in the session that other traces name for it; in that of its own trace if that is empty."""
@@ -336,7 +350,7 @@ class TraceState:
             span.session, span.lent_session = Named(session, "trace") if session else Named(), session
         if changed:
             self.revise()
-            self.groups = _groups_of(self.trace)
+            self.groups, self._own_groups = _groups_of(self.trace), None
 
     def credit(self) -> UsageVector:
         """Return by how much what was sent exceeds the ledger, as long as the new spans are not posted."""

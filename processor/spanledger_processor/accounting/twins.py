@@ -17,6 +17,8 @@ from spanledger_processor.accounting.shared_calls import (
     SharedCall,
     SpanAt,
     count_one,
+    counted_at,
+    counted_before,
     groups_of,
     may_join,
     unlink,
@@ -118,7 +120,7 @@ class _Twins:
             other = self._search.call_at(where)
             if other is None or other.is_fixed:
                 continue
-            if other.span.twin == span.span_id.hex():
+            if counted_at(other.span) == (state.trace_id, span.span_id):
                 other.span.twin, other.span.twin_trace = "", b""
             other.span.twins = [at for at in other.span.twins if at != (state.trace_id, span.span_id)]
             self._traces.state(where[0]).revise()
@@ -198,16 +200,19 @@ class _Twins:
             self._explain(state, call, group)
 
     def _explain(self, state: TraceState, call: SharedCall, group: Sequence[SharedCall]) -> None:
-        """Note why a call counts in another trace, for a span that is decided on now."""
+        """Note why a call counts in another trace, or did before, for a span that is decided on now."""
         if call.span.posting is not None:
             return
-        if not call.span.twin:
-            known = state.across.get(call.span.span_id)
-            if known is not None and known.code in ONE_CALL:
-                del state.across[call.span.span_id]
-            return
-        counted = next(one for one in group if not one.span.twin or one.is_fixed)
-        state.across[call.span.span_id] = Reason(why_one(call, counted, group, self._compared), call.span.twin)
+        if call.span.twin:
+            other = next((one for one in group if not one.span.twin or one.is_fixed), None)
+        else:
+            other = counted_before(group, call)
+        known = state.across.get(call.span.span_id)
+        if other is not None:
+            code = why_one(call, other, group, self._compared)
+            state.across[call.span.span_id] = Reason(code, other.span.span_id.hex())
+        elif known is not None and known.code in ONE_CALL:
+            del state.across[call.span.span_id]
 
 
 def _add(calls: Sequence[SharedCall], known: dict[SpanAt, SharedCall], waiting: list[SharedCall]) -> None:
