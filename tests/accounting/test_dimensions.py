@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from ledger_in_memory import TENANT, MemoryLedger, make_fact
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.ledger import dimensions
-from spanledger_processor.ledger.rows import exact_usd
+from spanledger_processor.ledger.of_value import days_of_value
+from spanledger_processor.ledger.rows import date_of, exact_usd
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,16 @@ def by_value(ledger: MemoryLedger, name: str) -> dict[tuple[int, str], int]:
     return found
 
 
+def of_value(ledger: MemoryLedger, name: str, value: str) -> list[tuple[str, str]]:
+    """What the ledger answers of one value, by day."""
+    with ledger.store.snapshot() as reader:
+        days, _ = days_of_value(reader, TENANT, name, value)
+        rows = days.by("day")
+        for one in (days.by("model"), days.by("day_model")):
+            assert sum(Decimal(row["cost_usd_exact"]) for row in one) == Decimal(days.total()["cost_usd_exact"])
+    return [(row["day"], row["cost_usd_exact"]) for row in rows]
+
+
 @given(traces(), st.data())
 def test_values_have_what_their_calls_cost_in_every_order(nodes: list[Node], data: st.DataObject) -> None:
     """Cut anywhere, in any order, some of it sent again, by a process that remembers nothing of the last request."""
@@ -98,7 +110,11 @@ def test_values_have_what_their_calls_cost_in_every_order(nodes: list[Node], dat
             batch = []
     ledger.take(batch)
     for name in ("team", "agent"):
-        assert by_value(ledger, name) == truth(nodes, name)
+        expected = truth(nodes, name)
+        assert by_value(ledger, name) == expected
+        for value in {value for _, value in expected if value}:
+            days = [(day, cost) for (day, of), cost in sorted(expected.items()) if of == value]
+            assert of_value(ledger, name, value) == [(date_of(day), exact_usd(cost)) for day, cost in days]
 
 
 def test_a_plain_span_that_comes_later_links_a_call_to_its_agent() -> None:

@@ -31,7 +31,7 @@ from spanledger_processor.pricing import Pricer
 from spanledger_processor.server import api_document
 from spanledger_processor.server.forms import in_path, lines
 from spanledger_processor.server.http_api import Api, Health
-from spanledger_processor.server.routes import OTHERS, ROUTES, Route, answer_of, read_parameters
+from spanledger_processor.server.routes import OTHERS, ROUTES, Route, answer_of, read_parameters, route_of
 from spanledger_processor.server.shapes import Field, Shape
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing.signer import Signer
@@ -310,6 +310,42 @@ async def test_the_summary_of_days() -> None:
             assert sum(row["calls"] for row in rows) == whole["total"]["calls"]
 
 
+async def test_the_summary_of_a_value_of_a_dimension() -> None:
+    """By model with all of it where the value is a model or a provider, else with the cost alone."""
+    calls = [_named(one, JAN_30 + day * DAY_NS, **{"user.id": user}) for one, day, user in USERS]
+    lost = _named("c", JAN_30, model="acme-7b", **{"user.id": "ann"})
+    async with served(request(*calls, lost)) as client:
+
+        async def ask(path: str, **given: str) -> dict[str, Any]:
+            answer = await client.get(f"/api/v1/{path}", params=given)
+            assert answer.status_code == 200, answer.text
+            return answer.json()  # type: ignore[no-any-return]
+
+        whole = await ask("summary", dimension="user:ann", by="model,day,day_model")
+        assert (whole["dimension"], whole["value"], whole["not_distinguished"]["calls"]) == ("user", "ann", 0)
+        assert (whole["total"]["calls"], whole["total"]["cost_usd"]) == (3, pytest.approx(2 * COST))
+        assert whole["total"]["unpriced"] == {"unknown_model": 1}
+        assert [(row["model"], "calls" in row) for row in whole["models"]] == [("openai/gpt-4o-mini", False)]
+        assert [row["cost_usd"] for row in whole["days_by_model"]] == [COST, COST]
+        assert [row["calls"] for row in whole["days"]] == [2, 1]
+        some = await ask("summary", dimension="user:ann", since="2026-01-31")
+        assert some["total"]["calls"] == 1
+        model = await ask("summary", dimension="provider:openai")
+        assert (model["models"][0]["provider"], model["models"][0]["calls"]) == ("openai", 3)
+        (row,) = (await ask("unpriced", dimension="user:ann"))["unpriced"]
+        assert (row["model"], row["reason"], row["calls"]) == (None, "unknown_model", 1)
+        assert row["meaning"]
+        (row,) = (await ask("unpriced", dimension="model:acme-7b"))["unpriced"]
+        assert (row["model"], row["calls"]) == ("acme-7b", 1)
+        for path in ("summary", "unpriced"):
+            assert (await client.get(f"/api/v1/{path}?dimension=teem:red")).status_code == 400
+        refused = await client.get("/api/v1/summary?dimension=user:ann&by=tool")
+        assert (refused.status_code, "by" in refused.json()["error"]) == (400, True)
+
+
+USERS = (("a", 0, "ann"), ("b", 1, "ann"), ("b", 0, "bob"))
+
+
 async def test_unpriced_calls_say_why() -> None:
     async with served(several()) as client:
         answer = (await client.get("/api/v1/unpriced")).json()
@@ -460,7 +496,7 @@ def _field_problems(field: Field, value: Any, where: str) -> Iterator[str]:
 
 async def test_answers_are_as_they_are_described() -> None:
     """Every route, on a ledger that has something for each."""
-    span = _named("a")
+    span = _named("a", JAN_30, **{"user.id": "ann"})
     paths = {
         "/api/v1/spans/{trace_id}/{span_id}": f"/api/v1/spans/{span.trace_id.hex()}/{span.span_id.hex()}",
         "/api/v1/prices/{model}": "/api/v1/prices/gpt-4o-mini",
@@ -470,7 +506,11 @@ async def test_answers_are_as_they_are_described() -> None:
         "/api/v1/candidates/{id}": "/api/v1/candidates/c",
         "/api/v1/timeline/{id}": "/api/v1/timeline/c",
     }
+    of_value = [path + "?dimension=user:ann" for path in ("/api/v1/summary", "/api/v1/unpriced")]
     async with served(several(), request(span), *again()) as client:
+        for path in of_value:
+            body = (await client.get(path + "&since=2026-01-01")).json()
+            assert [*_problems(route_of(path.partition("?")[0]).shape, body, path)] == []
         for route in ROUTES:
             answer = await client.get(paths.get(route.path, _path(route, {"id": "r"})))
             assert answer.status_code == 200, f"{route.path}: {answer.text}"

@@ -15,7 +15,7 @@ from spanledger_processor.ledger.facts import USUAL
 from spanledger_processor.ledger.store import Reader, Table, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.server.answers import Question
-from spanledger_processor.server.routes import ROUTES, read_parameters
+from spanledger_processor.server.routes import ROUTES, read_parameters, route_of
 from spanledger_processor.server.wiring import make_pricer
 
 TENANT = tenant_hash("")
@@ -85,7 +85,25 @@ def every_view(
             if route.path == "/api/v1/budgets" and answer is not None:
                 answer = {**answer, "passed": _still_passed(answer)}
             views[f"{route.path} {one}"] = _without(answer)
+    views |= {
+        f"{path} {value}": _without(answer) for (path, value), answer in _of_values(reader, now_ns, views).items()
+    }
     return views
+
+
+def _of_values(reader: Reader, now_ns: int, views: Views) -> dict[tuple[str, str], Any]:
+    """Return what is answered of each value of a dimension by itself, with the sum that the list of values has."""
+    answers = {}
+    lists = [view for name, view in views.items() if name.startswith("/api/v1/dimensions/")]
+    for dimension, row in ((view["dimension"], row) for view in lists for row in view["values"] if row["value"]):
+        for path in ("/api/v1/summary", "/api/v1/unpriced"):
+            value, route = f"{dimension}:{row['value']}", route_of(path)
+            values = read_parameters(route, [("dimension", value), ("limit", "1000")])
+            answer = route.answer(Question(reader, TENANT, make_pricer(load(None, [])), now_ns, values))
+            answers[path, value] = answer
+            if path == "/api/v1/summary":
+                assert {name: row[name] for name in answer["total"]} == _without(answer["total"])
+    return answers
 
 
 def _still_passed(answer: Any) -> list[Any]:

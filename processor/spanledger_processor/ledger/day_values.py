@@ -72,11 +72,11 @@ def _read(name: str, day: int, records: Iterable[bytes]) -> DayValues:
 
 def values_of(records: Iterable[bytes], name: str) -> DayValues:
     """Return what the records of one day by provider and model say of each of these; what names none is left out."""
-    rows = ((record, row, _named(row[4], name)) for record, row in _spent(records))
+    rows = ((record, row, name_in(row[4], name)) for record, row in _spent(records))
     return _collected((record, row, value) for record, row, value in rows if value != "")
 
 
-def _named(labels: Mapping[str, str], name: str) -> str | None:
+def name_in(labels: Mapping[str, str], name: str) -> str | None:
     """Return the provider or model of a record, None where that is not told apart on its day any more."""
     value, of_others = labels.get(name, ""), labels.get("model") == OTHER_MODELS
     return None if of_others and (name == "model" or not value) else value

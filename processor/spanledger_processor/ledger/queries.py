@@ -214,12 +214,17 @@ class Days:
             yield from self._kept
             return
         kept: list[tuple[int, list[Any]]] = []
-        for day, record, _ in records_of_days(self._reader, self._tenant, self._since, self._until):
+        for day, record in self._records():
             if len(kept) <= _KEPT:
                 kept.append((day, record))
             yield day, record
         if len(kept) <= _KEPT:
             self._kept = kept
+
+    def _records(self) -> Iterator[tuple[int, list[Any]]]:
+        """Yield days and the records that they are made of."""
+        rows = records_of_days(self._reader, self._tenant, self._since, self._until)
+        return ((day, record) for day, record, _ in rows)
 
 
 def _join_taken_back(totals: dict[Group, tuple[int, ...]]) -> None:

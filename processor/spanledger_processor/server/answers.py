@@ -21,6 +21,7 @@ from spanledger_processor.ledger.budgets import rows as of_budgets
 from spanledger_processor.ledger.crossings import Crossing, crossings
 from spanledger_processor.ledger.facts import USUAL, Facts, Lifecycle
 from spanledger_processor.ledger.keys import session_key
+from spanledger_processor.ledger.of_value import days_of_value
 from spanledger_processor.ledger.pages import Page, Wanted
 from spanledger_processor.ledger.queries import CHEAPER
 from spanledger_processor.ledger.queries import candidates as of_session
@@ -80,11 +81,10 @@ def summary(asked: Question) -> Answer:
     since, until = asked.values["since"], asked.values["until"]
     some_days = since is not None or until is not None
     by = asked.values["by"] or (("model", "day") if some_days else ("model",))
-    between = queries.Days(asked.reader, asked.tenant, since or 0, until)
-    total = queries.total(asked.reader, asked.tenant)
-    answer: Answer = {"total": between.total() if some_days else total}
-    if some_days:
-        answer = {**_between(since, until), **answer}
+    between, of_value = _spent(asked)
+    whole = not some_days and not of_value
+    total = queries.total(asked.reader, asked.tenant) if whole else between.total()
+    answer: Answer = {**_between(since, until), **of_value, "total": total}
     names = {"model": "models", "day": "days", "day_model": "days_by_model"}
     for name in by:
         if name == "tool":
@@ -95,6 +95,16 @@ def summary(asked: Question) -> Answer:
         else:
             answer[names[name]] = between.by(name, asked.values["limit"])
     return answer
+
+
+def _spent(asked: Question) -> tuple[queries.Days, Answer]:
+    """Return what was spent in the days that are asked for, and which value of a dimension it is of, if of one."""
+    since, until = asked.values["since"] or 0, asked.values["until"]
+    if asked.values["dimension"] is None:
+        return queries.Days(asked.reader, asked.tenant, since, until), {}
+    name, value = asked.values["dimension"]
+    days, others = days_of_value(asked.reader, asked.tenant, name, value, since, until)
+    return days, {"dimension": name, "value": value, "not_distinguished": others}
 
 
 def _between(since: int | None, until: int | None) -> Answer:
@@ -195,10 +205,6 @@ def candidates(asked: Question) -> Answer | None:
     return {"session": asked.ids["id"], "candidates": rows}
 
 
-def _split(name: str) -> tuple[str, str, str]:
-    return name.rpartition("/")
-
-
 def runs(asked: Question) -> Answer:
     """Return a page of runs."""
     wanted = _wanted(asked.values, _tests(asked.values))
@@ -281,10 +287,11 @@ def tools(asked: Question) -> Answer:
 def unpriced(asked: Question) -> Answer:
     """Return the calls without a price, by model and reason, most first."""
     values = asked.values
-    rows = queries.Days(asked.reader, asked.tenant, values["since"] or 0, values["until"]).unpriced()
+    days, of_value = _spent(asked)
+    rows = days.unpriced()
     explained = [{**row, "meaning": WHY_UNPRICED.get(row["reason"], "")} for row in rows[: values["limit"]]]
     left_out = len(rows) - len(explained)
-    return {"calls": sum(row["calls"] for row in rows), "unpriced": explained, "left_out": left_out}
+    return {**of_value, "calls": sum(row["calls"] for row in rows), "unpriced": explained, "left_out": left_out}
 
 
 def gone(asked: Question) -> Answer:

@@ -125,6 +125,8 @@ def read_parameters(route: Route, given: Given) -> dict[str, Any]:
             raise ParameterError(f"parameter {name}: {error}") from error
     _check_fields(route, values["fields"])
     _check_days(dict(given))
+    if values.get("dimension") and "tool" in (values.get("by") or ()):
+        raise ParameterError("parameter by: what tools did is kept by day alone, so not of a value of a dimension")
     return values
 
 
@@ -254,6 +256,13 @@ _FILTERS = (
     Parameter("unpriced", str, _TEXT, "With unpriced calls: `any`, or a reason such as `unknown_model`."),
 )
 
+_OF_VALUE = Parameter(
+    "dimension",
+    _named_value,
+    {"type": "string", "examples": ["user:ann"]},
+    "Only of this value of a dimension, as `name:value` (docs/views.md#spend-by-dimension).",
+)
+
 ROUTES: tuple[Route, ...] = (
     Route(
         "/api/v1/summary",
@@ -263,6 +272,7 @@ ROUTES: tuple[Route, ...] = (
         (
             _SINCE,
             _UNTIL,
+            _OF_VALUE,
             Parameter(
                 "by",
                 *_some_of("model", "day", "day_model", "tool"),
@@ -397,7 +407,7 @@ ROUTES: tuple[Route, ...] = (
         answers.unpriced,
         "Calls that are counted without a price, by model and reason, with what to do about it.",
         UNPRICED,
-        (_SINCE, _UNTIL, LIMIT),
+        (_SINCE, _UNTIL, _OF_VALUE, LIMIT),
     ),
     Route(
         "/api/v1/gone",

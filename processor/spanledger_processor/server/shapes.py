@@ -92,7 +92,6 @@ DAY: Shape = {
     **SPEND,
     "speed": SPEED,
 }
-DAY_MODEL: Shape = {"day": DAY["day"], **MODEL}
 _BY_TASK: Shape = {
     "id": Field("string", "Task id."),
     "tokens_total": Field("integer", "Tokens in and out."),
@@ -323,13 +322,33 @@ _GONE: Shape = {
     **SPEND,
     "models": Field("array", "Cost by model, the dearest first.", rows=MODEL_COST),
 }
+_OF_MODEL: Shape = {
+    **{name: replace(field, optional=name not in ("model", *MODEL_COST)) for name, field in MODEL.items()},
+    "model": Field(
+        "string",
+        "Its canonical name. Of a value of a dimension other than model and provider the cost alone is kept by model: "
+        "such rows have no `provider`, it stands in front of the name.",
+    ),
+}
+_OF_VALUE: Shape = {
+    "dimension": Field("string", "The dimension, where a value of one was asked for.", optional=True),
+    "value": Field("string", "The value that was asked for.", optional=True),
+    "not_distinguished": Field(
+        "object",
+        "Where a value was asked for: what was spent by values that are not told apart on their day any more. A part "
+        "of it may be this one's.",
+        optional=True,
+        rows={name: SPEND[name] for name in ("cost_usd", "cost_usd_exact", "calls")},
+    ),
+}
 SUMMARY: Shape = {
     "since": Field("string", "First day, where one was asked for.", optional=True, null=True),
     "until": Field("string", "Last day, where one was asked for.", optional=True, null=True),
-    "total": Field("object", "The whole, or that of the days.", rows=TOTAL),
-    "models": Field("array", "By model, the dearest first.", optional=True, rows=MODEL),
+    **_OF_VALUE,
+    "total": Field("object", "The whole, or that of the days or the value.", rows=TOTAL),
+    "models": Field("array", "By model, the dearest first.", optional=True, rows=_OF_MODEL),
     "days": Field("array", "By day.", optional=True, rows=DAY),
-    "days_by_model": Field("array", "By day and model.", optional=True, rows=DAY_MODEL),
+    "days_by_model": Field("array", "By day and model.", optional=True, rows={"day": DAY["day"], **_OF_MODEL}),
     "tools": Field(
         "array",
         "By tool, the most called first. Their cost is in the total, `fed` is in that of models.",
@@ -454,13 +473,14 @@ BUDGETS: Shape = {
     ),
 }
 UNPRICED: Shape = {
+    **_OF_VALUE,
     "calls": Field("integer", "All calls without a price."),
     "unpriced": Field(
         "array",
-        "By model and reason, most first.",
+        "By model and reason, most first; of a value of a dimension other than model and provider by reason alone.",
         rows={
-            "provider": MODEL["provider"],
-            "model": Field("string", "Its canonical name; empty where the span names none."),
+            "provider": Field("string", "Who sells it; null where it is not kept.", null=True),
+            "model": Field("string", "Its canonical name; empty where the span names none, null likewise.", null=True),
             "reason": Field("string", "`spanledger.cost.unpriced`."),
             "calls": Field("integer", "Calls."),
             "meaning": Field("string", "What the reason means, and what to do about it."),
