@@ -8,7 +8,9 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
 
+from page_tabs import PATIENCE_MS
 from real_parts import Loop, Tempo
 from tests.capture.model_server import ModelServer
 from tools import parts
@@ -58,6 +60,16 @@ def prometheus_program() -> None:
 def chromium() -> Path:
     """Where a Chromium is on this machine."""
     return parts.obtain("chromium")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: Path) -> Iterator[Browser]:
+    """A Chromium without any tab."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        expect.set_options(timeout=PATIENCE_MS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from backend import Backend
 from chats import COST, USAGE, chat, request, set_attributes, without
+from page_tabs import PATIENCE_MS, Watched, open_view, tab, url_of
 from real_parts import ROOT
 from served import Served
 from tools.programs import http_get
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
-SCRIPTS = ("app.js", "ask.js", "draw.js", "timeline.js", "views.js")
+SCRIPTS = ("app.js", "ask.js", "cells.js", "draw.js", "filter.js", "spent.js", "timeline.js", "views.js")
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
-PATIENCE_MS = 30_000
 DAY_S = 86_400
 VIEWS = (
     "",
@@ -38,15 +38,6 @@ VIEWS = (
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: Path) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        expect.set_options(timeout=PATIENCE_MS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def served(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """With three sessions of one call each: one has a hostile name, one a call whose model nobody knows."""
     with Served(tmp_path_factory.mktemp("served"), backend.port) as served:
@@ -61,55 +52,19 @@ def served(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def page(browser: Browser, served: Served) -> Iterator[Page]:
     """An empty tab; an error on its console or a request to elsewhere fails the test."""
-    context = browser.new_context()
-    with Watched(context, served) as page:
+    with tab(browser, served) as page:
         yield page
-    context.close()
-
-
-class Watched:
-    """A tab whose errors, and requests to elsewhere, fail the test."""
-
-    def __init__(self, context: BrowserContext, served: Served) -> None:
-        self._page, self._problems = context.new_page(), list[str]()
-        self._own = _url(served)
-        self._page.on("console", lambda said: self._note(said.type in ("error", "warning"), said.text))
-        self._page.on("pageerror", lambda error: self._note(True, str(error)))
-        self._page.on(
-            "request",
-            lambda asked: self._note(not asked.url.startswith((self._own, "data:", "about:", "blob:")), asked.url),
-        )
-
-    def _note(self, bad: bool, text: str) -> None:  # noqa: FBT001
-        if bad and "401" not in text:
-            self._problems.append(text)
-
-    def __enter__(self) -> Page:
-        return self._page
-
-    def __exit__(self, *_: object) -> None:
-        assert self._problems == []
-
-
-def _url(served: Served) -> str:
-    return f"http://127.0.0.1:{served.api}/"
-
-
-def _open(page: Page, served: Served, view: str = "") -> None:
-    page.goto("about:blank")  # else a change behind "#" alone leaves the last view there until the next is ready
-    page.goto(f"{_url(served)}#/{view}")
-    expect(page.locator("main h2").first).to_be_visible()
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_draws(view: str, page: Page, served: Served) -> None:
-    _open(page, served, view)
+    open_view(page, served, view)
     expect(page.locator("nav a[aria-current]")).to_have_count(1)
     expect(page.locator("main .bad")).to_have_count(0)
 
 
 def test_the_figures_are_the_ledgers(page: Page, served: Served) -> None:
-    _open(page, served)
+    open_view(page, served)
     tile = page.locator(".tile", has_text="everything")
     expect(tile).to_contain_text(f"${2 * COST:.6f} + unknown")
     expect(tile).to_contain_text("3 calls")
@@ -120,13 +75,13 @@ def test_the_figures_are_the_ledgers(page: Page, served: Served) -> None:
     dearest.get_by_role("link", name="one", exact=True).click()
     expect(page.locator("main h2").first).to_have_text("one")
     expect(page.get_by_role("region", name="By model").locator("tbody tr")).to_contain_text(["gpt-4o-mini"])
-    _open(page, served)
+    open_view(page, served)
     page.get_by_role("link", name="All sessions by cost").click()
     expect(page.locator("main h2").first).to_have_text("Sessions")
-    _open(page, served, "unpriced")
+    open_view(page, served, "unpriced")
     expect(page.locator("main h2").first).to_have_text("1 call without a price")
     expect(page.locator("tbody tr")).to_contain_text(["of-nobody"])
-    _open(page, served, "session/three")
+    open_view(page, served, "session/three")
     expect(page.locator("dd").filter(has_text="unknown").first).to_have_text("unknown")
 
 
@@ -142,12 +97,12 @@ def test_a_session_shows_who_did_what_and_budgets_how_much_is_used(
         span = chat()
         set_attributes(span, {"gen_ai.conversation.id": "talk", "gen_ai.agent.id": "lead"})
         served.export(request(span))
-        _open(page, served)
+        open_view(page, served)
         for name, share in (("Budgets", "200 %"), ("Budgets of sessions and runs", "400 %")):
             expect(page.get_by_role("region", name=name, exact=True)).to_contain_text("used up")
             expect(page.get_by_role("region", name=name, exact=True)).to_contain_text(share)
         expect(page.get_by_role("region", name="The dearest sessions")).to_contain_text("Reviews · talk")
-        _open(page, served, "session/talk")
+        open_view(page, served, "session/talk")
         expect(page.get_by_role("region", name="By agent")).to_contain_text("lead")
     context.close()
 
@@ -173,7 +128,7 @@ def test_a_sessions_timeline_folds_agents_in_and_explains_each_call(
         child = chat()
         set_attributes(child, {"gen_ai.conversation.id": "spawned", "spanledger.session.parent_id": "talk"})
         served.export(request(root, call, below, inner, unpriced), request(child))
-        _open(page, served, "session/talk")
+        open_view(page, served, "session/talk")
         lanes = page.get_by_role("group", name="Timeline").locator("details.lane")
         expect(lanes).to_have_count(2)
         expect(lanes.nth(0).locator("summary").first).to_contain_text("lead")
@@ -186,7 +141,7 @@ def test_a_sessions_timeline_folds_agents_in_and_explains_each_call(
         lanes.nth(1).get_by_role("row").filter(has_text="gpt-4o-mini").get_by_role("link").click()
         expect(page.locator("main h2").first).to_have_text(f"Span {inner.span_id.hex()}")
         expect(page.get_by_role("region", name="Parts of the cost")).to_contain_text("1,0000.150.00015")
-        _open(page, served, "run/talk")
+        open_view(page, served, "run/talk")
         expect(page.locator("main .tree .tree li")).to_contain_text(["spawned"])
     context.close()
 
@@ -197,7 +152,7 @@ def test_speed_is_shown_by_model(browser: Browser, backend: Backend, tmp_path: P
         span = chat()  # 100 tokens in 0.1 s
         set_attributes(span, {"gen_ai.response.time_to_first_chunk": 0.05})
         served.export(request(span))
-        _open(page, served, "speed")
+        open_view(page, served, "speed")
         row = page.get_by_role("region", name="Speed by model").locator("tbody tr")
         expect(row).to_contain_text("gpt-4o-mini")
         tokens_a_second = float(row.locator("td").nth(5).inner_text().replace("K", "e3"))
@@ -216,16 +171,16 @@ def test_a_value_that_reads_like_the_word_for_none_is_another_row(
         for span, name in zip(spans, names, strict=True):
             set_attributes(span, {"user.id": name, "gen_ai.conversation.id": name} if name else {})
         served.export(request(*spans))
-        _open(page, served, "by/user")
+        open_view(page, served, "by/user")
         rows = page.get_by_role("region", name="By user").locator("tbody tr td:first-child, tbody tr th:first-child")
         expect(rows).to_have_text(['"(no model)"', '"(other)"', '"(unattributed)"', '"-"', "(unattributed)"])
         series = page.evaluate("Chart.getChart(document.querySelector('canvas')).data.datasets.map((one) => one.label)")
         assert series == ['"(no model)"', '"(other)"', '"(unattributed)"', '"-"', "(unattributed)"]
-        page.get_by_role("link", name='"(other)"').click()
+        page.locator("tbody tr").filter(has_text='"(other)"').get_by_role("link", name="sessions").click()
         expect(page.locator("tbody tr").first).to_contain_text('"(other)"')
-        _open(page, served, "session/%28unattributed%29")
+        open_view(page, served, "session/%28unattributed%29")
         expect(page.locator("main h2").first).to_have_text('"(unattributed)"')
-        _open(page, served, "session/")
+        open_view(page, served, "session/")
         expect(page.locator("main h2").first).to_have_text("(unattributed)")
         expect(page.get_by_role("term").first).to_have_text("state")  # there is no id
         expect(page.get_by_role("region", name="Sub-agents")).to_have_count(0)  # all sessions are of no parent
@@ -239,7 +194,7 @@ def test_the_bars_of_a_day_add_up_to_the_day(browser: Browser, backend: Backend,
             span = chat(start_time_unix_nano=day * 10**9, end_time_unix_nano=day * 10**9)
             set_attributes(span, {"user.id": user} if user else {})
             served.export(request(span))
-        _open(page, served, "by/user?since=2025-12-01")
+        open_view(page, served, "by/user?since=2025-12-01")
         chart = page.evaluate(
             """() => {
               const { labels, datasets } = Chart.getChart(document.querySelector("canvas")).data;
@@ -258,12 +213,12 @@ def test_lines_are_drawn_to_the_scale_of_time(browser: Browser, backend: Backend
             span = chat(start_time_unix_nano=start, end_time_unix_nano=start + 10**8)
             set_attributes(span, {"gen_ai.conversation.id": "talk"} if seconds < DAY_S else {})
             served.export(request(span))
-        _open(page, served, "speed?since=2025-12-01")
+        open_view(page, served, "speed?since=2025-12-01")
         median = "Chart.getChart(document.querySelector('canvas')).data.datasets[0].data"
         drawn = page.evaluate(median)
         assert [point["x"] / 1000 for point in drawn] == [1764547200 + day * DAY_S for day in range(3)]
         assert [point["y"] is None for point in drawn] == [False, True, False]
-        _open(page, served, "session/talk")
+        open_view(page, served, "session/talk")
         drawn = page.evaluate(median)
         times = [point["x"] / 1000 - 1764547200 for point in drawn]
         assert times == pytest.approx([0, 60, 3600], abs=1)
@@ -272,7 +227,7 @@ def test_lines_are_drawn_to_the_scale_of_time(browser: Browser, backend: Backend
 
 
 def test_names_are_text(page: Page, served: Served) -> None:
-    _open(page, served, "sessions")
+    open_view(page, served, "sessions")
     page.get_by_role("link", name=HOSTILE).click()
     expect(page.locator("main h2").first).to_have_text(HOSTILE)
     expect(page.locator("main img, main script")).to_have_count(0)
@@ -280,7 +235,7 @@ def test_names_are_text(page: Page, served: Served) -> None:
 
 
 def test_what_is_not_seen_or_turns_text_round_is_escaped(page: Page, served: Served) -> None:
-    _open(page, served)
+    open_view(page, served)
     shown = page.evaluate(
         "async () => (await import('/page/draw.js')).named('a\\u001b[31m\\u202eevil \u65e5').textContent"
     )
@@ -288,7 +243,7 @@ def test_what_is_not_seen_or_turns_text_round_is_escaped(page: Page, served: Ser
 
 
 def test_the_middle_of_a_long_name_is_not_seen_in_a_table_and_saved_all_the_same(page: Page, served: Served) -> None:
-    _open(page, served)
+    open_view(page, served)
     name = "0199" + "a" * 248 + "1234"
     shown = page.evaluate("async (name) => (await import('/page/draw.js')).named(name).textContent", name)
     assert shown == name
@@ -307,7 +262,7 @@ def test_the_middle_of_a_long_name_is_not_seen_in_a_table_and_saved_all_the_same
 
 
 def test_runs_say_what_is_not_among_them(page: Page, served: Served) -> None:
-    _open(page, served, "runs")
+    open_view(page, served, "runs")
     expect(page.locator("main")).to_contain_text("Sessions that are runs of their own are not among them")
     page.get_by_role("link", name="all runs").click()
     expect(page.locator("tbody tr")).to_have_count(3)
@@ -316,15 +271,15 @@ def test_runs_say_what_is_not_among_them(page: Page, served: Served) -> None:
 
 
 def test_the_range_that_is_shown_is_the_one_of_the_filter(page: Page, served: Served) -> None:
-    _open(page, served, "tools")
+    open_view(page, served, "tools")
     expect(page.locator("main h2")).to_have_text("Tools, the last 7 days")
     expect(page.get_by_label("range").locator("option:checked")).to_have_text("7 days")
-    _open(page, served, "tools?until=2020-01-01")
+    open_view(page, served, "tools?until=2020-01-01")
     expect(page.get_by_label("range").locator("option:checked")).to_have_text("any time")
 
 
 def test_a_range_between_two_days_is_given_by_two_days(page: Page, served: Served) -> None:
-    _open(page, served)
+    open_view(page, served)
     page.get_by_label("from").fill("2020-11-20")
     expect(page).to_have_url(re.compile("since=2020-11-20"))
     page.get_by_label("to, UTC day").fill("2020-11-25")
@@ -339,7 +294,7 @@ def test_a_range_between_two_days_is_given_by_two_days(page: Page, served: Serve
 
 
 def test_a_day_half_typed_is_no_range(page: Page, served: Served) -> None:
-    _open(page, served)
+    open_view(page, served)
     page.get_by_label("from").fill("0002-11-20")
     expect(page.get_by_label("from")).to_have_value("0002-11-20")
     assert "since" not in page.url
@@ -349,7 +304,7 @@ def test_a_day_half_typed_is_no_range(page: Page, served: Served) -> None:
 def test_a_range_that_a_view_has_without_any_is_one_choice(
     view: str, since: str, chosen: str, page: Page, served: Served
 ) -> None:
-    _open(page, served, f"{view}?since={since}")
+    open_view(page, served, f"{view}?since={since}")
     options = page.get_by_label("range").locator("option")
     expect(page.get_by_label("range").locator("option:checked")).to_have_text(chosen)
     assert len(set(options.all_inner_texts())) == options.count()
@@ -359,12 +314,12 @@ def test_a_range_that_a_view_has_without_any_is_one_choice(
 def test_a_tenant_that_is_not_there_is_no_id_that_may_be_cut(browser: Browser, served: Served) -> None:
     with browser.new_context() as context:
         page = context.new_page()
-        _open(page, served, "?tenant=zzz")
+        open_view(page, served, "?tenant=zzz")
         expect(page.locator("main .bad")).to_contain_text("no tenant 'zzz' in this ledger")
 
 
 def test_links_keep_the_filter_and_it_is_applied(page: Page, served: Served) -> None:
-    _open(page, served, "sessions?since=7d&contains=three")
+    open_view(page, served, "sessions?since=7d&contains=three")
     expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_role("link", name="Runs").click()
     assert "since=7d" in page.url
@@ -373,9 +328,9 @@ def test_links_keep_the_filter_and_it_is_applied(page: Page, served: Served) -> 
 
 
 def test_sessions_are_found_by_the_value_of_a_dimension(page: Page, served: Served) -> None:
-    _open(page, served, "by/user")
-    page.get_by_role("link", name="user of one").click()
-    expect(page).to_have_url(re.compile("dimension=user%3Auser\\+of\\+one"))
+    open_view(page, served, "by/user")
+    page.locator("tbody tr").filter(has_text="user of one").get_by_role("link", name="sessions").click()
+    expect(page).to_have_url(re.compile("sessions\\?.*dimension=user%3Auser\\+of\\+one"))
     expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_label("is", exact=True).fill("user of three")
     page.get_by_label("is", exact=True).press("Enter")
@@ -385,7 +340,7 @@ def test_sessions_are_found_by_the_value_of_a_dimension(page: Page, served: Serv
 
 
 def test_rows_come_as_a_file(page: Page, served: Served) -> None:
-    _open(page, served, "sessions")
+    open_view(page, served, "sessions")
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV").click()
     text = Path(download.value.path()).read_text()
@@ -394,7 +349,7 @@ def test_rows_come_as_a_file(page: Page, served: Served) -> None:
 
 
 def test_what_a_table_shows_comes_as_a_file_that_is_no_formula(page: Page, served: Served) -> None:
-    _open(page, served, "by/user")
+    open_view(page, served, "by/user")
     with page.expect_download() as download:
         page.get_by_role("button", name="By user as CSV").click()
     lines = Path(download.value.path()).read_text().split("\r\n")
@@ -406,7 +361,7 @@ def test_it_finds_a_server_again_that_was_away(browser: Browser, backend: Backen
     context = browser.new_context()
     with Served(tmp_path, backend.port) as served:
         page = context.new_page()
-        _open(page, served)
+        open_view(page, served)
         served.program.stop()
         expect(page.locator("#live")).to_have_text("not connected, trying again", timeout=PATIENCE_MS)
         expect(page.locator("main h2").first).to_have_text("Nothing was counted yet")  # what was shown stays
@@ -420,10 +375,10 @@ def test_it_finds_a_server_again_that_was_away(browser: Browser, backend: Backen
 def test_it_follows_the_ledger(browser: Browser, backend: Backend, tmp_path: Path) -> None:
     context = browser.new_context()
     with Served(tmp_path, backend.port) as served, Watched(context, served) as page:
-        _open(page, served)
-        expect(page.locator("#live")).to_have_text("$0.00 · live")
+        open_view(page, served)
+        expect(page.locator("#live")).to_have_text("$0.00 in all · live")
         served.export(request(chat()))
-        expect(page.locator("#live")).not_to_have_text("$0.00 · live", timeout=PATIENCE_MS)
+        expect(page.locator("#live")).not_to_have_text("$0.00 in all · live", timeout=PATIENCE_MS)
         expect(page.locator(".tile", has_text="everything")).to_contain_text("1 call,", timeout=PATIENCE_MS)
     context.close()
 
@@ -432,7 +387,7 @@ def test_a_ledger_with_a_token_asks_for_it(browser: Browser, backend: Backend, t
     more = {"api": {"auth": {"bearer_token": "right"}}}
     context = browser.new_context()
     with Served(tmp_path, backend.port, more) as served, Watched(context, served) as page:
-        _open(page, served)
+        open_view(page, served)
         for token in ("wrong", "right"):
             expect(page.locator("main h2").first).to_have_text("This ledger asks for a token")
             expect(page.locator("main .bad")).to_have_count(0 if token == "wrong" else 1)
@@ -443,17 +398,8 @@ def test_a_ledger_with_a_token_asks_for_it(browser: Browser, backend: Backend, t
     context.close()
 
 
-@pytest.mark.parametrize("view", ["", "sessions", "by/user"])
-def test_a_phone_scrolls_tables_and_never_the_page(view: str, browser: Browser, served: Served) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
-    with Watched(context, served) as page:
-        _open(page, served, view)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    context.close()
-
-
 def test_the_keyboard_reaches_everything(page: Page, served: Served) -> None:
-    _open(page, served)
+    open_view(page, served)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     reached = set()
@@ -464,7 +410,7 @@ def test_the_keyboard_reaches_everything(page: Page, served: Served) -> None:
 
 
 def test_nothing_comes_from_elsewhere(served: Served) -> None:
-    answer = http_get(_url(served), timeout=10)
+    answer = http_get(url_of(served), timeout=10)
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy

@@ -20,9 +20,10 @@ from spanledger_processor.ledger.queries import has_tenant, total
 from spanledger_processor.ledger.store import Reader, StateError, tenant_hash
 from spanledger_processor.server.forms import to_json
 
+_SCRIPTS = ("app", "ask", "cells", "draw", "filter", "spent", "timeline", "views")
 _FILES: Mapping[str, tuple[str, str]] = {
     "/": ("index.html", "text/html"),
-    **{f"/page/{name}.js": (f"{name}.js", "text/javascript") for name in ("app", "ask", "draw", "timeline", "views")},
+    **{f"/page/{name}.js": (f"{name}.js", "text/javascript") for name in _SCRIPTS},
     "/page/chart.js": ("chart.js", "text/javascript"),
     "/page/style.css": ("style.css", "text/css"),
 }

@@ -3,7 +3,9 @@
 
 import { Refused, events, hasToken, json, keepToken } from "./ask.js";
 import { address, drawCharts, make, money } from "./draw.js";
-import { candidates, dimension, list, overview, range, run, session, span, speed, tools, unpriced } from "./views.js";
+import { filtered, notFiltered } from "./filter.js";
+import { overview } from "./spent.js";
+import { candidates, dimension, list, run, session, span, speed, tools, unpriced } from "./views.js";
 
 const RANGES = { today: "today", yesterday: "since yesterday", "7d": "7 days", "30d": "30 days", "90d": "90 days", "36500d": "all days" };
 const USUAL_RANGES = { "": "30d", speed: "30d", by: "7d", tools: "7d" }; // elsewhere, and with a last day, any time
@@ -16,6 +18,8 @@ const CHOICES = {
 };
 const LABELS = { from: "from, UTC day", until: "to, UTC day", contains: "id or name has", dimension: "only" };
 const DAYS = ["since", "until", "tenant"];
+const OF_VALUE = ["since", "until", "dimension", "tenant"];
+const SUGGESTED = 50;
 const REDRAW_MS = 3000;
 const AGAIN_MS = 3000;
 const main = document.getElementById("main");
@@ -27,14 +31,14 @@ let tenants = [];
 let dimensions = ["user", "project", "agent", "service", "model", "provider"];
 
 const VIEWS = {
-  "": ["Spent", overview, DAYS],
+  "": ["Spent", overview, OF_VALUE],
   sessions: ["Sessions", (_, given) => list("sessions", given), ["since", "until", "state", "dimension", "model", "contains", "unpriced", "sort", "tenant"]],
   runs: ["Runs", (_, given) => list("runs", given), ["since", "until", "all", "model", "contains", "unpriced", "sort", "tenant"]],
   "by/user": ["By user, project…", (_, given) => dimension("user", given), ["by", ...DAYS]],
-  speed: ["Speed", speed, DAYS],
+  speed: ["Speed", speed, OF_VALUE],
   tools: ["Tools", tools, DAYS],
-  candidates: ["Candidates", candidates, DAYS],
-  unpriced: ["Unpriced", unpriced, DAYS],
+  candidates: ["Candidates", candidates, OF_VALUE],
+  unpriced: ["Unpriced", unpriced, OF_VALUE],
   span: ["Explain", span, ["tenant"]],
 };
 const DETAILS = { session: [session, ["tenant"], "sessions"], run: [run, ["tenant"], "runs"], span: [span, ["tenant"], "span"], by: [dimension, ["by", ...DAYS], "by/user"] };
@@ -102,7 +106,7 @@ function restore({ open, scrolled, focused, top }) {
 }
 
 function menu(current, given) {
-  const kept = range(given);
+  const kept = filtered(given);
   document.getElementById("views").replaceChildren(...Object.entries(VIEWS).map(([name, [title]]) => make("a", { href: address(name, kept), "aria-current": name === current ? "page" : null }, title)));
 }
 
@@ -139,8 +143,10 @@ function filterForm(view, id, path, given, names) {
     if (name === "until") return day("until", value);
     if (name === "dimension") {
       const [of, ...rest] = value.split(":");
-      const options = Object.fromEntries(dimensions.filter((one) => one !== "model").map((one) => [one, one]));
-      return [choice("of", of || "user", of && !(of in options) ? { ...options, [of]: of } : options, LABELS.dimension), text("value", rest.join(":"), "is", { placeholder: "any" })];
+      const options = Object.fromEntries(dimensions.map((one) => [one, one]));
+      const known = make("datalist", { id: "values" });
+      const suggest = () => suggestValues(known, form.elements.of.value, given);
+      return [choice("of", of || "user", of && !(of in options) ? { ...options, [of]: of } : options, LABELS.dimension), text("value", rest.join(":"), "is", { placeholder: "any", list: "values", onfocus: suggest }), known];
     }
     if (name in CHOICES) {
       const [title, options] = CHOICES[name];
@@ -149,11 +155,25 @@ function filterForm(view, id, path, given, names) {
     return text(name, value, LABELS[name] || name);
   };
   const wanted = names.filter((name) => name !== "tenant" || given.tenant || tenants.length > 1);
+  const kept = given.dimension && !names.includes("dimension") ? [make("input", { type: "hidden", name: "dimension", value: given.dimension })] : [];
+  const note = notFiltered(path.startsWith("by/") ? "by" : view, given);
   const clear = Object.entries(given).some(([name, value]) => value && name !== "tenant") ? make("a", { href: address(path, { tenant: given.tenant }), class: "clear" }, "Clear") : null;
   const focused = isFiltering() && document.activeElement.name;
-  form.replaceChildren(...wanted.flatMap(field), ...(clear && wanted.length ? [clear] : []));
+  form.replaceChildren(...wanted.flatMap(field), ...kept, ...(clear && wanted.length ? [clear] : []), ...(note ? [make("p", { class: "warn", role: "note" }, note)] : []));
   if (focused) form.elements[focused]?.focus();
   form.onsubmit = apply;
+  const folded = document.getElementById("folded");
+  folded.hidden = !form.childElementCount;
+  folded.firstElementChild.textContent = clear ? "Filter: set" : "Filter"; // on a phone it is folded
+}
+
+// Offer the dearest values of a dimension, and those of no other.
+async function suggestValues(known, of, given) {
+  if (known.dataset.of === of) return;
+  known.dataset.of = of;
+  known.replaceChildren();
+  const { values } = await json(`dimensions/${encodeURIComponent(of)}`, { since: "30d", limit: SUGGESTED, tenant: given.tenant }).catch(() => ({ values: [] }));
+  if (known.dataset.of === of) known.replaceChildren(...values.filter((row) => row.value).map((row) => make("option", { value: row.value })));
 }
 
 const isDay = (text) => /^\d{4}-\d\d-\d\d$/.test(text);
@@ -177,7 +197,7 @@ function showProblem(problem, again) {
   failed = !(problem instanceof Refused) || problem.status !== 401;
   if (problem instanceof Refused && problem.status === 401) return askToken();
   if (again) {
-    live.textContent = "not connected"; // what was shown stays: it is older, and still true of its time
+    live.textContent = problem.status ? `as it was before: ${problem.message}` : "not connected"; // what was shown stays: it is older, and still true of its time
     return;
   }
   const gone = problem instanceof Refused && problem.status === 404 && problem.message === "not in the ledger"; // no tenant or dimension says so itself
@@ -230,7 +250,7 @@ async function follow() {
     try {
       for await (const data of events({ tenant: where().given.tenant })) {
         if (turn !== following) return;
-        live.textContent = `${money(JSON.parse(data).cost_usd)} · live`;
+        live.textContent = `${money(JSON.parse(data).cost_usd)} in all · live`;
         if (failed) draw();
         else if (last && last !== data) drawSoon();
         last = data;
@@ -243,6 +263,8 @@ async function follow() {
     await new Promise((done) => setTimeout(done, AGAIN_MS));
   }
 }
+
+document.getElementById("folded").open = !matchMedia("(max-width: 560px)").matches;
 
 async function start() {
   draw();

@@ -99,21 +99,26 @@ function compactCell(number) {
 }
 
 export function table(caption, columns, rows, { csv = true } = {}) {
-  const head = columns.map(([title, , kind]) => make("th", { scope: "col", class: kind === "number" ? "number" : null }, title));
-  const body = rows.map((row) => make("tr", {}, columns.map(([, content, kind]) => make("td", { class: kind || null }, content(row)))));
+  // On a phone a row is a card (style.css), and no longer a row to a reader of the screen, unless it is said.
+  const head = columns.map(([title, , kind]) => make("th", { scope: "col", role: "columnheader", class: kind === "number" ? "number" : null }, title));
+  const body = rows.map((row) => make("tr", { role: "row" }, columns.map(([title, content, kind]) => tableCell(title, content(row), kind))));
+  const inner = [make("caption", { class: "unseen" }, caption), make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, head)), make("tbody", { role: "rowgroup" }, body)];
   return make(
     "div",
     { class: "table" },
-    make(
-      "div",
-      { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
-      make("table", {}, make("caption", { class: "unseen" }, caption), make("thead", {}, make("tr", {}, head)), make("tbody", {}, body))
-    ),
+    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, make("table", { role: "table" }, ...inner)),
     csv && rows.length ? make("button", { type: "button", class: "small", "aria-label": `${caption} as CSV`, onclick: () => saveTable(caption, columns, rows) }, "CSV") : null
   );
 }
 
-function saveTable(caption, columns, rows) {
+function tableCell(title, content, kind) {
+  const says = !["", "-"].includes(content instanceof Node ? content.textContent : String(content ?? ""));
+  return make("td", { role: "cell", class: [kind, says ? null : "nothing"].filter(Boolean).join(" ") || null, "data-title": title || null }, content);
+}
+
+// A column without a title has links alone.
+function saveTable(caption, shown, rows) {
+  const columns = shown.filter(([title]) => title);
   const text = (content) => (content == null ? "" : content instanceof Node ? content.textContent : String(content));
   const lines = rows.map((row) => columns.map(([, content, , value]) => text((value || content)(row))));
   save(caption, [columns.map(([title]) => title), ...lines].map((line) => line.map(cell).join(",")).join("\r\n"));
@@ -140,7 +145,7 @@ export function facts(pairs) {
 
 // --- charts -------------------------------------------------------------------------------------------------------
 
-const COLOURS = ["#3b7dd8", "#d9822b", "#3f9c54", "#b8477f", "#7a5bc7", "#8c8f94", "#c7a31c", "#2aa3a3"];
+const COLOURS = ["#3b7dd8", "#c8701a", "#3f9c54", "#b8477f", "#7a5bc7", "#7c8086", "#a5830f", "#1f8f8f"]; // 3 to 1 on either ground
 const MOST_SERIES = COLOURS.length - 1;
 export const MOST_DAYS = 400;
 let charts = [];
@@ -153,12 +158,12 @@ export function drawCharts() {
 }
 
 function canvas(title, type, data, format, { stacked = false, x = {}, timeText } = {}) {
-  const element = make("canvas", { role: "img", "aria-label": `${title}: the table below has the figures` });
+  const element = make("canvas", { role: "img", "aria-label": `${title}: the figures are in a table below` });
   const style = getComputedStyle(document.documentElement);
   const [ink, grid] = ["--soft", "--line"].map((name) => style.getPropertyValue(name).trim());
   const scales = {
     x: { stacked, grid: { display: false }, ...x, ticks: { color: ink, maxTicksLimit: 10, maxRotation: 0, ...x.ticks } },
-    y: { stacked, beginAtZero: true, ticks: { color: ink, callback: format }, grid: { color: grid } },
+    y: { stacked, beginAtZero: true, ticks: { color: ink, callback: format === money ? moneyOfAxis : format }, grid: { color: grid } },
   };
   const plugins = {
     legend: { display: data.datasets.length > 1, labels: { color: ink, boxWidth: 12 } },
@@ -167,6 +172,12 @@ function canvas(title, type, data, format, { stacked = false, x = {}, timeText }
   const options = { animation: false, maintainAspectRatio: false, scales, plugins };
   waiting.push([element, () => new window.Chart(element, { type, data, options })]);
   return make("div", { class: "chart" }, element);
+}
+
+// All marks of an axis have as many places as tell one from the next.
+function moneyOfAxis(usd, _, marks) {
+  const step = marks.length > 1 ? Math.abs(marks[1].value - marks[0].value) : 1;
+  return dollars(Math.min(9, Math.max(2, Math.ceil(-Math.log10(step) - 1e-9)))).format(usd);
 }
 
 export function bars(title, labels, series) {
@@ -203,20 +214,31 @@ export function everyDay(known) {
   return times.length ? Array.from({ length: (last - first) / DAY + 1 }, (_, place) => dayText(first + place * DAY)) : [];
 }
 
+// Amounts add up in 1e-12 USD, as they do in the ledger.
+const PLACES = 12;
+const picoOf = (exact) => BigInt(exact.replace(/(-?\d+)\.?(\d*)/, (_, usd, rest) => usd + rest.padEnd(PLACES, "0")));
+export const exactUsd = (pico) => String(pico).replace("-", "").padStart(PLACES + 1, "0").replace(new RegExp(`(\\d{${PLACES}})$`), ".$1").replace(/\.?0+$/, "").replace(/^/, pico < 0n ? "-" : "");
+
 // Every day from the first to the last, and the dearest names apart: what was not spent on a day is a gap to be seen.
-export function byDay(rows, nameOf) {
-  const days = everyDay(rows.map((row) => row.day).filter(Boolean)).slice(-MOST_DAYS);
+// Of each name there are the amounts by day as numbers, and exactly. What `wholes`, sums of days, have beyond the rows is of the others.
+export function byDay(rows, nameOf, wholes = []) {
+  const days = everyDay([...rows, ...wholes].map((row) => row.day).filter(Boolean)).slice(-MOST_DAYS);
   if (!days.length) return [[], []];
   const places = new Map(days.map((day, place) => [day, place]));
   const totals = new Map();
-  for (const row of rows) totals.set(nameOf(row), (totals.get(nameOf(row)) || 0) + row.cost_usd);
+  const drawn = rows.filter((row) => places.has(row.day));
+  for (const row of drawn) totals.set(nameOf(row), (totals.get(nameOf(row)) || 0) + row.cost_usd);
   const kept = new Set([...totals].filter(([name]) => name !== OTHERS).sort((one, other) => other[1] - one[1]).slice(0, MOST_SERIES).map(([name]) => name));
-  const data = new Map([...kept].map((name) => [name, days.map(() => 0)]));
-  for (const row of rows) {
-    const name = kept.has(nameOf(row)) ? nameOf(row) : OTHERS;
-    if (!data.has(name)) data.set(name, days.map(() => 0));
-    const place = places.get(row.day);
-    if (place != null) data.get(name)[place] += row.cost_usd;
+  const data = new Map([...kept].map((name) => [name, days.map(() => 0n)]));
+  const add = (name, place, pico) => {
+    if (!data.has(name)) data.set(name, days.map(() => 0n));
+    data.get(name)[place] += pico;
+  };
+  for (const row of drawn) add(kept.has(nameOf(row)) ? nameOf(row) : OTHERS, places.get(row.day), picoOf(row.cost_usd_exact));
+  for (const whole of wholes) {
+    const place = places.get(whole.day);
+    const rest = place == null ? 0n : picoOf(whole.cost_usd_exact) - [...data.values()].reduce((sum, picos) => sum + picos[place], 0n);
+    if (rest) add(OTHERS, place, rest);
   }
-  return [days, [...data]];
+  return [days, [...data].map(([name, picos]) => [name, picos.map((pico) => Number(pico) / 10 ** PLACES), picos])];
 }

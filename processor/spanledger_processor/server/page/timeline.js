@@ -1,7 +1,9 @@
 // A session in time: a lane for what no agent did, one for each agent below the one above it, one for each session that
 // it spawned. A lane is folded; open, it lists its calls, each with a link to the arithmetic of its cost.
 
-import { address, cost, costCell, counted, duration, link, make, money, named, soft, table, unpricedCalls, when, whole } from "./draw.js";
+import { NONE, OTHERS, address, cost, costCell, counted, duration, link, make, money, named, soft, table, unpricedCalls, when, whole } from "./draw.js";
+
+const NOTHING = { calls: 0, cost_usd: 0, cost_usd_exact: "0" };
 
 const at = (text) => (text ? Date.parse(text) : NaN);
 
@@ -34,9 +36,12 @@ export function timeline(session, remembered, spawned, given) {
     const drawnLane = lane(`agent ${agent.id}`, named(agent.id), agent, barsOf(mine, agent), [...below.map((one) => one.lane), ...calls(mine, given)], spent);
     return { lane: drawnLane, spent: together([agent, spent]) };
   };
-  const unnamed = (session.agents || []).find((agent) => !agent.id && !agent.other) || (agents.length ? { calls: 0, cost_usd: 0, cost_usd_exact: "0" } : session);
-  const own = spans.filter((span) => !known.has(span.agent || ""));
-  const lanes = own.length || !agents.length ? [lane("own", agents.length ? "by no named agent" : "this session", unnamed, barsOf(own, agents.length ? {} : session), calls(own, given))] : [];
+  const rest = (which, otherwise) => (session.agents || []).find((agent) => !agent.id && Boolean(agent.other) === which) || otherwise;
+  const own = spans.filter((span) => !span.agent || !agents.length);
+  const ofOthers = spans.filter((span) => span.agent && agents.length && !known.has(span.agent)); // the dearest agents alone are told apart
+  const lanes = [];
+  if (own.length || !agents.length) lanes.push(lane("own", agents.length ? NONE : "this session", agents.length ? rest(false, NOTHING) : session, barsOf(own, agents.length ? {} : session), calls(own, given)));
+  if (rest(true)) lanes.push(lane("others", OTHERS, rest(true), barsOf(ofOthers, rest(true)), calls(ofOthers, given)));
   for (const agent of agents) if (!known.has(agent.parent_id) || agent.parent_id === agent.id) lanes.push(agentLane(agent).lane);
   for (const agent of agents) if (!drawn.has(agent.id)) lanes.push(agentLane(agent).lane); // agents above each other
   for (const child of spawned.slice(0, 50)) {

@@ -1,171 +1,17 @@
 // Views over the API: each returns the elements of one, from the address (id, and parameters as the API takes them).
 
 import { ask, inPath, json, rowsOf } from "./ask.js";
-import { DAY, MOST_DAYS, NONE, NO_MODEL, OTHERS, SPENT, WITHOUT_A_PRICE, address, bars, byDay, cost, costCell, counted, dayText, duration, everyDay, facts, lines, link, make, money, named, quoted, save, shareCached, soft, table, tile, tokens, unpricedCalls, unpricedOf, when, whole, compact } from "./draw.js";
+import { contextOf, dayBars, loopsCell, modelsCell, sessionLink, stateCell, timeLines, titleOf } from "./cells.js";
+import { NONE, NO_MODEL, OTHERS, SPENT, WITHOUT_A_PRICE, address, byDay, compact, cost, costCell, counted, duration, everyDay, facts, link, make, money, named, quoted, save, shareCached, soft, table, tokens, unpricedCalls, unpricedOf, when, whole } from "./draw.js";
+import { filtered, notFiltered, notToldApart, range, rangeText, whose } from "./filter.js";
 import { timeline } from "./timeline.js";
-
-export const range = (given) => ({ since: given.since, until: given.until, tenant: given.tenant });
-// Its name, else its id, which here has room, behind the process that it has in common with others.
-// A name or label of several sessions tells them apart no more, so the id stands behind it.
-const titleOf = (row) => {
-  const title = row.name || row.label;
-  return title && !row.id.startsWith(title) ? `${title} · ${row.id}` : row.id;
-};
-const sessionLink = (row, given) => (row.id ? make("a", { href: address(`session/${encodeURIComponent(row.id)}`, { tenant: given.tenant }) }, named(titleOf(row))) : NONE);
-
-function rangeText(given, usual) {
-  const { since = usual, until } = given;
-  if (!since && !until) return "all days";
-  const days = since?.match(/^(\d+)d$/)?.[1];
-  if (days > 3650) return until ? `until ${until}` : "all days";
-  const from = since === "today" ? "today" : days && !until ? `the last ${days} days` : since ? `from ${days ? dayText(Date.now() - (days - 1) * DAY) : since}` : "";
-  return `${from}${until ? ` until ${until}` : ""}`.trim();
-}
-
-// --- what was spent -----------------------------------------------------------------------------------------------
-
-function periods(now = new Date()) {
-  const monday = new Date(now.getTime() - ((now.getUTCDay() + 6) % 7) * DAY);
-  return [["today", "today", "day"], ["this week, from Monday", dayText(monday), "week"], ["this month", `${dayText(now).slice(0, 8)}01`, "month"]];
-}
-
-export async function overview(_, given) {
-  const asked = periods();
-  const [sums, everything, summary, { budgets: rows }, { budgets: ofSessions }, { warnings }, { rows: dearest }] = await Promise.all([
-    Promise.all(asked.map(([, since]) => json("summary", { since, until: since === "today" ? since : "", by: "day", tenant: given.tenant }))),
-    json("summary", { by: "model", limit: 1, tenant: given.tenant }),
-    json("summary", { ...range(given), since: given.since || (given.until ? "" : "30d"), by: "model,day_model" }),
-    json("budgets", { tenant: given.tenant, limit: 200, period: "day,week,month,rolling" }),
-    json("budgets", { tenant: given.tenant, limit: 11, period: "session,run" }),
-    json("warnings", { tenant: given.tenant, limit: 10 }),
-    rowsOf("sessions", "sessions", { ...range(given), since: given.since || (given.until ? "" : "30d"), sort: "cost" }, { most: 5, patienceMs: 300 }),
-  ]);
-  const total = everything.total;
-  if (!total.spans) return empty(given);
-  const [days, series] = byDay(summary.days_by_model || [], (row) => (row.other ? OTHERS : quoted(row.model) || NO_MODEL));
-  const span = rangeText(given, given.until ? "" : "30d");
-  const ofModel = (row) => (row.other ? OTHERS : link(row.model ? named(row.model) : NO_MODEL, "sessions", { ...range(given), model: row.provider ? `${row.provider}/${row.model}` : row.model }));
-  return [
-    make("h2", {}, "Spent"),
-    make(
-      "div",
-      { class: "tiles" },
-      sums.map((answer, index) => spentTile(asked[index], answer.total, rows)),
-      tile("everything", cost(total), `${counted(total.calls, "call")}, ${counted(total.tool_calls || 0, "tool call")}`, ...withoutPrice(total)),
-      total.late_correction_usd ? tile("sent on spans beyond the ledger", money(total.late_correction_usd), "later spans proved them repeats; the ledger is right") : null
-    ),
-    ...budgetTable("Budgets", rows, given),
-    ...budgetTable("Budgets of sessions and runs", ofSessions, given),
-    ...warningTable(warnings, given),
-    make("h2", {}, `By day and model, ${span}`),
-    ...(days.length ? dayBars("Cost by day and model", days, series) : [soft("Nothing was spent in this time.")]),
-    table("By model", [["model", ofModel, "id"], ["sold by", (row) => (row.provider ? named(row.provider) : "-"), "word"], ...SPENT], summary.models || []),
-    ...dearestTable(dearest.filter((row) => row.id), given, span),
-  ];
-}
-
-const dayBars = (title, days, series) => [bars(title, days, series), days.length < MOST_DAYS ? null : soft(`Only the last ${MOST_DAYS} days are drawn; the table has all.`)];
-
-function modelsCell(row) {
-  const models = (row.models || []).map((model) => model.model.split("/").at(-1)).join(", ");
-  return models ? make("span", { title: models }, models) : "-";
-}
-
-const loopsCell = (row) => (row.loops ? make("span", { class: "bad" }, whole(row.loops)) : "0");
-
-function dearestTable(rows, given, span) {
-  if (!rows.length) return [];
-  const columns = [
-    ["session", (row) => sessionLink(row, given), "id", (row) => row.id],
-    ...SPENT.slice(0, 2),
-    ["context", contextOf, "number", (row) => row.context_peak || ""],
-    ["tools", (row) => whole(row.tool_calls || 0), "number"],
-    ["loops", loopsCell, "number"],
-    ["models", modelsCell, "models"],
-  ];
-  return [
-    make("h2", {}, `The dearest sessions${span === "all days" ? "" : `, active ${span.startsWith("the last") ? "in " : ""}${span}`}`),
-    table("The dearest sessions", columns, rows),
-    make("p", {}, link("All sessions by cost", "sessions", { ...range(given), since: given.since || (given.until ? "" : "30d"), sort: "cost" })),
-  ];
-}
-
-function spentTile([title, , period], total, budgets) {
-  const budget = budgets.find((row) => row.period === period && !row.dimension);
-  return tile(title, cost(total), counted(total.calls, "call"), ...(budget ? [meter(budget), `${share(budget)} of ${money(budget.amount_usd)}`] : []), ...withoutPrice(total));
-}
-
-const withoutPrice = (total) => (unpricedCalls(total) ? [`${whole(unpricedCalls(total))} without a price`] : []);
-
-const share = (row) => (row.used > 0 && row.used < 0.01 ? "< 1 %" : row.used > 0.99 && !row.over ? "> 99 %" : `${Math.round(100 * row.used)} %`);
-
-function meter(row) {
-  const bar = make("span", { class: `meter ${row.over ? "over" : row.forecast ? "soon" : ""}`, role: "img", "aria-label": `${share(row)} used` }, make("i"));
-  bar.firstChild.style.width = `${Math.min(100, 100 * row.used)}%`;
-  return bar;
-}
-
-function budgetTable(title, rows, given) {
-  if (!rows.length) return [];
-  const state = (row) => (row.over ? make("span", { class: "bad" }, "used up") : row.forecast ? make("span", { class: "warn" }, "will not last") : "within");
-  const whose = (row) => {
-    if (row.period === "session") return make("a", { href: address(`session/${encodeURIComponent(row.value)}`, { tenant: given.tenant }) }, named(row.value));
-    if (row.period === "run") return make("a", { href: address(`run/${encodeURIComponent(row.value)}`, { tenant: given.tenant }) }, named(row.value));
-    return row.value ? make("span", {}, `${row.dimension} `, named(row.value)) : row.dimension ? `each ${row.dimension}` : "everything";
-  };
-  const shown = rows.slice(0, 10);
-  return [
-    make("h2", {}, title),
-    table(title, [
-      ["budget", (row) => named(row.budget), "id"],
-      ["of", whose, "id"],
-      ["share", (row) => make("span", { class: "share" }, meter(row), make("span", {}, share(row))), "number"],
-      ["", state, "time"],
-      ["spent", (row) => money(row.used_usd), "number", (row) => row.used_usd_exact],
-      ["may be spent", (row) => money(row.amount_usd), "number", (row) => row.amount_usd_exact],
-      ...(shown.some((row) => row.unpriced_calls) ? [["without a price", (row) => (row.unpriced_calls ? counted(row.unpriced_calls, "call") : ""), "number", (row) => row.unpriced_calls]] : []),
-      ["period", (row) => (row.since ? `${row.period} from ${row.since}` : row.period), "time"],
-    ], shown), // a phone shows the first ones
-    shown.some((row) => row.unpriced_calls) ? soft("What calls without a price cost is not known, and not in what is spent: more may be used than is shown.") : null,
-    rows.length > shown.length ? soft(`The ${shown.length} most used; all of them: /api/v1/budgets.`) : null,
-  ];
-}
-
-const WARNED = {
-  failure_rate: (row) => `${whole(row.failed)} of ${whole(row.spans)} spans failed`,
-  unpriced_share: (row) => `${whole(row.unpriced)} of ${whole(row.calls)} calls of the day have no price`,
-  cost_rise: (row) => `${money(Number(row.cost_usd_exact))} in a stretch that usually costs ${money(Number(row.usual_usd_exact))}`,
-};
-
-function warningTable(rows, given) {
-  if (!rows.length) return [];
-  return [
-    make("h2", {}, "Warnings"),
-    table("Warnings", [
-      ["when, UTC", (row) => when(row.at), "time"],
-      ["of", (row) => (row.session ? sessionLink({ id: row.session }, given) : row.day || "-"), "id"],
-      ["what", (row) => (WARNED[row.warning] ? WARNED[row.warning](row) : row.warning), "text"],
-    ], rows),
-  ];
-}
-
-function empty(given) {
-  const own = location.origin;
-  return [
-    make("h2", {}, "Nothing was counted yet"),
-    make("p", {}, given.tenant ? make("span", {}, "Of tenant ", named(given.tenant), " no GenAI span has come.") : "No GenAI span has come. Send OTLP to Spanledger (by default gRPC on port 4317, HTTP on 4318) and this page shows it by itself."),
-    make("ul", {}, make("li", {}, "Try it with recorded calls: ", make("code", {}, "spanledger demo"), "."), make("li", {}, "What came, and what was made of it: ", make("a", { href: `${own}/metrics` }, "metrics"), ".")),
-  ];
-}
 
 // --- lists --------------------------------------------------------------------------------------------------------
 
-const contextOf = (row) => (row.context_peak ? (row.context_first && row.context_first < row.context_peak ? `${compact(row.context_first)} → ${compact(row.context_peak)}` : compact(row.context_peak)) : "-");
-
-const stateCell = (row) => make("span", { class: `state ${row.state || ""}` }, row.state || (row.closed ? "closed" : "-"));
-
-export async function list(kind, given) {
+export async function list(kind, asked) {
   const isSessions = kind === "sessions";
+  const { dimension: of, ...others } = asked;
+  const given = isSessions ? asked : others; // runs are not filtered by it, and say so
   const { rows, cursor, comparedSince } = await rowsOf(kind, kind, given);
   const title = isSessions ? "Sessions" : "Runs";
   const columns = [
@@ -181,19 +27,20 @@ export async function list(kind, given) {
     ["models", modelsCell, "models"],
     ...(rows.some(unpricedCalls) ? [WITHOUT_A_PRICE] : []),
   ];
-  const filtered = Object.keys(given).some((name) => !["tenant", "sort", "cursor"].includes(name));
-  const none = cursor ? "None so far: there is more to look through." : filtered ? "None that fit the filter." : isSessions ? "No session yet." : "No run yet: a run is listed when it is named, or has more than one session.";
+  const isFiltered = Object.keys(given).some((name) => !["tenant", "sort", "cursor"].includes(name));
+  const none = cursor ? "None so far: there is more to look through." : isFiltered ? "None that fit the filter." : isSessions ? "No session yet." : "No run yet: a run is listed when it is named, or has more than one session.";
   return [
-    make("h2", {}, title),
+    make("h2", {}, title, ...whose(given)),
+    given.dimension ? soft("Sessions in which anything has this value, whatever else they spent on. Of a session with more than three values three are known; agents, models and providers all.") : null,
     given.sort === "cost" && (given.since || given.until) ? soft(`The dearest of those last active in this time: ${rangeText(given)}.`) : null,
     comparedSince ? soft(`So many runs are sorted in slices by last activity: this one goes back to ${when(comparedSince)} UTC, and dearer ones may stand on later pages.`) : null,
     rows.length ? table(title, columns, rows, { csv: false }) : soft(none),
-    isSessions || given.all ? null : soft("Sessions that are runs of their own are not among them; ", link("all runs", kind, { ...given, all: "true", cursor: "" }), " add up to the whole."),
+    isSessions || given.all ? null : soft("Sessions that are runs of their own are not among them; ", link("all runs", kind, { ...asked, all: "true", cursor: "" }), " add up to the whole."),
     make(
       "div",
       { class: "more" },
-      given.cursor ? link("First page", kind, { ...given, cursor: "" }) : null,
-      cursor ? link("Next page", kind, { ...given, cursor }) : null,
+      given.cursor ? link("First page", kind, { ...asked, cursor: "" }) : null,
+      cursor ? link("Next page", kind, { ...asked, cursor }) : null,
       rows.length ? make("button", { type: "button", onclick: (event) => saveAll(event.target, kind, given) }, "All of these as CSV") : null
     ),
   ];
@@ -258,7 +105,7 @@ export async function session(id, given) {
   parts.push(make("h2", {}, "Timeline"), ...timeline(row, remembered, spawned, given));
   if ((row.context || []).length > 1) {
     const points = row.context.filter((point) => point.at);
-    parts.push(make("h2", {}, "Context: input tokens of a call, over time"), lines("Context over time", points.map((point) => Date.parse(point.at)), [["input tokens", points.map((point) => point.input_tokens)]]));
+    parts.push(make("h2", {}, "Context: input tokens of a call, over time"), ...timeLines("Context over time", points.map((point) => Date.parse(point.at)), [["input tokens", points.map((point) => point.input_tokens)]]));
   }
   const used = row.usage_by_model || [];
   parts.push(...(used.some((model) => model.calls) ? [make("h2", {}, "By model"), table("By model", USE_BY_MODEL, used)] : byModel(row.models || [])));
@@ -272,7 +119,7 @@ export async function session(id, given) {
       ["tool", (call) => named(call.tool), "id"],
       ["times", (call) => whole(call.times), "number"],
       ["in a row", (call) => whole(call.in_a_row), "number"],
-      ["", (call) => (call.loop ? make("span", { class: "bad" }, "loop") : "")],
+      ["loop", (call) => (call.loop ? make("span", { class: "bad" }, "loop") : "")],
       ["last, UTC", (call) => when(call.last), "time"],
     ], again));
   }
@@ -336,7 +183,7 @@ async function candidatesOf(id, given) {
 const LOOKED_AT = 25;
 
 export async function candidates(_, given) {
-  const { rows: dearest } = await rowsOf("sessions", "sessions", { ...range(given), sort: "cost" }, { most: LOOKED_AT });
+  const { rows: dearest } = await rowsOf("sessions", "sessions", { ...filtered(given), sort: "cost" }, { most: LOOKED_AT });
   const found = [];
   for (const row of dearest.filter((one) => one.id)) {
     const answer = await json(`candidates/${inPath(row.id)}`, { tenant: given.tenant });
@@ -344,7 +191,7 @@ export async function candidates(_, given) {
   }
   found.sort((one, other) => other.cost_usd - one.cost_usd);
   return [
-    make("h2", {}, "Agents that may have had more than they needed"),
+    make("h2", {}, "Agents that may have had more than they needed", ...whose(given)),
     soft(`Of the ${counted(dearest.length, "dearest session")}: a premium model for little output and few tools (over-powered), or much context for little output (over-provisioned). To look at, not a promised saving: whether another model would have done as well, nobody knows here.`),
     found.length ? table("Candidates", [["session", (row) => sessionLink(row.session, given), "id", (row) => row.session.id], ...CANDIDATE], found) : soft("None."),
   ];
@@ -386,14 +233,15 @@ export async function dimension(name, given) {
   const since = given.since || (given.until ? "" : "7d");
   const answer = await json(`dimensions/${inPath(name)}`, { ...range(given), since, limit: 100 });
   const title = (row) => (row.other ? OTHERS : row.unattributed ? (name === "model" ? NO_MODEL : NONE) : quoted(row.value));
-  const cellOf = (row) => (row.other || row.unattributed ? title(row) : make("a", { href: address("sessions", name === "model" ? { ...range(given), model: row.value } : { ...range(given), dimension: `${name}:${row.value}` }) }, named(row.value)));
+  const cellOf = (row) => (row.other || row.unattributed ? title(row) : make("a", { href: address("", { ...range(given), since, dimension: `${name}:${row.value}` }) }, named(row.value)));
+  const sessionsOf = (row) => (row.other || row.unattributed ? "" : link("sessions", "sessions", { ...range(given), since, dimension: `${name}:${row.value}` }));
   const days = answer.values.flatMap((row) => (row.days || []).map((day) => ({ ...day, name: title(row) })));
   const [labels, series] = byDay(days, (row) => row.name);
   return [
     make("h2", {}, `By ${name}, ${rangeText({ ...given, since })}`),
-    soft("Sums of two dimensions together are not kept: a value leads to its sessions, which can be filtered further."),
+    soft("A value leads to what was spent by it alone."),
     ...(labels.length ? dayBars(`Cost by day and ${name}`, labels, series) : []),
-    answer.values.length ? table(`By ${name}`, [[name, cellOf, "id"], ...SPENT], answer.values) : soft("Nothing was spent in this time."),
+    answer.values.length ? table(`By ${name}`, [[name, cellOf, "id"], ...SPENT, ["", sessionsOf, "time"]], answer.values) : soft("Nothing was spent in this time."),
     answer.left_out ? soft(`Among the others are ${counted(answer.left_out, "further value")}: /api/v1/dimensions/${name}?limit=1000.`) : null,
   ];
 }
@@ -401,7 +249,8 @@ export async function dimension(name, given) {
 const SPEEDS = [["first_token_s", "first token", duration], ["output_tokens_per_s", "tokens/s", (value) => (value == null ? "-" : compact(value))], ["duration_s", "took", duration]];
 
 export async function speed(_, given) {
-  const answer = await json("summary", { ...range(given), since: given.since || (given.until ? "" : "30d"), by: "model,day" });
+  const asked = notFiltered("speed", given) ? range(given) : filtered(given);
+  const answer = await json("summary", { ...asked, since: given.since || (given.until ? "" : "30d"), by: "model,day" });
   const models = (answer.models || []).filter((row) => row.speed);
   const known = new Map((answer.days || []).filter((row) => row.speed && row.day).map((row) => [row.day, row.speed]));
   const days = everyDay([...known.keys()]);
@@ -409,10 +258,10 @@ export async function speed(_, given) {
   const columns = [["model", (row) => (row.other ? OTHERS : row.model ? named(row.model) : NO_MODEL), "id"], ["sold by", (row) => (row.provider ? named(row.provider) : "-"), "word"]];
   for (const [what, title, format] of SPEEDS) for (const share of ["p50", "p90", "p99"]) columns.push([`${title} ${share}`, percentile(what, share, format), "number", (row) => row.speed[what]?.[share]]);
   columns.push(["calls", (row) => whole(row.speed.duration_s?.calls || 0), "number"], ["first token known", (row) => whole(row.speed.first_token_s?.calls || 0), "number"]);
-  const overDays = (what, title, format) => [make("h2", {}, title), lines(title, days.map((day) => Date.parse(day)), ["p50", "p90", "p99"].map((share) => [share, days.map((day) => known.get(day)?.[what]?.[share] ?? null)]), format)];
+  const overDays = (what, title, format) => [make("h2", {}, title), ...timeLines(title, days.map((day) => Date.parse(day)), ["p50", "p90", "p99"].map((share) => [share, days.map((day) => known.get(day)?.[what]?.[share] ?? null)]), format)];
   if (!models.length) return [make("h2", {}, "Speed"), soft("No call in this time of which it is known how long it took.")];
   return [
-    make("h2", {}, `Speed by model, ${rangeText(given, given.until ? "" : "30d")}`),
+    make("h2", {}, "Speed by model", ...(asked.dimension ? whose(given) : []), `, ${rangeText(given, given.until ? "" : "30d")}`),
     table("Speed by model", columns, models),
     soft("Percentiles of calls that did not fail, each within 9 %. The first token is known where spans tell it; tokens a second are those of the whole call."),
     ...(days.length > 1 && [...known.values()].some((one) => one.first_token_s) ? overDays("first_token_s", "Time to the first token, by day", duration) : []),
@@ -424,17 +273,24 @@ export async function speed(_, given) {
 const withCode = (text) => make("span", {}, ...text.split("`").map((part, place) => (place % 2 ? make("code", {}, part) : part)));
 
 export async function unpriced(_, given) {
-  const answer = await json("unpriced", range(given));
-  if (!answer.calls) return [make("h2", {}, "Every call has a price"), soft(`Looked at: ${rangeText(given)}.`)];
+  const answer = await json("unpriced", filtered(given));
+  if (!answer.calls) return [make("h2", {}, "Every call has a price", ...whose(given)), soft(`Looked at: ${rangeText(given)}.`), notToldApart(answer)];
+  const byModel = answer.unpriced.some((row) => row.model != null); // of one value of a dimension they are kept by reason alone
   const columns = [
-    ["model", (row) => (row.model ? named(row.model) : NO_MODEL), "id"],
-    ["sold by", (row) => (row.provider ? named(row.provider) : "-"), "word"],
+    ...(byModel ? [["model", (row) => (row.model ? named(row.model) : NO_MODEL), "id"], ["sold by", (row) => (row.provider ? named(row.provider) : "-"), "word"]] : []),
     ["reason", (row) => row.reason],
     ["calls", (row) => whole(row.calls), "number"],
     ["what to do", (row) => withCode(row.meaning)],
-    ["", (row) => link("sessions", "sessions", { ...range(given), unpriced: row.reason })],
+    ["", (row) => link("sessions", "sessions", { ...filtered(given), unpriced: row.reason })],
   ];
-  return [make("h2", {}, `${counted(answer.calls, "call")} without a price`), soft("Their cost is unknown, not zero; no total contains it."), table("Calls without a price", columns, answer.unpriced), answer.left_out ? soft(`${counted(answer.left_out, "further row")}, of ${counted(answer.calls - answer.unpriced.reduce((sum, row) => sum + row.calls, 0), "call")}: /api/v1/unpriced?limit=1000.`) : null];
+  const shown = answer.unpriced.reduce((sum, row) => sum + row.calls, 0);
+  return [
+    make("h2", {}, `${counted(answer.calls, "call")} without a price`, ...whose(given)),
+    soft("Their cost is unknown, not zero; no total contains it."),
+    notToldApart(answer),
+    table("Calls without a price", columns, answer.unpriced),
+    answer.left_out ? soft(`${counted(answer.left_out, "further row")}, of ${counted(answer.calls - shown, "call")}: /api/v1/unpriced?limit=1000.`) : null,
+  ];
 }
 
 // --- the arithmetic of one call -----------------------------------------------------------------------------------
