@@ -226,7 +226,8 @@ def test_a_model_counts_by_its_one_name(tmp_path: Path) -> None:
         "gpt-4o-mini": ("gpt-4o-mini", 0.5),
         "GPT-4o-mini-2024-07-18": ("gpt-4o-mini", 0.5),
         "openai/gpt-4o-mini-2024-07-18": ("openai/gpt-4o-mini", 0.5),
-        "azure/gpt-4o-mini": ("azure/gpt-4o-mini", 0.0),
+        "azure/gpt-4o-mini": ("azure.ai.openai/gpt-4o-mini", 0.0),
+        "openai.responses/gpt-4o-mini": ("openai/gpt-4o-mini", 0.5),
         "gpt-4o": ("gpt-4o", 0.0),
     }
     budgets = ({**MONTH, "name": name, "dimension": "model", "value": name} for name in names)

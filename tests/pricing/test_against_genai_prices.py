@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from spanledger_processor.model import USAGE_CLASSES, Call, Granularity, Usage
 from spanledger_processor.pricing import Pricer, price_list
-from spanledger_processor.pricing.model_names import PROVIDERS, Candidate
+from spanledger_processor.pricing.model_names import Candidate
 from spanledger_processor.pricing.price_list import Listing, cards, holds_since
+from spanledger_processor.pricing.providers import PROVIDERS
 from spanledger_processor.pricing.rate_card import Card, charge
 from spanledger_processor.units import USD
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanledger_processor.pricing import canonical_model, one_model
-from spanledger_processor.pricing.model_names import PROVIDERS
+from spanledger_processor.pricing.providers import PROVIDERS
 
 NAMES = {
     # https://docs.anthropic.com/en/docs/about-claude/models/overview: names at Anthropic, Bedrock and Vertex AI

@@ -7,8 +7,17 @@ from datetime import UTC, datetime
 import pytest
 
 from spanledger_processor.model import Call, Usage
-from spanledger_processor.pricing import Pricer
-from spanledger_processor.pricing.model_names import ALIASES, MAKERS, NO_SELLER, PROVIDERS, provider_key, seller_of
+from spanledger_processor.pricing import Pricer, sold_by
+from spanledger_processor.pricing.model_names import MAKERS
+from spanledger_processor.pricing.providers import (
+    GATEWAYS,
+    LIBRARIES,
+    NAMES,
+    PROVIDERS,
+    provider_key,
+    provider_name,
+    seller_of,
+)
 
 AT = int(datetime(2026, 11, 3, 12, tzinfo=UTC).timestamp()) * 10**9
 SONNET = "anthropic/claude-sonnet-4-5"
@@ -161,19 +170,85 @@ def test_a_shortened_bedrock_name_in_the_answer_does_not_lose_the_region() -> No
     assert Pricer().cost(call, AT).price.endswith(REGIONAL)
 
 
-@pytest.mark.parametrize(("seller", "alias"), [(seller, alias) for seller in ALIASES for alias in ALIASES[seller]])
-def test_an_alias_is_spelt_as_it_is_looked_up_and_means_one_seller(seller: str, alias: str) -> None:
-    ids = {provider.id for provider in PROVIDERS}
-    assert seller in ids
-    assert alias not in ids
-    assert provider_key(alias) == alias
-    assert seller_of(alias.upper().replace("-", "_")) == seller
-    assert [other for other in ALIASES if alias in ALIASES[other]] == [seller]
+SPELLINGS = [(name, spelling) for name, row in NAMES.items() for spelling in (name, *row.others)]
+
+
+@pytest.mark.parametrize(("name", "spelling"), SPELLINGS)
+def test_a_spelling_is_written_as_it_is_looked_up_and_means_one_provider(name: str, spelling: str) -> None:
+    key = provider_key(spelling)
+    assert spelling in (name, key)
+    assert seller_of(spelling.upper().replace("-", "_")) == NAMES[name].seller
+    assert provider_name(f" '{spelling.upper()}.chat'") == name
+    assert [other for other, row in NAMES.items() if key in (provider_key(other), *row.others)] == [name]
 
 
 def test_the_tables_do_not_contradict_each_other() -> None:
     ids = {provider.id for provider in PROVIDERS}
+    sold = {spelling for name, row in NAMES.items() for spelling in (provider_key(name), *row.others)}
+    gateways = {spelling for name, others in GATEWAYS.items() for spelling in (name, *others)}
     assert ids >= MAKERS
-    assert not NO_SELLER & (ids | {alias for aliases in ALIASES.values() for alias in aliases})
-    assert all(seller_of(name) == "" for name in NO_SELLER)
+    assert ids >= {row.seller for row in NAMES.values()}
+    assert not LIBRARIES & (ids | sold | gateways)
+    assert not gateways & (ids | sold)
+    assert all(seller_of(name) == "" for name in LIBRARIES | gateways)
     assert all(seller_of(name) == name for name in ids)
+
+
+def test_the_names_are_the_well_known_ones_of_the_conventions() -> None:
+    # https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/
+    known = {"openai", "gcp.vertex_ai", "gcp.gemini", "anthropic", "cohere", "azure.ai.inference", "azure.ai.openai"}
+    known |= {"ibm.watsonx.ai", "aws.bedrock", "perplexity", "x_ai", "deepseek", "groq", "mistral_ai"}
+    assert {provider_name(name) for name in known} == known
+    assert provider_name("gcp.gen_ai") == "gcp.gemini", "which of Google's is not told"
+    replaced = {  # values of `gen_ai.system`, the same page
+        "az.ai.inference": "azure.ai.inference",
+        "az.ai.openai": "azure.ai.openai",
+        "gemini": "gcp.gemini",
+        "vertex_ai": "gcp.vertex_ai",
+        "xai": "x_ai",
+    }
+    assert {name: provider_name(name) for name in replaced} == replaced
+
+
+LISTED = [
+    # https://ai-sdk.dev/providers: what the AI SDK writes as `ai.model.provider`
+    ("openai.responses", "gpt-4o", "openai"),
+    ("openai.chat", "gpt-4o", "openai"),
+    ("google.generative-ai", "gemini-2.5-pro", "gcp.gemini"),
+    ("google.vertex.chat", "gemini-2.5-pro", "gcp.vertex_ai"),
+    ("gateway", "anthropic/claude-sonnet-4.5", "vercel"),
+    # a library, or nobody: the seller whose price the call has
+    ("strands-agents", "gpt-4o-mini", "openai"),
+    ("", "gpt-4o", "openai"),
+    ("unknown", "claude-sonnet-4-5", "anthropic"),
+    ("", "vertex_ai/gemini-2.5-pro", "gcp.vertex_ai"),
+    ("litellm", "azure/gpt-4o", "azure.ai.openai"),
+    ("openai", "anthropic/claude-sonnet-4-5", "anthropic"),
+    # the form of the model's name says who sells it
+    ("anthropic", BEDROCK_ID, "aws.bedrock"),
+    ("google", "publishers/google/models/gemini-2.5-pro", "gcp.vertex_ai"),
+    ("vertex_ai", "models/gemini-2.5-pro", "gcp.vertex_ai"),
+    ("anthropic", "claude-sonnet-4-5@20250929", "gcp.vertex_ai"),
+    # no price: as it was named
+    ("MistralAI", "a-model-of-ours", "mistral_ai"),
+    ("strands-agents", "a-model-of-ours", "strands-agents"),
+    ("Our Platform", "gpt-4o", "Our Platform"),
+    ("ollama", "llama3", "ollama"),
+    ("", "somebody/gpt-4o", ""),
+    ("x" * 600, "gpt-4o", "x" * 600),
+    ("openai.chat", "x" * 600, "openai"),
+    ("openai.chat", "", "openai"),
+]
+
+
+@pytest.mark.parametrize(("provider", "model", "expected"), LISTED)
+def test_sums_have_one_name_for_a_provider(provider: str, model: str, expected: str) -> None:
+    assert sold_by(provider, model) == expected
+    assert provider_name(expected) == expected, "a name is not read as another"
+
+
+@pytest.mark.parametrize(("provider", "model", "expected"), MEASURED + SEEN)
+def test_the_name_is_that_of_the_seller_whose_price_a_call_has(provider: str, model: str, expected: str) -> None:
+    name = sold_by(provider, model)
+    seller, separator, _ = expected.partition("/")
+    assert seller_of(name) == seller if separator else name == provider_name(provider)

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spanledger_processor.model import CLASS_NAMES, Call, Cost, Usage
-from spanledger_processor.pricing.model_names import PROVIDERS, Candidate
+from spanledger_processor.pricing.model_names import Candidate
 from spanledger_processor.pricing.price_list import Listing, cards
 from spanledger_processor.pricing.pricer import general_cost, usual_cost
+from spanledger_processor.pricing.providers import PROVIDERS
 from spanledger_processor.pricing.rate_card import Card, read_card
 
 DAY = datetime(2026, 11, 3, tzinfo=UTC).date()

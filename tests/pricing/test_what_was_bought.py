@@ -18,8 +18,9 @@ from genai_prices.types import Usage as ReferenceUsage
 
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, ReportedCost, Usage
 from spanledger_processor.pricing import Override, Pricer, explain
-from spanledger_processor.pricing.model_names import PROVIDERS, Candidate
+from spanledger_processor.pricing.model_names import Candidate
 from spanledger_processor.pricing.price_list import Listing, cards
+from spanledger_processor.pricing.providers import PROVIDERS
 from spanledger_processor.pricing.rate_card import charge
 from spanledger_processor.units import USD
 

@@ -595,6 +595,9 @@ async def test_sessions_of_an_agent_a_model_or_a_provider() -> None:
                     by_model = await client.get("/api/v1/sessions", params={"model": row["value"]})
                     assert by_model.json()["sessions"] == listed
         assert (await client.get("/api/v1/sessions?dimension=agent:nobody")).json()["sessions"] == []
+        for asked in ({"dimension": "provider:Claude"}, {"model": "anthropic.messages/claude-haiku-4-5"}):
+            listed = (await client.get("/api/v1/sessions", params=asked)).json()["sessions"]
+            assert [one["id"] for one in listed] == ["b"], "a provider may be written as libraries spell it"
 
 
 async def test_an_unknown_dimension_is_a_mistake_that_names_the_known_ones() -> None:

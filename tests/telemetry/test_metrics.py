@@ -204,6 +204,22 @@ def test_what_a_batch_counts(telemetry: Telemetry) -> None:
     }
 
 
+def test_counters_have_one_name_for_a_provider() -> None:
+    """As the ledger does; a library is none."""
+    telemetry = Telemetry("1.2.3", window=3600, budget=256, dimensions=("provider",))
+    facts = [fact(model="gpt-4o") for _ in range(3)]
+    for one, provider in zip(facts, ("openai", "openai.responses", "strands-agents"), strict=True):
+        assert one.call is not None
+        one.call.provider = provider
+    ruling = Ruling(dict(enumerate([priced()] * 3)), fresh=[0, 1, 2])
+    telemetry.stage.ruled(Batch(b"", facts, NOW_NS), ruling)
+    spend = {name: value for name, value in changes(telemetry).items() if "cost_usd" in name}
+    assert spend == {
+        "cost_usd_total{model=gpt-4o,provider=openai}": 1.5,
+        "dimension_cost_usd_total{dimension=provider,model=gpt-4o,value=openai}": 1.5,
+    }
+
+
 def test_how_fast_calls_were_is_observed_where_the_first_token_is_known(telemetry: Telemetry) -> None:
     """0.4 s, and 30 tokens in 2 s; not of what failed, repeats another, or does not tell."""
     facts = [fact() for _ in range(4)]

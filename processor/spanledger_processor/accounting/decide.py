@@ -15,6 +15,7 @@ from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, NO_DETAIL,
 from spanledger_processor.ledger.keys import bounded_ids
 from spanledger_processor.ledger.runs import run_of_session
 from spanledger_processor.model import CLASS_NAMES, Call, Cost, Decision, Usage, UsageVector, counts_of
+from spanledger_processor.pricing import priced_name, sold_by
 from spanledger_processor.units import Pico
 
 _TIER = ORIGIN.index("tier")
@@ -64,7 +65,8 @@ def _claim_of(fact: Fact) -> Claim | None:
     claim.fallback = call.usage is None and call.fallback is not None
     claim.granularity = "" if call.granularity == "per-message" else call.granularity
     claim.cached = cost.source == "response_cache"
-    claim.provider, claim.model, asked = bounded_ids(call.provider, call.model, call.request_model)
+    provider = sold_by(call.provider, priced_name(call))
+    claim.provider, claim.model, asked = bounded_ids(provider, call.model, call.request_model)
     claim.task_id, claim.task_kind = call.task_id, call.task_kind
     claim.card, claim.first_token_ns = fact.card, fact.first_token_ns
     claim.fresh = _fresh(cost) if call.kind == "llm" else None

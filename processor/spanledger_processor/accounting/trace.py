@@ -44,7 +44,8 @@ WHAT_IS_REPORTED = slice(0, 4)
 class Claim:
     """The usage and cost that a span reports: what it adds to the ledger if it is the span that is counted.
 
-    `tokens` in the order of `USAGE_CLASSES`, None where a class is unknown; empty where there is no usage.
+    `tokens` in the order of `USAGE_CLASSES`, None where a class is unknown; empty where there is no usage. `provider`
+    is the one name of who sold it (`pricing.sold_by`); in a record of a version before, as the span had it.
     `fallback` is true where only a raw answer inside the span has usage: it counts where no other span of the trace
     spends. `granularity` is empty for one model call, else what the amount is the sum of. `card` is the rate card
     of its model (`Card.written`) where log events below the span name none, `first_token_ns` when the first token

@@ -39,7 +39,7 @@ class PriceOverride(Section):
     """One price of your own, taken before the price list's."""
 
     model: str = Field(min_length=1, description="Model as spans name it; `*` and `?` match as in file names.")
-    provider: str | None = Field(default=None, min_length=1, description="Provider as spans name it; default: any.")
+    provider: str | None = Field(default=None, min_length=1, description="Provider, in any spelling; default: any.")
     valid_from: date | None = Field(
         default=None,
         description="First UTC day (of the span) that it holds, such as 2026-01-31; default: always.",

@@ -33,6 +33,7 @@ from spanledger_processor.ledger.rows import Row, date_of, exact_usd, usd
 from spanledger_processor.ledger.runs import each_session_of_run, one_run
 from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.pricing import provider_name
 from spanledger_processor.units import NS_PER_DAY, NS_PER_MS, Pico
 
 SESSION, RUN = "session", "run"
@@ -102,6 +103,8 @@ class BudgetRule:
         """
         if not self.dimension:
             return ""
+        if self.dimension in (MODEL, PROVIDER):
+            provider = provider_name(provider)  # of what an earlier version took in, as the span had it
         if self.dimension == MODEL and self.value == f"{provider}/{model}":
             return self.value
         value = {AGENT: agent, MODEL: model, PROVIDER: provider, **described}.get(self.dimension, "")
@@ -297,6 +300,8 @@ def rows(reader: Reader, tenant: bytes, rules: Iterable[BudgetRule], now_ns: int
 def _used(
     reader: Reader, tenant: bytes, rule: BudgetRule, spent: SpentByDay, today: int, wanted: str | None
 ) -> Iterator[tuple[str, Used]]:
+    if wanted and rule.period in PERIODS_OF_DAYS:
+        wanted = dimensions.listed(rule.dimension, wanted)
     if rule.period == SESSION:
         yield from _sessions(reader, tenant, rule, wanted)
     elif rule.period == RUN:

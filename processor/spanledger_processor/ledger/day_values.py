@@ -16,6 +16,7 @@ from spanledger_processor.ledger.keys import day_values_key, dimension_day, tota
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Merging
+from spanledger_processor.pricing import provider_name
 from spanledger_processor.units import MS_PER_DAY
 
 OUTDATED = b""
@@ -79,7 +80,9 @@ def values_of(records: Iterable[bytes], name: str) -> DayValues:
 def name_in(labels: Mapping[str, str], name: str) -> str | None:
     """Return the provider or model of a record, None where that is not told apart on its day any more."""
     value, of_others = labels.get(name, ""), labels.get("model") == OTHER_MODELS
-    return None if of_others and (name == "model" or not value) else value
+    if of_others and (name == "model" or not value):
+        return None
+    return value if name == "model" else provider_name(value)
 
 
 def _spent(records: Iterable[bytes]) -> Iterator[tuple[bytes, list[Any]]]:
@@ -109,7 +112,8 @@ def records_of_days(
 ) -> Iterator[tuple[int, list[Any], bytes]]:
     """Yield days, their rows by provider and model, and the records of those, from one day to another, both included.
 
-    Of up to about a year only those days are read.
+    Of up to about a year only those days are read. Providers have their one name, also those that earlier versions
+    stored as spans had them; so a day may have several rows of one provider and model.
     """
     # no call is of a later day than tomorrow
     last = reader.sums(total_key(tenant)).arrival_ms // MS_PER_DAY + 1 if until is None else until
@@ -118,8 +122,11 @@ def records_of_days(
     for within in dict.fromkeys(by_day):
         for _, record in reader.scan(Table.DAY, tenant, within=within):
             row = unpack(record)
-            day = int(row[4].get("day", "0"))
+            labels = row[4]
+            day = int(labels.get("day", "0"))
             if has_spent(row) and since <= day and (until is None or day <= until):
+                if "provider" in labels:
+                    labels["provider"] = provider_name(labels["provider"])
                 yield day, row, record
 
 

@@ -11,15 +11,17 @@ sums, so that its agents always add up to it. Parts live as long as their sessio
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import TypeAlias
 
 from spanledger_processor.ledger.day_values import DayValues, day_values, records_of_days, values_of
 from spanledger_processor.ledger.facts import EARLIEST_NS, Facts
 from spanledger_processor.ledger.keys import bounded_id, dimension_day, id_bytes, part_key, total_key
-from spanledger_processor.ledger.rows import Row, date_of, models, money, spend, time_of
+from spanledger_processor.ledger.rows import Row, date_of, listed_model, models, money, spend, time_of
 from spanledger_processor.ledger.store import Reader, Table, near
 from spanledger_processor.ledger.sums import Merging, Sums
 from spanledger_processor.model import USAGE_CLASSES
+from spanledger_processor.pricing import provider_name
 from spanledger_processor.units import MS_PER_DAY, NS_PER_DAY, Pico
 
 MODEL, PROVIDER, AGENT = "model", "provider", "agent"
@@ -98,8 +100,16 @@ def has_value(reader: Reader, tenant: bytes, session: Sums, name: str, value: st
     return facts is not None and value in facts.values.get(name, ())
 
 
+def listed(dimension: str, value: str) -> str:
+    """Return a value of a dimension as sums have it, in whatever spelling of its provider a user writes it."""
+    if dimension == PROVIDER:
+        return provider_name(value)
+    return listed_model(value) if dimension == MODEL else value
+
+
 def names_in(label: str, dimension: str) -> tuple[str, ...]:
     """Return what the label of a model, with or without a provider in front, may name of `model` or `provider`."""
+    label = listed_model(label)
     provider, has_provider, model = label.partition("/")
     if dimension == PROVIDER:
         return (provider,) if has_provider else ()
@@ -265,15 +275,22 @@ def _by_model(session: Sums, facts: Facts) -> list[Row]:
     """
     if sum(use[0] for use in facts.models.values()) != session.calls:
         return []
-    spent = dict.fromkeys(facts.models, None if session.unpriced else 0) | session.models
+    used, spent = dict[str, tuple[int, ...]](), dict[str, Pico | None]()
+    for label, use in facts.models.items():
+        model = listed_model(label)
+        used[model] = tuple(map(sum, zip_longest(used.get(model, ()), use, fillvalue=0)))
+        spent[model] = None if session.unpriced else 0
+    for label, amount in session.models.items():
+        model = listed_model(label)
+        spent[model] = (spent.get(model) or 0) + amount
     ranked = sorted(spent.items(), key=lambda item: (-(item[1] or 0), item[0]))
     rows = list[Row]()
     for model, cost in ranked:
-        calls, *counts = facts.models.get(model, (0,))
-        used = list(zip(USAGE_CLASSES, [*counts, *[0] * (len(USAGE_CLASSES) - len(counts))], strict=True))
-        units = {one.name: count for one, count in used if one.unit != "token" and count}
+        calls, *counts = used.get(model, (0,))
+        by_class = list(zip(USAGE_CLASSES, [*counts, *[0] * (len(USAGE_CLASSES) - len(counts))], strict=True))
+        units = {one.name: count for one, count in by_class if one.unit != "token" and count}
         row: Row = {"model": model, **({} if cost is None else money(cost)), "calls": calls}
-        row["tokens"] = {one.name: count for one, count in used if one.unit == "token"}
+        row["tokens"] = {one.name: count for one, count in by_class if one.unit == "token"}
         rows.append({**row, **({"units": units} if units else {})})
     return rows
 

@@ -16,7 +16,7 @@ from spanledger_processor.ledger.facts import OTHER_MODELS
 from spanledger_processor.ledger.keys import dimension_key
 from spanledger_processor.ledger.packing import unpack
 from spanledger_processor.ledger.queries import Days
-from spanledger_processor.ledger.rows import Row, date_of, money
+from spanledger_processor.ledger.rows import Row, date_of, listed_model, money
 from spanledger_processor.ledger.store import Reader
 from spanledger_processor.ledger.sums import Merging
 
@@ -96,7 +96,7 @@ class _DaysOfNamedValue(Days):
         costs: dict[tuple[int, str], int] = {}
         for day, record in self._mine:
             for model, cost in record[6].items():
-                group = (0 if what == "model" else day, model)
+                group = (0 if what == "model" else day, listed_model(model))
                 costs[group] = costs.get(group, 0) + int(cost)
         known = [(group, cost) for group, cost in costs.items() if cost > 0 and group[1] != OTHER_MODELS]
         kept = known if most is None else nlargest(most, known, key=lambda item: (item[1], item[0]))

@@ -35,6 +35,7 @@ from spanledger_processor.ledger.runs import RunsAndParent, named_by, one_run, r
 from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.ledger.tool_repeats import RepeatRows, place_of
+from spanledger_processor.pricing import provider_name
 
 MOST_ROWS = 1000
 """Rows of a page."""
@@ -154,7 +155,7 @@ def tasks(reader: Reader, tenant: bytes, wanted: Mapping[str, str], limit: int, 
         names = {"session": sums.labels.get("session", ""), "task": sums.labels.get("id", "")}
         names["kind"] = sums.labels.get("kind", "")
         if (sums.cost or sums.calls) and all(names[name] == bounded_id(text) for name, text in wanted.items()):
-            model = {"provider": sums.labels.get("provider", ""), "model": sums.labels.get("model", "")}
+            model = {"provider": provider_name(sums.labels.get("provider", "")), "model": sums.labels.get("model", "")}
             rows.append({**names, **model, **spend(sums), "last": time_of(sums.last_ns)})
         if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
             return Page(rows, _cursor(tenant, (_TASKS, 0, key[ID_HASH])))

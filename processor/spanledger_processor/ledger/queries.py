@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.day_values import UNPRICED, records_of_days
-from spanledger_processor.ledger.dimensions import agents_of
+from spanledger_processor.ledger.dimensions import agents_of, listed
 from spanledger_processor.ledger.facts import OTHER_MODELS, USUAL, Lifecycle
 from spanledger_processor.ledger.keys import (
     TENANT_HASH,
@@ -111,7 +111,8 @@ def _grouped(parts: list[Sums], *labels: str) -> dict[tuple[str, ...], Sums]:
     """Return sums by the values of some of their labels."""
     groups: dict[tuple[str, ...], Sums] = {}
     for sums in parts:
-        groups.setdefault(tuple(sums.labels.get(label, "") for label in labels), Sums()).add(sums)
+        names = (listed(label, sums.labels.get(label, "")) for label in labels)
+        groups.setdefault(tuple(names), Sums()).add(sums)
     return groups
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import USAGE_CLASSES
+from spanledger_processor.pricing import provider_name
 from spanledger_processor.units import NS_PER_DAY, USD, Pico
 
 Row: TypeAlias = dict[str, Any]
@@ -66,9 +67,21 @@ def note(kinds: Mapping[str, int]) -> str:
     return "; ".join(text for name, text in NOTES.items() if kinds.get(name))
 
 
+def listed_model(label: str) -> str:
+    """Return a model's label with the one name of its provider, if there is one in front: users may write another, and
+    what earlier versions took in has the one that spans have.
+    """
+    provider, separator, model = label.partition("/")
+    return f"{provider_name(provider)}/{model}" if separator else label
+
+
 def models(sums: Sums) -> list[Row]:
     """Return the cost on each model, the dearest first."""
-    ranked = sorted(sums.models.items(), key=lambda item: (-item[1], item[0]))
+    spent: dict[str, Pico] = {}
+    for name, cost in sums.models.items():
+        listed = listed_model(name)
+        spent[listed] = spent.get(listed, 0) + cost
+    ranked = sorted(spent.items(), key=lambda item: (-item[1], item[0]))
     return [{"model": name, **money(cost)} for name, cost in ranked]
 
 

@@ -2,8 +2,9 @@
 
 from spanledger_processor.pricing.explain import ChargeLine, Explanation, Quotation, describe, explain
 from spanledger_processor.pricing.model_names import canonical_model, one_model
-from spanledger_processor.pricing.price_list import Override
-from spanledger_processor.pricing.pricer import Pricer
+from spanledger_processor.pricing.price_list import Override, sold_by
+from spanledger_processor.pricing.pricer import Pricer, priced_name
+from spanledger_processor.pricing.providers import provider_name
 
 __all__ = [
     "ChargeLine",
@@ -15,4 +16,7 @@ __all__ = [
     "describe",
     "explain",
     "one_model",
+    "priced_name",
+    "provider_name",
+    "sold_by",
 ]

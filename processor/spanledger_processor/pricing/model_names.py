@@ -11,135 +11,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
-
-from genai_prices.data_snapshot import get_snapshot
 
 from spanledger_processor.model import Unpriced
-
-PROVIDERS: Final = get_snapshot().providers
-"""The sellers and their models as the package has them.
-
-Not imported from `genai_prices.data`, a literal of 30,000 lines: pyright takes a minute for each module that does so.
-"""
-
-ALIASES: dict[str, tuple[str, ...]] = {
-    "anthropic": ("claude",),
-    "aws": (
-        "amazon",
-        "amazon-bedrock",
-        "anthropic-bedrock",
-        "aws-bedrock",
-        "aws.bedrock",
-        "bedrock",
-        "bedrock-converse",
-    ),
-    "azure": (
-        "az.ai.inference",
-        "az.ai.openai",
-        "azure-ai",
-        "azure-ai-foundry",
-        "azure-ai-inference",
-        "azure-openai",
-        "azure-openai-responses",
-        "azure.ai.inference",
-        "azure.ai.openai",
-        "azureopenai",
-        "microsoft.foundry",
-    ),
-    "cloudflare": ("cloudflare-workers-ai", "workers-ai"),
-    "cohere": ("cohere-chat",),
-    "fireworks": ("fireworks-ai", "fireworksai"),
-    "github-copilot": ("copilot",),
-    "google": (
-        "anthropic-vertex",
-        "gcp",
-        "gcp.gemini",
-        "gcp.gen-ai",
-        "gcp.vertex-ai",
-        "gemini",
-        "google-ai-studio",
-        "google-genai",
-        "google-generativeai",
-        "google-gla",
-        "google-vertex",
-        "google-vertex-anthropic",
-        "google-vertexai",
-        "google.generative-ai",
-        "google.vertex",
-        "googlevertex",
-        "vertex",
-        "vertex-ai",
-        "vertex-ai-beta",
-        "vertexai",
-    ),
-    "mistral": ("codestral", "mistral-ai", "mistralai"),
-    "moonshotai": ("moonshot", "moonshot-ai"),
-    "novita": ("novita-ai",),
-    "openai": ("openai-chat", "openai-responses", "text-completion-openai"),
-    "perplexity": ("perplexity-ai", "pplx"),
-    "together": ("together-ai", "togetherai"),
-    "voyageai": ("voyage",),
-    "x-ai": ("grok", "xai"),
-    "zai": ("z-ai", "z.ai"),
-    "zhipuai": ("bigmodel", "zhipu"),
-}
-"""Other names of a genai-prices provider (semantic conventions old and new, AI SDK, LiteLLM, pydantic-ai),
-in lower case with "-" for "_". Its own ids need no row."""
-
-NO_SELLER = frozenset(
-    {
-        "-other",
-        "agno",
-        "ai-gateway",
-        "autogen",
-        "coder",
-        "crewai",
-        "dspy",
-        "gateway",
-        "gcp.vertex.agent",
-        "google-adk",
-        "haystack",
-        "helicone",
-        "instructor",
-        "langchain",
-        "langgraph",
-        "litellm",
-        "litellm-proxy",
-        "llama-index",
-        "llamaindex",
-        "mastra",
-        "microsoft.agent-framework",
-        "mux",
-        "mux-gateway",
-        "openai-agents",
-        "other",
-        "portkey",
-        "pydantic-ai",
-        "semantic-kernel",
-        "smolagents",
-        "strands",
-        "strands-agents",
-        "unknown",
-        "vercel",
-        "vercel-ai-gateway",
-        "xum",
-    }
-)
-"""Libraries and gateways that are named as the provider and sell nothing themselves: the model's name decides."""
+from spanledger_processor.pricing.providers import PROVIDERS, provider_name, seller_of
 
 MAKERS = frozenset({"anthropic", "cohere", "deepseek", "mistral", "moonshotai", "openai", "perplexity", "x-ai"})
 """Sellers of their own models only: another vendor before the name cannot be dropped."""
-
-
-def provider_key(provider: str) -> str:
-    """Return a provider's name in the spelling of the tables above."""
-    return provider.strip(" \t\r\n\"'`").lower().replace("_", "-").replace(" ", "-")
-
-
-_SELLERS = {provider_key(provider.id): provider.id for provider in PROVIDERS} | {
-    alias: seller for seller, aliases in ALIASES.items() for alias in aliases
-}
 
 _VENDORS = (
     r"ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshot|moonshotai|nvidia|openai|qwen|"
@@ -150,39 +27,57 @@ BEDROCK = re.compile(rf"^(?:[\w.-]+/)*(?P<model>(?:[a-z]{{2,6}}(?:-gov)?\.)?(?:{
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to read a name: a genai-prices provider, the model as it would call it, why that seller, and the name of
+    the provider (`providers.NAMES`).
+    """
+
+    seller: str
+    model: str
+    why: str
+    provider: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NameForm:
-    """The form of names that only one seller gives, where the provider is in `over` (None: any that is known)."""
+    """The form of names that only one provider gives, where the seller is in `over` (None: any that is known)."""
 
     pattern: re.Pattern[str]
-    seller: str
+    provider: str
     over: frozenset[str] | None
     why: str
+
+    def candidate(self, model: str, seller: str, provider: str) -> Candidate:
+        """Return the candidate of a model's name in this form, which came with a seller and its name (empty: none)."""
+        own = seller_of(self.provider) or ""
+        is_theirs = own == seller and self.provider == provider_name(seller)
+        return Candidate(own, model, self.why, provider if is_theirs else self.provider)
 
 
 _UNNAMED = frozenset({""})
 FORMS = (
     NameForm(
         re.compile(r"^arn:aws[\w-]*:bedrock:.*/(?P<model>[^/]+)$"),
-        "aws",
+        "aws.bedrock",
         None,
         "the name is a Bedrock ARN",
     ),
-    NameForm(BEDROCK, "aws", None, "the name has Bedrock's form"),
+    NameForm(BEDROCK, "aws.bedrock", None, "the name has Bedrock's form"),
     NameForm(
         re.compile(r"^(?:projects/[^/]+/locations/[^/]+/)?publishers/[^/]+/models/(?P<model>.+)$"),
-        "google",
+        "gcp.vertex_ai",
         None,
         "the name has Vertex AI's form",
     ),
     NameForm(
         re.compile(r"^models/(?P<model>.+)$"),
-        "google",
+        "gcp.gemini",
         frozenset({"", "openai", "google"}),
         "the name has the Gemini API's form",
     ),
     NameForm(
         re.compile(r"^(?P<model>claude-[\w.-]+@(?:\d{8}|default|latest))$"),
-        "google",
+        "gcp.vertex_ai",
         frozenset({"", "anthropic"}),
         "the name has Vertex AI's form",
     ),
@@ -216,15 +111,6 @@ _OF_MISTRAL = re.compile(
     r"-(?P<date>2[3-9](?:0[1-9]|1[0-2]))$"
 )
 """Mistral's names with year and month: https://docs.mistral.ai/getting-started/models/models_overview/."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One way to read a name: a genai-prices provider, the model as it would call it, and why that seller."""
-
-    seller: str
-    model: str
-    why: str
 
 
 def clean(name: str) -> str:
@@ -274,21 +160,6 @@ def _undated(name: str) -> tuple[str, str]:
     return match["model"] or plain, re.sub(r"\D", "", match["date"] or "")
 
 
-def seller_of(provider: str) -> str | None:
-    """Return the genai-prices provider of a name; "" for one that sells nothing; None if it is not known.
-
-    What follows the last dots may be an API's name: `anthropic.messages`, `google.vertex.chat`.
-    """
-    key = provider_key(provider)
-    while key:
-        if key in NO_SELLER:
-            return ""
-        if key in _SELLERS:
-            return _SELLERS[key]
-        key = key.rpartition(".")[0]
-    return None if provider_key(provider) else ""
-
-
 def candidates_for(provider: str, model: str) -> list[Candidate] | Unpriced:
     """Return the candidates for a provider and a model, the likeliest first; the first that its seller lists holds."""
     model = clean(model)
@@ -298,13 +169,13 @@ def candidates_for(provider: str, model: str) -> list[Candidate] | Unpriced:
     if seller is None:
         return _only_by_arn(model) or "unknown_provider"
     why = "the provider was named" if seller else ""
-    return _candidates(seller, model, why, _MAX_PREFIXES) or "unknown_model"
+    return _candidates(seller, provider_name(provider), model, why, _MAX_PREFIXES) or "unknown_model"
 
 
-def _candidates(seller: str, model: str, why: str, prefixes: int) -> list[Candidate]:
+def _candidates(seller: str, provider: str, model: str, why: str, prefixes: int) -> list[Candidate]:
     for form in FORMS:
         if (form.over is None or seller in form.over) and (match := form.pattern.match(model)):
-            return [Candidate(form.seller, match["model"], form.why)]
+            return [form.candidate(match["model"], seller, provider)]
     if seller in ("", "openai") and _LOCAL.search(model):
         return []
     head, tail = _split(model)
@@ -312,15 +183,15 @@ def _candidates(seller: str, model: str, why: str, prefixes: int) -> list[Candid
     if not seller:
         if named is None:
             return _by_name(model)
-        return _candidates(named, tail, f'the name begins with "{head}"', prefixes - 1)
-    result = [Candidate(seller, model, why)]
+        return _candidates(named, provider_name(head), tail, f'the name begins with "{head}"', prefixes - 1)
+    result = [Candidate(seller, model, why, provider)]
     if named in ("", seller):
-        result += _candidates(seller, tail, why, prefixes - 1)
+        result += _candidates(seller, provider, tail, why, prefixes - 1)
     elif seller == "openai" and named:
         # OpenAI's client library speaks to any gateway that has OpenAI's API; the name says whose model it was.
-        result += _candidates(named, tail, f'the name begins with "{head}"', prefixes - 1)
+        result += _candidates(named, provider_name(head), tail, f'the name begins with "{head}"', prefixes - 1)
     elif tail and seller not in MAKERS and seller != "openrouter" and (named or model[len(head)] == "/"):
-        result.append(Candidate(seller, tail, why))
+        result.append(Candidate(seller, tail, why, provider))
     return result
 
 
@@ -336,17 +207,19 @@ def _by_name(model: str) -> list[Candidate]:
         return []
     claims: Callable[[str], str] = 'names like "{}" are taken for its models'.format
     result = [
-        Candidate(provider.id, model, claims(model))
+        Candidate(provider.id, model, claims(model), provider_name(provider.id))
         for provider in PROVIDERS
         if provider.model_match is not None and provider.model_match.is_match(head)
     ]
     if result:
         return result
     makers = [provider.id for provider in PROVIDERS if provider.id in MAKERS and provider.find_model(head)]
-    return [Candidate(makers[0], model, "of the makers only this one lists it")] if len(makers) == 1 else []
+    if len(makers) != 1:
+        return []
+    return [Candidate(makers[0], model, "of the makers only this one lists it", provider_name(makers[0]))]
 
 
 def _only_by_arn(model: str) -> list[Candidate]:
     form = FORMS[0]
     match = form.pattern.match(model)
-    return [Candidate(form.seller, match["model"], form.why)] if match else []
+    return [form.candidate(match["model"], "", "")] if match else []

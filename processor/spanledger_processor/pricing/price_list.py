@@ -14,16 +14,22 @@ from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
+from typing import TypeAlias
 
 import genai_prices
 from genai_prices.types import ModelInfo, Provider, StartDateConstraint, TimeOfDateConstraint
 
-from spanledger_processor.model import FURTHER_CLASSES, USAGE_CLASSES
-from spanledger_processor.pricing.model_names import PROVIDERS, Candidate, clean, provider_key, seller_of
+from spanledger_processor.model import FURTHER_CLASSES, USAGE_CLASSES, Unpriced
+from spanledger_processor.pricing.model_names import Candidate, candidates_for, clean
+from spanledger_processor.pricing.providers import GATEWAYS, PROVIDERS, provider_key, provider_name, seller_of
 from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, build, compile_card
 
 OVERRIDE = "override/"
 """The beginning of `Card.price` where the price is the user's own."""
+
+MAX_NAME = 512
+"""Characters of a model's name, its provider's and a price context. Longer ones are nobody's, and are not kept."""
 
 _PICO = {one.name: PICO_PER_MTOK if one.unit == "token" else PICO_PER_KCOUNT for one in USAGE_CLASSES}
 
@@ -141,6 +147,33 @@ def find(candidates: Iterable[Candidate]) -> Listing | None:
         if model is not None:
             return Listing(candidate, seller, model)
     return None
+
+
+NameRead: TypeAlias = tuple[tuple[Candidate, ...], Unpriced | None, Listing | None]
+"""The models that a name may be, or why it is none, and the first of them that is listed."""
+
+
+def read_name(provider: str, model: str) -> NameRead:
+    """Look a model up in the list as what a provider's and its name say."""
+    read_as = candidates_for(provider, model)
+    if isinstance(read_as, str):
+        return (), read_as, None
+    return tuple(read_as), None, find(read_as)
+
+
+@lru_cache(2048)
+def sold_by(provider: str, model: str) -> str:
+    """Return the one name of who sells a call, by its provider and `priced_name`: what sums by provider stand under.
+
+    That is the seller whose price it has, as `providers.NAMES` spells it: also where the span names a library, or no
+    provider. A gateway charges itself, whoever made the model. Where no seller lists the model, the provider that was
+    named; one that is not known as it was written.
+    """
+    name = provider_name(provider)
+    if name in GATEWAYS or not model or len(provider) + len(model) > MAX_NAME:
+        return name
+    listing = read_name(provider, model)[2]
+    return name if listing is None else listing.candidate.provider
 
 
 def holds_since(listing: Listing, day: date) -> date:

@@ -43,8 +43,8 @@ from spanledger_processor.model import (
     counts_of,
 )
 from spanledger_processor.pricing import price_list
-from spanledger_processor.pricing.model_names import BEDROCK, Candidate, candidates_for
-from spanledger_processor.pricing.price_list import OVERRIDE, Override
+from spanledger_processor.pricing.model_names import BEDROCK, Candidate
+from spanledger_processor.pricing.price_list import MAX_NAME, OVERRIDE, NameRead, Override, read_name
 from spanledger_processor.pricing.rate_card import Card, ClassRates, charge, missing
 from spanledger_processor.units import NS_PER_DAY, Pico
 
@@ -70,9 +70,6 @@ _ROUNDED = 10
 
 _FREE = ":free"
 """The end of OpenRouter's names of models that cost nothing, https://openrouter.ai/docs/guides/routing/model-variants."""
-
-MAX_NAME = 512
-"""Characters of a model's name, its provider's and a price context. Longer ones are nobody's, and are not kept."""
 
 PARTS = ("input", "cache_read", "cache_write", "output", "other")
 """The parts of a `Cost` whose sum is what was computed."""
@@ -133,7 +130,7 @@ class Pricer:
         self._overrides = [(override, override.card()) for override in overrides]
         self._tools = tools
         self._resolve = lru_cache(maxsize=cards)(self._kept)
-        self._read_name = lru_cache(maxsize=cards)(_read_name)
+        self._read_name = lru_cache(maxsize=cards)(read_name)
         self._cards = lru_cache(maxsize=cards)(price_list.cards)
         """Of the days since which they hold."""
         self.revision = 0
@@ -249,11 +246,11 @@ class Pricer:
 
     def resolve(self, provider: str, model: str, day: int, context: tuple[tuple[str, str], ...] = ()) -> Resolved:
         """Look up a name on a day (days since 1970): overrides first, then genai-prices."""
-        return self._resolved(_read_name(provider, model), provider, model, day, context, price_list.cards)
+        return self._resolved(read_name(provider, model), provider, model, day, context, price_list.cards)
 
     def _resolved(
         self,
-        name: _Name,
+        name: NameRead,
         provider: str,
         model: str,
         day: int,
@@ -275,17 +272,6 @@ class Pricer:
         return Resolved(
             (listing.candidate,), None, cards, listing.candidate.why, cards[0][1] if len(cards) == 1 else None
         )
-
-
-_Name: TypeAlias = tuple[tuple[Candidate, ...], Unpriced | None, price_list.Listing | None]
-"""The models that a name may be, or why it is none, and the first of them that is listed."""
-
-
-def _read_name(provider: str, model: str) -> _Name:
-    read_as = candidates_for(provider, model)
-    if isinstance(read_as, str):
-        return (), read_as, None
-    return tuple(read_as), None, price_list.find(read_as)
 
 
 def priced_name(call: Call) -> str:

@@ -363,6 +363,7 @@ def _tests(values: Mapping[str, Any]) -> list[Callable[[Sums], bool]]:
     model, contains, reason = values["model"], values["contains"], values["unpriced"]
     tests: list[Callable[[Sums], bool]] = []
     if model is not None:
+        model = dimensions.listed(dimensions.MODEL, model)
         tests.append(lambda sums: any(model in dimensions.names_in(label, dimensions.MODEL) for label in sums.models))
     if contains is not None:
         tests.append(lambda sums: contains in sums.labels.get("id", "") or contains in sums.labels.get("name", ""))

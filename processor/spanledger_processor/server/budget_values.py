@@ -10,7 +10,7 @@ from spanledger_processor.ledger.dimensions import MODEL, PROVIDER
 from spanledger_processor.ledger.queries import models, tenants_of
 from spanledger_processor.ledger.store import Reader, Snapshot, StateError
 from spanledger_processor.pricing import Pricer
-from spanledger_processor.pricing.model_names import seller_of
+from spanledger_processor.pricing.providers import GATEWAYS, seller_of
 from spanledger_processor.units import NS_PER_DAY
 
 _DAYS, _TENANTS = 31, 100
@@ -46,7 +46,7 @@ def _unknown(rules: Sequence[BudgetRule], pricer: Pricer, now_ns: int, reader: R
 
 def _is_listed(rule: BudgetRule, pricer: Pricer, today: int) -> bool:
     if rule.dimension == PROVIDER:
-        return bool(seller_of(rule.value))
+        return rule.value in GATEWAYS or bool(seller_of(rule.value))
     if rule.value.startswith(tool_label("")):
         return True  # what tools cost by themselves is of no list
     provider, separator, model = rule.value.partition("/")

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from spanledger_processor.ledger.budgets import PERIODS, BudgetRule
+from spanledger_processor.ledger.dimensions import listed
 from spanledger_processor.ledger.facts import STATES, USUAL, Lifecycle
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.pages import MOST_ROWS
@@ -197,7 +198,7 @@ def _named_value(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not (name and colon and value):
         raise ValueError("write name:value, such as user:ann")
-    return name, bounded_id(value)
+    return name, listed(name, bounded_id(value))
 
 
 def _one_of(*choices: str) -> tuple[Callable[[str], str], Mapping[str, Any]]:

@@ -80,7 +80,7 @@ SPEED = Field(
     },
 )
 MODEL: Shape = {
-    "provider": Field("string", "Who sells it."),
+    "provider": Field("string", "Who sells it, under one name."),
     "model": Field("string", "Its canonical name."),
     "other": _OTHER,
     **SPEND,
@@ -415,7 +415,7 @@ CANDIDATES: Shape = {
                 "What its tokens cost on other models at list price, where that is less, the cheapest first. An "
                 "estimate: by calls of average size, and by today's prices.",
                 rows={
-                    "provider": Field("string", "Who sells it."),
+                    "provider": Field("string", "Who sells it, under one name."),
                     "model": Field("string", "The model."),
                     "cost_usd": SPEND["cost_usd"],
                     "cost_usd_exact": SPEND["cost_usd_exact"],

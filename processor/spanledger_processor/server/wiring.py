@@ -28,7 +28,7 @@ from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.names import Dimensions, IdResolver, KeyLists, LabelRule
 from spanledger_processor.enrichment.redaction import Redactor
 from spanledger_processor.ledger.budgets import BudgetRule
-from spanledger_processor.ledger.dimensions import MODEL
+from spanledger_processor.ledger.dimensions import MODEL, PROVIDER
 from spanledger_processor.ledger.facts import Lifecycle
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.lmdb_store import LmdbStore
@@ -36,7 +36,7 @@ from spanledger_processor.ledger.store import Reader, tenant_hash
 from spanledger_processor.ledger.warning_rules import WarningRules
 from spanledger_processor.otlp.values import Attributes
 from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.pricing import Override, Pricer, canonical_model
+from spanledger_processor.pricing import Override, Pricer, canonical_model, provider_name
 from spanledger_processor.server.rate_limits import Minutes, RateLimits
 from spanledger_processor.signing.key import SigningKeyUnavailableError, load_key
 from spanledger_processor.signing.signer import Signer
@@ -195,12 +195,14 @@ def make_budgets(processor: Processor) -> tuple[BudgetRule, ...]:
 
 
 def _value_of(budget: Budget) -> str:
-    """Return the value as the ledger has it: of a model its one name, behind the provider where one is named."""
+    """Return the value as the ledger has it: the one name of a provider, or of a model, behind its provider's."""
     value = bounded_id(budget.value or "")
+    if budget.dimension == PROVIDER:
+        return provider_name(value)
     if budget.dimension != MODEL or value.startswith(tool_label("")):
         return value
     provider, separator, model = value.partition("/")
-    return f"{provider}/{canonical_model(model)}" if separator else canonical_model(value)
+    return f"{provider_name(provider)}/{canonical_model(model)}" if separator else canonical_model(value)
 
 
 def make_warnings(processor: Processor) -> WarningRules:

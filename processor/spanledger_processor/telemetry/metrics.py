@@ -15,7 +15,7 @@ from spanledger_processor.enrichment import Reading
 from spanledger_processor.enrichment.redaction import Redacted
 from spanledger_processor.ledger.store import StateError, StoreUsage
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Decision, Usage, counts_of
-from spanledger_processor.pricing import canonical_model
+from spanledger_processor.pricing import canonical_model, priced_name, sold_by
 from spanledger_processor.telemetry.log import on_suppressed
 from spanledger_processor.telemetry.otlp import Tracer
 from spanledger_processor.telemetry.registry import BoundedLabels, LabelsByTenant, Registry, SpanIds, quoted
@@ -151,7 +151,7 @@ class StageMetrics:
             if decision.usage is not None and fact.end_ns < batch.now_ns - self._window_ns:
                 moved["spans_beyond_window_total",] += 1
             if decision.cost is not None and decision.cost.amount and fact.call is not None:
-                model = fact.call.provider, _model_of(fact, fact.call)
+                model = _sold_by(fact.call), _model_of(fact, fact.call)
                 spend[model] += decision.cost.amount
                 latest[model] = _ids_of(fact)
             if self._values and fact.call is not None:
@@ -169,7 +169,7 @@ class StageMetrics:
         """Observe how fast a call was of which it is known when the first token came."""
         if fact.call is None or fact.call.granularity != "per-message" or fact.end_ns <= fact.start_ns:
             return
-        names = self._models(tenant)(fact.call.provider, canonical_model(fact.call.model))
+        names = self._models(tenant)(_sold_by(fact.call), canonical_model(fact.call.model))
         self._registry.observe("call_first_token_seconds", fact.first_token_ns / 10**9, *names)
         if usage.output:
             seconds = (fact.end_ns - fact.start_ns) / 10**9
@@ -181,7 +181,7 @@ class StageMetrics:
         amount = decision.cost.amount if decision.cost is not None else None
         if not amount and decision.usage is None:
             return
-        known = {"agent": decision.agent_id, "model": _model_of(fact, call), "provider": call.provider}
+        known = {"agent": decision.agent_id, "model": _model_of(fact, call), "provider": _sold_by(call)}
         known.update(in_pairs(dimensions))
         counts = counts_of(decision.usage) if decision.usage is not None else ()
         tokens = [(one.name, count) for one, count in zip(USAGE_CLASSES, counts, strict=False) if one.unit == "token"]
@@ -207,7 +207,7 @@ class StageMetrics:
         moved["spans_beyond_window_total",] += sum([fact.end_ns < earliest_ns for fact in facts])
         costly = [fact for fact in facts if fact.amount]
         if costly and call is not None:
-            model = call.provider, canonical_model(call.model)
+            model = _sold_by(call), canonical_model(call.model)
             spend[model] += sum([fact.amount for fact in costly])
             latest[model] = costly[-1].trace_id, costly[-1].span_id
 
@@ -219,6 +219,11 @@ class StageMetrics:
 def _ids_of(fact: Fact) -> SpanIds | None:
     """Return a span's ids; None where they are invalid on the wire, and digests here."""
     return (fact.trace_id, fact.span_id) if len(fact.trace_id) == 16 and len(fact.span_id) == 8 else None
+
+
+def _sold_by(call: Call) -> str:
+    """Return the name of the provider, as the ledger has it."""
+    return sold_by(call.provider, priced_name(call))
 
 
 def _model_of(fact: Fact, call: Call) -> str:
