@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import click
 import pytest
 
 from commands import output, run
@@ -58,3 +59,28 @@ def test_a_command_that_is_none() -> None:
     result = run("srve")
     assert result.exit_code == 2
     assert "srve" in result.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_that_is_given_twice_where_one_counts_is_refused(name: str) -> None:
+    """The last one won without a word."""
+    command = main.get_command(None, name)  # type: ignore[arg-type]
+    assert command is not None
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    of_one_value = [one for one in options if not one.multiple and not one.is_flag]
+    assert of_one_value or name in ("check", "demo", "explain"), "it has options"
+    for option in of_one_value:
+        refused = run(name, option.opts[0], "1", f"{option.opts[0]}=1")
+        assert refused.exit_code == 2, option.opts
+        assert f"{option.opts[0]} is given twice: it takes one value" in refused.stderr
+    for option in (one for one in options if one.secondary_opts):
+        refused = run(name, option.opts[0], option.secondary_opts[0])
+        assert (refused.exit_code, option.secondary_opts[0] in refused.stderr) == (2, True)
+
+
+def test_a_flag_may_be_repeated_and_so_may_what_takes_several() -> None:
+    assert (
+        run("check", "--syntax", "--syntax", "--set", "state.size=1", "--set", "state.sice=1").stderr.count("state.s")
+        > 1
+    )
+    assert "--bogus" in run("sessions", "--bogus").stderr

@@ -662,22 +662,69 @@ def test_a_name_takes_one_line_and_moves_nothing_wherever_it_is_shown(odd: str, 
     assert seen > 10
 
 
+def _on_a_terminal(width: int, monkeypatch: pytest.MonkeyPatch, *command: str) -> list[str]:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    return [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in output(*command).splitlines()]
+
+
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_a_narrow_terminal_gets_fewer_columns(
     width: int, state: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ids, costs, models and why something has no price stay whole; details go first."""
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", str(width))
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in output("sessions", *state).splitlines()]
+    """Ids, costs, states, the last activity and why something has no price stay; models and details go first."""
+    lines = _on_a_terminal(width, monkeypatch, "sessions", *state)
     assert all(len(line) <= width for line in lines)
     shown = "\n".join(lines)
-    assert "(unattributed)" in shown
-    assert "openai/gpt-4o-mini" in shown
-    assert "$0.000210 + ?" in shown
-    assert "1 unknown_model" in shown
-    assert ("last active (UTC)" in shown.splitlines()[2]) is (width == 200)
+    heading = lines[: next(number for number, line in enumerate(lines) if "─" in line)]
+    for name in ("session", "cost", "calls", "unpriced", "last", "active", "(UTC)", "state"):
+        assert any(re.search(rf"(^|\s){re.escape(name)}(\s|$)", line) for line in heading), name
+    for text in ("(unattributed)", "$0.000210 + ?", "unknown_model", "2026-02-01", "stale"):
+        assert text in shown, text
+    assert ("openai/gpt-4o-mini" in shown) is (width == 200)
     assert ("No room here for" in shown) is (width < 200), "what is left out is said"
+
+
+def test_where_all_models_have_no_room_the_first_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = ("gpt-4o-mini", "gpt-4o", "gpt-4.1", "gpt-4.1-mini")
+    state = ledger(tmp_path, *(_call("a", model=model) for model in models))
+    shown = "\n".join(_on_a_terminal(140, monkeypatch, "sessions", *state))
+    assert "openai/gpt-4o and 3 more" in shown, "the dearest"
+    assert "gpt-4.1" not in shown
+    assert "openai/gpt-4.1-mini" in "\n".join(_on_a_terminal(200, monkeypatch, "sessions", *state))
+
+
+def test_an_id_that_a_table_cut_is_not_found_and_where_it_is_is_said(tmp_path: Path) -> None:
+    """None is taken for it: another may begin and end alike."""
+    name = "0199c9a7-5b1e-7c3d-9f52-" + "a" * 60
+    state = ledger(tmp_path, _call(name), _call(name.replace("aaa", "bbb", 1)))
+    cut = next(word for line in output("sessions", *state).splitlines() for word in line.split() if "…" in word)
+    for command in (("session", cut), ("session", cut, "--timeline"), ("tools", "--session", cut)):
+        refused = run(*command, *state)
+        assert refused.exit_code == 1
+        assert f"a table cut it: `spanledger session {name}" in refused.stderr
+    assert f"a table cut it: `spanledger run {name}" in run("run", cut, *state).stderr
+    assert "`spanledger sessions --whole`" in run("session", "other…aaa", *state).stderr
+    assert "--whole" in run("close", cut, *state).stderr
+    assert "--whole" not in run("session", "other", *state).stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("sessions", "--model"), ("runs", "--model"), ("session", "a", "--candidates", "--models")]
+)
+def test_a_model_that_nothing_is_known_by_is_a_mistake(command: tuple[str, ...], tmp_path: Path) -> None:
+    state = ledger(tmp_path, _call("a", model="gpt-4o-mini"))
+    refused = run(*command, "gpt-4o-mni", *state)
+    assert refused.exit_code == 2
+    assert re.search("did you mean (.*/)?gpt-4o-mini", refused.stderr)
+    assert run(*command, "gpt-4o", *state).exit_code == 0, "the price list has it"
+
+
+def test_rows_of_unpriced_calls_that_are_left_out_are_told(tmp_path: Path) -> None:
+    state = ledger(tmp_path, *(_call("a", model=f"acme-{number}b") for number in range(1003)))
+    shown = output("unpriced", *state)
+    assert "The first 1,000 rows; 3 with fewer calls or as many are left out." in shown
+    assert shown.count("unknown_model") >= 1000
 
 
 @pytest.mark.parametrize("width", [80, 60])

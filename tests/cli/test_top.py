@@ -19,7 +19,7 @@ from backend import Backend
 from chats import chat, request, set_attributes
 from commands import answer, ledger, output, run
 from served import Served
-from spanledger_processor.cli import show
+from spanledger_processor.cli import tables
 from spanledger_processor.units import NS_PER_DAY
 
 
@@ -170,7 +170,7 @@ def test_sessions_whose_ids_begin_alike_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_session_takes_one_line_of_a_narrow_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models give way before its state does."""
-    monkeypatch.setattr(show, "_WIDE", 90)
+    monkeypatch.setattr(tables, "_WIDE", 90)
     state = ledger(tmp_path, _of("f17e0a6c-ed34-4ed0-8f66-9f01315cd206"), now_ns=time.time_ns())
     (line,) = [line for line in output("top", *state).splitlines() if "gpt" in line or "f17e0a6c" in line]
     assert "active" in line

@@ -201,6 +201,13 @@ async def test_a_session_is_ended() -> None:
         assert (await api.client.post(CLOSE, json={"tenant": "acme"})).status_code == 503
 
 
+async def test_the_tenant_of_a_session_to_end_is_not_read_from_the_query() -> None:
+    """It would have ended that of the default tenant."""
+    async with served() as api:
+        answer = await api.client.post(f"{CLOSE}?tenant=acme", json={})
+        assert (answer.status_code, "JSON" in answer.json()["error"], api.closed) == (400, True, [])
+
+
 @pytest.mark.parametrize(
     ("media", "body", "status", "said"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -276,6 +277,54 @@ async def test_a_value_that_cannot_be_read_is_named(query: str, named: str) -> N
         refused = await client.get(f"/api/v1/sessions?{query}")
         assert refused.status_code == 400
         assert named in refused.json()["error"]
+
+
+OF_SENDERS = {"contains", "kind", "parent", "session", "task", "value"}
+"""Parameters whose values come from whoever sends spans: one that is not here yet is an empty answer."""
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+async def test_no_parameter_takes_a_value_that_nothing_is_known_by(route: Route) -> None:
+    """Of every route: a slip is an error that says what is known, never an empty answer."""
+    for parameter in route.known:
+        if parameter.name in OF_SENDERS or (parameter.name, route.path) == ("provider", "/api/v1/prices/{model}"):
+            continue
+        ids = {"id": "a", "name": "agent", "model": "gpt-4o", "trace_id": "00" * 16, "span_id": "00" * 8}
+        async with served(several()) as client:
+            for value in ("no-such-thing", ","):
+                refused = await client.get(_path(route, ids), params={parameter.name: value})
+                assert refused.status_code == (404 if parameter.name == "tenant" else 400), (parameter.name, value)
+                problem = refused.json()["error"]
+                named = {"name": "no budget", "dimension": "name:value", "cursor": "not a cursor"}
+                assert named.get(parameter.name, parameter.name) in problem, problem
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("sessions?model=acme-7c", "did you mean acme-7b?"),
+        ("runs?model=openai/acme-7c", "did you mean openai/acme-7b?"),
+        ("runs?model=openai/gpt-4o-mni", "did you mean openai/gpt-4o-mini"),
+        (
+            "candidates/a?models=anthropic/claude-haiku-4-5,anthropic/claude-hiku-4-5",
+            "did you mean anthropic/claude-haiku-4-5",
+        ),
+        ("sessions?unpriced=unknown", "unknown_model"),
+        ("events?tennant=acme", "Known here: tenant"),
+    ],
+)
+async def test_names_that_nothing_is_known_by_are_errors_that_say_what_was_meant(path: str, said: str) -> None:
+    async with served(request(_named("a", time.time_ns(), model="acme-7b"))) as client:
+        refused = await client.get(f"/api/v1/{path}")
+        assert refused.status_code == 400
+        assert said in refused.json()["error"]
+
+
+async def test_a_model_of_the_price_list_that_nothing_was_spent_on_is_an_empty_list() -> None:
+    async with served(several()) as client:
+        for model in ("gpt-4o", "anthropic/claude-haiku-4-5", "tool:search"):
+            answer = await client.get("/api/v1/sessions", params={"model": model})
+            assert (answer.status_code, answer.json()["sessions"]) == (200, [])
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if any(one.name == "limit" for one in route.known)])

@@ -51,9 +51,37 @@ class _Commands(click.Group):
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read as gRPC loads; its own lines would stand among ours
         return cast(click.Command, getattr(_loaded(COMMANDS[cmd_name][0]), cmd_name))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Refuse an option that is given twice where one counts: click takes the last without a word."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            _refuse_twice(command, click.Context(command, parent=ctx, info_name=name), rest)
+        return name, command, rest
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+def _refuse_twice(command: click.Command, context: click.Context, args: list[str]) -> None:
+    """Raise a usage error where an option of one value comes again; a flag may, but not beside its opposite."""
+    try:
+        _, _, order = command.make_parser(context).parse_args([*args])
+    except click.UsageError:
+        return  # click says so itself
+    given = [one for one in order if isinstance(one, click.Option) and not one.multiple]
+    given = [one for one in given if not one.is_flag or one.secondary_opts]
+    for option in given:
+        if given.count(option) > 1:
+            names = [max(named, key=len) for named in (option.opts, option.secondary_opts) if named]
+            raise click.UsageError(
+                f"give one of {' and '.join(names)}"
+                if option.is_flag
+                else f"{names[0]} is given twice: it takes one value",
+                context,
+            )
 
 
 def _loaded(name: str) -> ModuleType:

@@ -9,7 +9,8 @@ import click
 
 from spanledger_processor.cli.asking import Instance, Target, asks, local_instance, must_exist
 from spanledger_processor.cli.options import FAILED, WRONG_USAGE, as_json, described, fail
-from spanledger_processor.cli.show import counted, plain, show_json
+from spanledger_processor.cli.show import CUT, counted, show_json
+from spanledger_processor.cli.tables import plain
 from spanledger_processor.config import Config
 from spanledger_processor.dialects.content import names_user
 from spanledger_processor.ledger.keys import bounded_id
@@ -44,7 +45,8 @@ def close(session_id: str | None, instance: str | None, target: Target, *, as_js
             assert isinstance(source, Instance)
             name, closed = source.name, source.close(what, name_of)
     if not closed:
-        fail(f"no {what} {name_of!r} in {name}; `spanledger sessions` lists the sessions there are", FAILED)
+        cut = ", `--whole` with ids that are not cut" if CUT in name_of else ""
+        fail(f"no {what} {name_of!r} in {name}; `spanledger sessions` lists the sessions there are{cut}", FAILED)
     if as_json:
         show_json({"id": name_of, "closed": True if instance is None else closed})
     elif instance is None:

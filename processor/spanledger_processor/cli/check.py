@@ -17,7 +17,8 @@ import click
 from spanledger_exporters.interface import DestinationError, Signal, Verdict
 from spanledger_exporters.settings import ExporterSettings, FileSettings, NetworkSettings
 from spanledger_processor.cli.options import FAILED, WRONG_USAGE, ConfigFiles, as_json, config_files, configuration
-from spanledger_processor.cli.show import plain, show_json
+from spanledger_processor.cli.show import show_json
+from spanledger_processor.cli.tables import plain
 from spanledger_processor.config import Config, ConfigError, load
 from spanledger_processor.config.receivers import ServerTls
 from spanledger_processor.config.summary import summary

@@ -18,9 +18,9 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from spanledger_processor.cli import show
+from spanledger_processor.cli import show, tables
 from spanledger_processor.cli.options import FAILED, fail
-from spanledger_processor.cli.show import console
+from spanledger_processor.cli.tables import console
 from spanledger_processor.config import load
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.store import tenant_hash
@@ -62,14 +62,14 @@ class Board:
             sessions, runs = queries.sessions(reader, _TENANT), queries.runs(reader, _TENANT)
             total = queries.total(reader, _TENANT)
         parts: list[RenderableType] = [Text(f"Replayed: {'; '.join(self._seen) or 'nothing yet'}", "dim")]
-        parts.append(show.table(f"Sessions, ${total['cost_usd']:.6f} in all", _SESSION, sessions))
-        parts.append(show.table(f"Runs, in this demo by {RUN_KEY} (processor.runs.keys)", _RUN, runs))
+        parts.append(tables.table(f"Sessions, ${total['cost_usd']:.6f} in all", _SESSION, sessions))
+        parts.append(tables.table(f"Runs, in this demo by {RUN_KEY} (processor.runs.keys)", _RUN, runs))
         if self._calls:
             calls = sorted(self._calls.values(), key=lambda call: -call["times"])
-            parts.append(show.table("The very same tool call, several times in a session", _CALL, calls))
+            parts.append(tables.table("The very same tool call, several times in a session", _CALL, calls))
         if self._unpriced:
             rows = [{"model": model, "why": why, "spans": n} for (model, why), n in self._unpriced.items()]
-            parts.append(show.table("Counted without a price, and never as 0", _UNPRICED, rows))
+            parts.append(tables.table("Counted without a price, and never as 0", _UNPRICED, rows))
         if self._silent:
             reported = ", ".join(f"{n} {why}" for why, n in self._silent.items())
             parts.append(Text(f"Spans with usage that add nothing, since other spans tell it: {reported}."))
@@ -111,7 +111,7 @@ def _plain(value: dict[str, Any]) -> Any:
     return next(iter(value.values()), None)
 
 
-def _id(heading: str) -> show.Column:
+def _id(heading: str) -> tables.Column:
     return (heading, lambda row: show.word(row["id"], most=_WIDEST), False)
 
 
@@ -119,21 +119,21 @@ def _models(row: dict[str, Any]) -> list[str]:
     return [f"{show.short(model['model'])} {show.money(model['cost_usd'])}" for model in row["models"]]
 
 
-_SPENT: list[show.Column] = [*show.SPEND[:2], ("by model", lambda row: _models(row) or "-", False)]
-_SESSION: list[show.Column] = [
+_SPENT: list[tables.Column] = [*show.SPEND[:2], ("by model", lambda row: _models(row) or "-", False)]
+_SESSION: list[tables.Column] = [
     _id("session"),
     *_SPENT,
     ("tools", lambda row: show.count(row["tool_calls"]), True),
 ]
-_RUN: list[show.Column] = [_id("run"), *_SPENT]
-_CALL: list[show.Column] = [
+_RUN: list[tables.Column] = [_id("run"), *_SPENT]
+_CALL: list[tables.Column] = [
     _id("session"),
     ("tool", lambda row: show.short(str(row["tool"])), False),
     ("times", lambda row: show.count(row["times"]), True),
     ("loop", lambda row: "loop" if row["loop"] else "-", False),
     ("signature", lambda row: row["signature"], False),
 ]
-_UNPRICED: list[show.Column] = [
+_UNPRICED: list[tables.Column] = [
     ("model", lambda row: show.short(str(row["model"])), False),
     ("why", lambda row: row["why"], False),
     ("spans", lambda row: show.count(row["spans"]), True),

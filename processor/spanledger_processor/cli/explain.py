@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from spanledger_processor.cli.options import FAILED, WRONG_USAGE, ConfigFiles, as_json, configuration, configured, fail
-from spanledger_processor.cli.show import console, counted, plain, show_json
+from spanledger_processor.cli.show import counted, show_json
+from spanledger_processor.cli.tables import console, plain
 from spanledger_processor.config import Config
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.explain.explainer import Explainer, Replay, SpanExplanation, replay

@@ -7,17 +7,20 @@ from decimal import Decimal
 from functools import wraps
 from heapq import nlargest
 from itertools import islice
-from typing import Any
+from shlex import quote
+from typing import Any, get_args
 
 import click
 
-from spanledger_processor.cli import show
+from spanledger_processor.cli import show, tables
 from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
 from spanledger_processor.cli.options import FAILED, as_json, fail, whole_ids
 from spanledger_processor.ledger.facts import STATES
 from spanledger_processor.ledger.keys import UNATTRIBUTED
+from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.rows import Row, note
 from spanledger_processor.ledger.warning_rules import WARNINGS
+from spanledger_processor.model import Unpriced
 from spanledger_processor.server.forms import first_line, header, lines
 from spanledger_processor.server.routes import day_of, route_of
 from spanledger_processor.server.shapes import Shape
@@ -63,7 +66,9 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(filters={"sort": sort, "since": since, "until": until, **filters}, **options)
 
     for option in (
-        click.option("--unpriced", metavar="REASON", help="With unpriced calls: any, or a reason."),
+        click.option(
+            "--unpriced", type=click.Choice(["any", *get_args(Unpriced)]), help="With unpriced calls: any, or a reason."
+        ),
         click.option("--contains", metavar="TEXT", help="With this text in the id or the name."),
         click.option("--model", metavar="NAME", help="That spent something on this model, named as in the list."),
         click.option("--until", type=DAY, help="Last active on this UTC day or before."),
@@ -148,7 +153,7 @@ def tenants(target: Target, *, as_json: bool, as_csv: bool) -> None:
         if not rows:
             click.echo(nothing_counted(source))
             return
-        show.print_table(show.counted(len(rows), "tenant"), show.TENANTS, rows)
+        tables.print_table(show.counted(len(rows), "tenant"), show.TENANTS, rows)
 
 
 @click.command()
@@ -167,9 +172,11 @@ def unpriced(since: str | None, until: str | None, target: Target, *, as_json: b
         if not rows:
             click.echo(_none_unpriced(source, since, until))
             return
-        show.print_table(show.counted(answer["calls"], "unpriced call"), show.UNPRICED, rows)
+        tables.print_table(show.counted(answer["calls"], "unpriced call"), show.UNPRICED, rows)
         if answer["left_out"]:
-            click.echo(f"The first {len(rows):,} rows; {answer['left_out']:,} with fewer calls are left out.")
+            click.echo(
+                f"The first {len(rows):,} rows; {answer['left_out']:,} with fewer calls or as many are left out."
+            )
         for reason, meaning in {row["reason"]: row["meaning"] for row in rows}.items():
             click.echo(f"{reason}: {meaning}")
 
@@ -252,7 +259,7 @@ def _print_pages(
     path: str,
     given: dict[str, str | None],
     limit: int | None,
-    shown_as: tuple[str, Sequence[show.Column], str],
+    shown_as: tuple[str, Sequence[tables.Column], str],
     *,
     as_json: bool,
     as_csv: bool,
@@ -270,7 +277,7 @@ def _print_pages(
             of_session(source, "/api/v1/sessions/{id}", session_id, {})
         click.echo(nothing)
         return
-    show.print_table(title, columns, shown[:most])
+    tables.print_table(title, columns, shown[:most])
     if len(shown) > most:
         click.echo("There are more: --limit N shows so many, --json and --csv give all.")
 
@@ -279,8 +286,25 @@ def of_session(source: QuerySource, path: str, session_id: str, parameters: Row)
     """Return the answer of a route on one session; end the command where there is none of this id."""
     result = source.ask(path, {"id": session_id}, parameters)
     if result is None:
-        fail(f"no session {session_id!r} in {source.name}; `spanledger sessions` lists those there are", FAILED)
+        fail(f"no session {session_id!r} in {source.name}; {where_to_find(source, 'session', session_id)}", FAILED)
     return result
+
+
+def where_to_find(source: QuerySource, what: str, name: str) -> str:
+    """Return where a session or run is found that there is none of: of an id that a table cut, those it may be of.
+
+    None of them is taken for it: the one that is meant may be gone, and another may begin and end alike.
+    """
+    lists = f"`spanledger {what}s` lists those there are"
+    begin, cut, end = name.partition(show.CUT)
+    if not cut or not begin:
+        return lists
+    given = {"contains": begin, "sort": "last", **({"all": "true"} if what == "run" else {})}
+    ids = (row["id"] for row in islice(rows_of(source, PATHS[what], given), MOST_ROWS))
+    alike = [*islice((one for one in ids if one.startswith(begin) and one.endswith(end)), 3)]
+    if not alike:
+        return f"it looks like an id that a table cut: `spanledger {what}s --whole` shows all of each"
+    return f"a table cut it: `{'` or `'.join(f'spanledger {what} {quote(tables.plain(one))}' for one in alike)}`"
 
 
 def ask(source: QuerySource, path: str, **parameters: str | None) -> dict[str, Any]:
@@ -315,7 +339,7 @@ def _list(
         return
     title = f"the first {most:,} {what}s" if more else show.counted(len(shown), what)
     states = [show.STATE] if what == "session" else []
-    show.print_table(title, [show.named(what), *show.described(shown), *show.TOTALS, *states], shown)
+    tables.print_table(title, [show.named(what), *show.described(shown), *show.TOTALS, *states], shown)
     print_note(shown)
     if what == "run" and "all" not in given:
         click.echo("Sessions that are runs of their own are not among them; --all lists those, too, and is the whole.")
@@ -364,7 +388,7 @@ def other_tenants(source: QuerySource) -> str:
     """Return the first few tenants that have data beside the one that is asked for; empty if there are none."""
     rows = ask(source, "/api/v1/tenants")["tenants"]
     others = [row["tenant"] for row in rows if row["tenant"] not in (None, source.tenant) and row["calls"]]
-    names = [show.plain(tenant) or "the default one" for tenant in others]
+    names = [tables.plain(tenant) or "the default one" for tenant in others]
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 

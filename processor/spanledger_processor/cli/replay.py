@@ -13,7 +13,8 @@ import click
 from spanledger_exporters import DestinationError, Exporter, Verdict, build
 from spanledger_exporters.settings import NetworkSettings, OtlpHttpSettings, QueueSettings
 from spanledger_processor.cli.options import FAILED, WRONG_USAGE, ConfigFiles, as_json, configuration, configured, fail
-from spanledger_processor.cli.show import counted, plain, show_json
+from spanledger_processor.cli.show import counted, show_json
+from spanledger_processor.cli.tables import plain
 from spanledger_processor.config import Config
 from spanledger_processor.explain.otlp_file import json_request
 from spanledger_processor.otlp.wire import MalformedError

@@ -1,37 +1,26 @@
-"""How answers are shown: tables for people, JSON for programs; one way for every command."""
+"""How answers are shown: columns of tables for people, JSON for programs; one way for every command."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import click
-from rich import box
-from rich.cells import cell_len
-from rich.console import Console
-from rich.measure import Measurement
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
 from spanledger_processor.cli.options import shows_whole_ids
-from spanledger_processor.server.forms import to_json, visible
-
-Column: TypeAlias = tuple[str, Callable[[dict[str, Any]], str | list[str]], bool]
-"""Heading, text of a row or its lines, whether it is a number (right-aligned)."""
+from spanledger_processor.cli.tables import Column, Shortened, plain
+from spanledger_processor.server.forms import to_json
 
 _LONGEST_ID = 64
 """Characters of an id or name in a table: more than those of a UUID, a signature, or the ids of a span."""
 _END_OF_ID = 12
+CUT = "\u2026"
+"""What stands in a table for the middle of a long id."""
 NONE = "(unattributed)"
 """The session, run or value of what has none."""
 OTHERS = "(other)"
 """The label of all values of a dimension that have no row of their own."""
-
-
-_LEFT_OUT = ("signature", "state", "cached", "tools", "input", "output", "unpriced", "last active (UTC)", "project")
-"""Headings of details, in the order in which a narrow terminal goes without them; not where something is unpriced."""
 
 
 def show_json(value: Any) -> None:
@@ -51,121 +40,12 @@ def print_json_rows(rows: Iterable[dict[str, Any]]) -> None:
     click.echo("\n]" if before else "[]")
 
 
-def print_table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> None:
-    """Print rows as a table that fits the terminal, or as a paragraph a row where an id would have to be broken.
-
-    What is left out of a narrow one is said below it.
-    """
-    out = console()
-    out.print(Text(plain(title), "bold"), soft_wrap=True)
-    shown = _fitting(out, columns, rows)
-    if _holds_whole_ids(out, shown, rows):
-        out.print(_table("", shown, rows))
-    else:
-        shown = list(columns)
-        _print_paragraphs(out, columns, rows)
-    if missing := [heading for heading, _, _ in columns if heading not in {column[0] for column in shown}]:
-        out.print(Text(f"No room here for {', '.join(missing)}; --json has all.", "dim"))
-
-
-def table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
-    """Return rows as a table of a line a row: on a narrow terminal, models and then further details are left out.
-
-    The state of a session is the last of them.
-    """
-    left_out = ["models", *(heading for heading in _LEFT_OUT if heading != "state"), "state"]
-    return _table(title, _fitting(console(), columns, rows, left_out), rows)
-
-
-def _fitting(
-    out: Console, columns: Sequence[Column], rows: Sequence[dict[str, Any]], left_out: Sequence[str] = _LEFT_OUT
-) -> list[Column]:
-    """Return the columns there is room for, less details where there is not enough."""
-    shown = list(columns)
-    unbound = out.options.update(width=_UNBOUND)
-    for heading in left_out:
-        if Measurement.get(out, unbound, _table("", shown, rows)).maximum <= out.width:
-            break
-        shown = [column for column in shown if column[0] != heading or (heading == "unpriced" and _any(column, rows))]
-    return shown
-
-
-def _holds_whole_ids(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> bool:
-    """Return whether a table fits: the first column and all numbers on one line each, other text wrapped."""
-    needed = 0
-    for index, (heading, text, number) in enumerate(columns):
-        widest = max((cell_len(line) for row in rows for line in _cell(text(row)).split("\n")), default=0)
-        whole = _stays_whole(index, heading, number=number)
-        needed += max(cell_len(heading), widest if whole else min(widest, _NARROWEST)) + _BETWEEN
-    return needed <= out.width + _BETWEEN
-
-
-def _stays_whole(index: int, heading: str, *, number: bool) -> bool:
-    """Return whether a column is never folded: numbers, and what people copy."""
-    return number or not index or heading == "model"
-
-
-def _print_paragraphs(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> None:
-    (_, name, _), *others = columns
-    for row in rows:
-        out.print(Text(_cell(name(row))), soft_wrap=True)
-        reported = ", ".join(
-            f"{heading} {result}" for heading, text, _ in others if (result := _cell(text(row))) != "-"
-        )
-        out.print(Padding(Text(reported), (0, 0, 0, 4)))
-
-
-def _table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
-    """Return a table; text from the network is printed literally, never as markup or control characters."""
-    built = Table(
-        title=Text(plain(title), "bold") if title else None,
-        title_justify="left",
-        header_style="dim",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for index, (heading, _, number) in enumerate(columns):
-        whole = _stays_whole(index, heading, number=number)
-        built.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=whole)
-    for result in rows:
-        built.add_row(*(Text(_cell(text(result))) for _, text, _ in columns))
-    return built
-
-
-def _cell(text: str | list[str]) -> str:
-    return plain(text) if isinstance(text, str) else "\n".join(map(plain, text))
-
-
-def _any(column: Column, rows: Sequence[dict[str, Any]]) -> bool:
-    return any(column[1](row) != "-" for row in rows)
-
-
-_UNBOUND = 10_000
-_NARROWEST = 18
-"""Cells that a column of text may be folded to."""
-_BETWEEN = 2
-"""Cells between two columns."""
-_WIDE = 240
-"""Columns where nobody looks, so that pipes get whole lines."""
-
-
-def console() -> Console:
-    """Return a console on standard output."""
-    built = Console()
-    return built if built.is_terminal else Console(width=_WIDE)
-
-
-def plain(text: str) -> str:
-    """Return text of one line: what would end it, move the cursor, or hide or turn round other text is an escape."""
-    return visible(text).replace("\n", "\\u000a")
-
-
 def short(text: str, most: int = _LONGEST_ID) -> str:
     """Return an id or a name for a table: of a long one the middle is left out, since ids often begin alike."""
     text = plain(text)
     if len(text) <= most or shows_whole_ids():
         return text
-    return f"{text[: most - _END_OF_ID - 1]}…{text[-_END_OF_ID:]}"
+    return f"{text[: most - _END_OF_ID - 1]}{CUT}{text[-_END_OF_ID:]}"
 
 
 def quoted(name: str) -> str:
@@ -223,6 +103,18 @@ def calls(row: dict[str, Any]) -> str:
     return ", ".join(counted(number, _GRAIN.get(kind, kind)) for kind, number in kinds.items())
 
 
+def _models(row: dict[str, Any]) -> str:
+    return ", ".join(short(model["model"]) for model in row.get("models", ())) or "-"
+
+
+def _first_model(row: dict[str, Any]) -> str:
+    """Return the dearest model of a row, and how many more it has."""
+    first, *others = row.get("models") or [{"model": "-"}]
+    return short(first["model"]) + (f" and {len(others)} more" if others else "")
+
+
+_MODELS = Shortened(_models, _first_model)
+
 SPEND: Sequence[Column] = (
     ("cost", spent, True),
     ("calls", calls, True),
@@ -236,7 +128,7 @@ SPEND: Sequence[Column] = (
 TOTALS: Sequence[Column] = (
     *SPEND,
     ("tools", lambda row: count(row["tool_calls"]), True),
-    ("models", lambda row: ", ".join(short(model["model"]) for model in row["models"]) or "-", False),
+    ("models", _MODELS, False),
     ("last active (UTC)", lambda row: _when(row["last"]) + (", ended" if row.get("closed") else ""), False),
 )
 """The columns that sessions, runs and tasks share."""
@@ -276,7 +168,7 @@ BY_TASK: Sequence[Column] = (
 
 BY_VALUE: Sequence[Column] = (
     *SPEND,
-    ("models", lambda row: ", ".join(short(model["model"]) for model in row.get("models", ())) or "-", False),
+    ("models", _MODELS, False),
 )
 """The values of a dimension, behind their names."""
 

@@ -9,9 +9,9 @@ from string import hexdigits
 
 import click
 
-from spanledger_processor.cli import show
+from spanledger_processor.cli import show, tables
 from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
-from spanledger_processor.cli.lists import DAY, PATHS, SHOWN, of_session, print_note
+from spanledger_processor.cli.lists import DAY, PATHS, SHOWN, of_session, print_note, where_to_find
 from spanledger_processor.cli.options import FAILED, as_json, fail, whole_ids
 from spanledger_processor.ledger.rows import Row
 from spanledger_processor.server.answers import quotation
@@ -50,7 +50,7 @@ def _show_timeline(session_id: str, target: Target, *, as_json: bool) -> None:
     if as_json:
         show.show_json(result)
     elif result["spans"]:
-        show.print_table(f"spans of session {session_id}", show.SPANS, result["spans"])
+        tables.print_table(f"spans of session {session_id}", show.SPANS, result["spans"])
         if not result["complete"]:
             click.echo("There may be earlier ones, which were not looked for.")
     else:
@@ -63,7 +63,7 @@ def _show_candidates(session_id: str, models: str | None, target: Target, *, as_
     if as_json:
         show.show_json(result)
     elif result["candidates"]:
-        show.print_table(f"agents of session {session_id} to look at", show.CANDIDATES, result["candidates"])
+        tables.print_table(f"agents of session {session_id} to look at", show.CANDIDATES, result["candidates"])
         click.echo(
             "Beside each, the same tokens at list price on other models: where to look, not what would be saved."
         )
@@ -86,30 +86,30 @@ def show_one(what: str, name: str, target: Target, *, as_json: bool) -> None:
         result = source.ask(f"{PATHS[what]}/{{id}}", {"id": name}, {})
         if result is None:
             session = source.ask(f"{PATHS['session']}/{{id}}", {"id": name}, {}) if what == "run" else None
-            hint = f"`spanledger {what}s` lists those there are"
+            hint = ""
             if session is not None and session.get("run_id", name) != name:
                 whole = source.ask(f"{PATHS['run']}/{{id}}", {"id": session["run_id"]}, {}) is not None
-                run_id = show.plain(session["run_id"])
+                run_id = tables.plain(session["run_id"])
                 hint = f"session {name!r} counts in another: `spanledger {'run' if whole else 'session'} {run_id}`"
-            fail(f"no {what} {name!r} in {source.name}; {hint}", FAILED)
+            fail(f"no {what} {name!r} in {source.name}; {hint or where_to_find(source, what, name)}", FAILED)
         spawned = [] if as_json or what != "session" or not name else _spawned(source, name)
     if as_json:
         show.show_json(result)
         return
-    show.print_table(f"{what} {show.quoted(name) or show.NONE}", [*show.described([result]), *show.TOTALS], [result])
+    tables.print_table(f"{what} {show.quoted(name) or show.NONE}", [*show.described([result]), *show.TOTALS], [result])
     print_note([result])
     if result.get("parent_id"):
-        click.echo(f"spawned by session {show.plain(result['parent_id'])}")
+        click.echo(f"spawned by session {tables.plain(result['parent_id'])}")
     if what == "session":
         click.echo(show.described_by(result))
         if result["agents"]:
-            show.print_table("by agent", show.BY_AGENT, result["agents"])
+            tables.print_table("by agent", show.BY_AGENT, result["agents"])
         if result["tools"]:
             print_tools("tool calls", result["tools"])
     if spawned:
         title = f"spawned by it, the first {SHOWN}" if len(spawned) > SHOWN else "spawned by it"
         rows = spawned[:SHOWN]
-        show.print_table(title, [show.named("session"), *show.described(rows), *show.TOTALS], rows)
+        tables.print_table(title, [show.named("session"), *show.described(rows), *show.TOTALS], rows)
     if result.get("sessions"):
         _print_sessions_of_run(result)
     _print_models(result)
@@ -118,15 +118,15 @@ def show_one(what: str, name: str, target: Target, *, as_json: bool) -> None:
 def _print_models(result: Row) -> None:
     """Print what a session or run spent by task and model."""
     if result.get("by_task"):
-        show.print_table("per task", show.BY_TASK, result["by_task"])
+        tables.print_table("per task", show.BY_TASK, result["by_task"])
         some = "" if _are_all(result["by_model"], result) else ", of calls that name a task"
-        show.print_table(f"per model{some}", show.BY_MODEL, result["by_model"])
+        tables.print_table(f"per model{some}", show.BY_MODEL, result["by_model"])
     if _are_all(result.get("by_model", ()), result):
         return
     if any(row["calls"] for row in result.get("usage_by_model", ())):
-        show.print_table("by model", show.MODEL_USE, result["usage_by_model"])
+        tables.print_table("by model", show.MODEL_USE, result["usage_by_model"])
     elif len(result["models"]) > 1:
-        show.print_table("by model", show.MODEL_COST, result["models"])
+        tables.print_table("by model", show.MODEL_COST, result["models"])
 
 
 def _are_all(rows: Sequence[Row], whole: Row) -> bool:
@@ -136,7 +136,7 @@ def _are_all(rows: Sequence[Row], whole: Row) -> bool:
 
 def _print_sessions_of_run(run: Row) -> None:
     rows = run["sessions"]
-    show.print_table("its sessions", [show.named("session"), *show.described(rows), *show.TOTALS], rows)
+    tables.print_table("its sessions", [show.named("session"), *show.described(rows), *show.TOTALS], rows)
     if run["sessions_left_out"]:
         click.echo(f"{show.counted(run['sessions_left_out'], 'further session')} of it: spanledger sessions.")
     click.echo("Amounts are those of whole sessions: one that works for several runs has a part in each.")
@@ -149,7 +149,7 @@ def _spawned(source: QuerySource, session_id: str) -> list[Row]:
 
 def print_tools(title: str, rows: list[Row]) -> None:
     """Print tools with their calls, and a note where results were part of the next model call."""
-    show.print_table(title, show.TOOLS, rows)
+    tables.print_table(title, show.TOOLS, rows)
     if any(row["fed"] for row in rows):
         click.echo("What results brought into the next model call is an estimate, and part of that call's cost.")
 
@@ -179,7 +179,7 @@ def span(trace_id: str, span_id: str, target: Target, *, as_json: bool) -> None:
         show.show_json(result)
         return
     for label, text in _decided(result):
-        click.echo(f"{label:<9} {show.plain(text)}")
+        click.echo(f"{label:<9} {tables.plain(text)}")
 
 
 def _decided(decision: Row) -> Iterator[tuple[str, str]]:
@@ -232,7 +232,7 @@ def prices(model: str, provider: str, at: str | None, target: Target, *, as_json
         show.show_json(result)
     else:
         for line in _price_lines(result):
-            click.echo(show.plain(line))
+            click.echo(tables.plain(line))
     if result["unpriced"]:
         fail(f"A call of it is counted as unpriced ({result['unpriced']}), never as 0.", FAILED)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from spanledger_processor.cli import show
+from spanledger_processor.cli import show, tables
 from spanledger_processor.cli.asking import QuerySource, Target, asks
 from spanledger_processor.cli.lists import (
     DAY,
@@ -28,7 +28,7 @@ from spanledger_processor.server.routes import route_of
 _IN_SUMMARY = ("day", "day_model", "tool")
 """Values of --by that the route of the summary answers; all others are dimensions."""
 
-_SPEED_BY: dict[str | None, tuple[str, Sequence[show.Column]]] = {
+_SPEED_BY: dict[str | None, tuple[str, Sequence[tables.Column]]] = {
     None: ("models", show.BY_MODEL[:2]),
     "model": ("models", show.BY_MODEL[:2]),
     "day": ("days", show.DAY[:1]),
@@ -111,7 +111,7 @@ def _print_speed(source: QuerySource, since: str | None, until: str | None, by: 
     days = days_between(since, until, answer)
     if rows := [row for row in answer[name] if "speed" in row]:
         title = " ".join(filter(None, ("speed by", by.replace("_", " and "), days)))
-        show.print_table(f"{title}: p50 / p90 / p99", [*columns, *show.SPEEDS], rows)
+        tables.print_table(f"{title}: p50 / p90 / p99", [*columns, *show.SPEEDS], rows)
     else:
         click.echo(f"Of no call {days + ' ' if days else ''}in {source.name} is it known how long it took.")
 
@@ -142,7 +142,7 @@ def _whole(
     columns = show.SPEND if days else [column for column in show.TOTALS if column[0] != "models"]
     others = "" if target.tenant else other_tenants(source)
     of_tenant = f" of tenant {target.tenant}" if target.tenant else " of the default tenant" if others else ""
-    show.print_table(f"{days or 'the whole ledger'}{of_tenant}", columns, [total])
+    tables.print_table(f"{days or 'the whole ledger'}{of_tenant}", columns, [total])
     if others:
         click.echo(f"What is under {others} is not in it: --tenant NAME, or spanledger tenants")
     print_note([total])
@@ -152,11 +152,11 @@ def _whole(
     if total.get("sessions_gone"):
         click.echo(f"Of it, {_of_gone(total['sessions_gone'], total['gone_usd'])}: spanledger summary --gone")
     if "days" in answer:
-        show.print_table("by day", show.DAY, answer["days"])
+        tables.print_table("by day", show.DAY, answer["days"])
     if "days_by_model" in answer:
-        show.print_table("by day and model", [show.DAY[0], *show.BY_MODEL], answer["days_by_model"])
+        tables.print_table("by day and model", [show.DAY[0], *show.BY_MODEL], answer["days_by_model"])
     if "models" in answer:
-        show.print_table("by model", show.BY_MODEL, answer["models"])
+        tables.print_table("by model", show.BY_MODEL, answer["models"])
     if "tools" in answer:
         _print_tools(answer)
 
@@ -190,11 +190,11 @@ def _gone(source: QuerySource, since: str | None, until: str | None, *, as_json:
         click.echo(f"No session {'last active ' + days + ' ' if days else ''}has given way in {source.name}.")
         return
     shown = rows[:SHOWN]
-    show.print_table(f"{days} {_of_gone(total['sessions'], total['cost_usd'])}".strip(), show.GONE, shown)
+    tables.print_table(f"{days} {_of_gone(total['sessions'], total['cost_usd'])}".strip(), show.GONE, shown)
     if len(shown) < len(rows) + answer["left_out"]:
         click.echo(f"{len(rows) + answer['left_out'] - len(shown):,} more with --json.")
     if len(total["models"]) > 1:
-        show.print_table("by model", show.MODEL_COST, total["models"])
+        tables.print_table("by model", show.MODEL_COST, total["models"])
 
 
 def _by_dimension(
@@ -220,7 +220,7 @@ def _by_dimension(
     if not rows:
         click.echo(f"Nothing was spent {days} in {source.name}." if days else nothing_counted(source))
         return
-    show.print_table(f"by {name} {days}".strip(), [show.valued(name), *show.BY_VALUE], rows)
+    tables.print_table(f"by {name} {days}".strip(), [show.valued(name), *show.BY_VALUE], rows)
     if answer["left_out"]:
         click.echo(f"{answer['left_out']:,} more with --json; here they are one row.")
 
@@ -232,7 +232,7 @@ def _budget_state(row: Row) -> str:
     return ", ".join(filter(None, (*state, unpriced)))
 
 
-_BUDGETS: tuple[show.Column, ...] = (
+_BUDGETS: tuple[tables.Column, ...] = (
     ("budget", lambda row: show.short(row["budget"]), False),
     ("of", lambda row: show.word(row["value"], "-"), False),
     ("period", lambda row: row["period"] + (f" since {row['since']}" if row["since"] else ""), False),
@@ -257,7 +257,7 @@ def budgets(value: str | None, target: Target, *, check: bool, as_json: bool) ->
         show.show_json(result)
     elif result["budgets"]:
         shown = result["budgets"][:SHOWN]
-        show.print_table("budgets", _BUDGETS, shown)
+        tables.print_table("budgets", _BUDGETS, shown)
         if len(shown) < len(result["budgets"]):
             click.echo(f"{len(result['budgets']) - len(shown):,} that are used less with --json.")
     else:

@@ -18,7 +18,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from spanledger_processor.cli import show
+from spanledger_processor.cli import show, tables
 from spanledger_processor.cli.asking import QuerySource, Target, asks
 from spanledger_processor.cli.options import as_json, whole_ids
 from spanledger_processor.ledger.budgets import PERIODS_OF_DAYS, RUN, SESSION
@@ -67,7 +67,7 @@ def top(
         show.show_json({**answers, "sessions": answers["sessions"][:limit]})
     elif once or not out.is_terminal:
         rows = limit or _room(answers, get_terminal_size().lines)
-        show.console().print(_screen(answers, {}, rows, ""))
+        tables.console().print(_screen(answers, {}, rows, ""))
     else:
         _follow(target, filters, answers, interval, limit or _MOST, out)
 
@@ -175,12 +175,12 @@ def _screen(answers: dict[str, Any], before: Mapping[str, float], most: int, pro
     sessions = answers["sessions"]
     shown = sessions[:most]
     lines = [
-        Text(show.plain(f"{answers['source']}, {answers['at'][:19].replace('T', ' ')} UTC"), "dim"),
+        Text(tables.plain(f"{answers['source']}, {answers['at'][:19].replace('T', ' ')} UTC"), "dim"),
         Text(f"today {_spent(answers['today'])} · in all {_spent(answers['total'])}", "bold"),
-        *(Text(show.plain(_budget(row)), "red" if row["over"] else "") for row in answers["budgets"]),
+        *(Text(tables.plain(_budget(row)), "red" if row["over"] else "") for row in answers["budgets"]),
     ]
     if problem:
-        lines.append(Text(show.plain(problem), "red"))
+        lines.append(Text(tables.plain(problem), "red"))
     states = {name: sum(row["state"] == name for row in sessions) for name in ("active", "idle", "stale", "closed")}
     number = f"{len(sessions)}{' or more' if len(sessions) >= _MOST else ''}"
     title = f"{number} session{'' if number == '1' else 's'}: " + ", ".join(
@@ -188,7 +188,7 @@ def _screen(answers: dict[str, Any], before: Mapping[str, float], most: int, pro
     )
     if not sessions:
         return Group(*lines, Text("No session here yet."))
-    columns: list[show.Column] = [
+    columns: list[tables.Column] = [
         ("session", _session, False),
         *[column for column in show.described(shown) if column[0] != "name"],
         ("state", lambda row: row["state"], False),
@@ -198,7 +198,7 @@ def _screen(answers: dict[str, Any], before: Mapping[str, float], most: int, pro
     ]
     left_out = len(sessions) - len(shown)
     more = [Text(f"{left_out} more not shown (--limit; spanledger sessions lists all)", "dim")] if left_out else []
-    return Group(*lines, show.table(title, columns, shown), *more)
+    return Group(*lines, tables.table(title, columns, shown), *more)
 
 
 def _spent(sums: dict[str, Any]) -> str:

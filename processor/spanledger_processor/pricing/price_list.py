@@ -176,6 +176,11 @@ def sold_by(provider: str, model: str) -> str:
     return name if listing is None else listing.candidate.provider
 
 
+def listed_models() -> list[str]:
+    """Return the names of all models of the list, each behind its seller's."""
+    return [f"{seller.id}/{model.id}" for seller in PROVIDERS for model in seller.models]
+
+
 def holds_since(listing: Listing, day: date) -> date:
     """Return the day (UTC) since which a model has had the prices that it has on `day`."""
     starts = [one.start_date for one in _constraints(listing.model) if isinstance(one, StartDateConstraint)]

@@ -254,16 +254,12 @@ def budgets(asked: Question) -> Answer:
     rules = [rule for rule in asked.budgets if name in (None, rule.name) and rule.period in periods]
     rows = of_budgets(asked.reader, asked.tenant, rules, asked.now_ns, value)
     shown = [row for row in rows if row["over"] or not only_over][: asked.values["limit"]]
-    passed = [one.row() for one in islice(_thresholds_passed(asked, name), 100)]
+    passed = [one.row() for one in islice(thresholds_passed(asked, name), 100)]
     return {"budgets": shown, "over": any(row["over"] for row in rows), "passed": passed}
 
 
-def has_budget(asked: Question, name: str) -> bool:
-    """Return whether there is a budget of this name, or was one of which thresholds were passed."""
-    return any(rule.name == name for rule in asked.budgets) or any(_thresholds_passed(asked, name))
-
-
-def _thresholds_passed(asked: Question, name: str | None) -> Iterator[Crossing]:
+def thresholds_passed(asked: Question, name: str | None) -> Iterator[Crossing]:
+    """Return the latest thresholds that were passed, of one budget or all."""
     kept = crossings(asked.reader, asked.tenant, warnings=False)
     return (one for one in islice(kept, _THRESHOLDS_LOOKED_AT) if name in (None, one.budget))
 

@@ -33,7 +33,10 @@ The API listens on `api.endpoint` (127.0.0.1:4320 unless configured). What the r
   the port, under an address, a name without a dot, or one of `api.allowed_hosts`; never a page of another site.
 - **Ids** in paths are percent-encoded. The empty id stands for what belongs to none: `/api/v1/sessions/`. Clients take
   an id of `.` or `..` for a folder, also if it is encoded: `%252E` and `%252E%252E` stand for these.
-- **Parameters** that a path does not know are a 400 that names them, as are values that cannot be read.
+- **Parameters** that a path does not know are a 400 that names them, as are values that cannot be read, and names that
+  nothing is known by, with those that are like them: a dimension or budget that is neither configured nor in the
+  ledger, a model that neither the ledger nor the price list has. Ids, kinds of tasks and values of dimensions come from
+  whoever sends spans, and may be asked for before the first of them is here: of one that is not, the list is empty.
 - **Pages.** A list gives `limit` rows (100, at most 1,000) and `next_cursor`, which goes into `cursor` for the next
   page; null: there is none. A page may hold fewer rows, or none, and still have a next one: a filter that lets few rows
   through is worked off in slices. `format=ndjson` and `format=csv` stream all rows, each thousand as the ledger is by

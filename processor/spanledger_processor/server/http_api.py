@@ -264,6 +264,8 @@ class Api:
         return await self._end(request, close_instance)
 
     async def _end(self, request: Request, end: Callable[[bytes, str, int, Unit], int]) -> Response:
+        if request.query_params:
+            return _error(400, 'a query is not read here; send JSON: {"tenant": ""}')
         try:
             tenant = await _tenant(request)
         except _BodyError as problem:

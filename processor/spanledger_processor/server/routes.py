@@ -5,13 +5,12 @@ To add a route: a function in `answers` and a row in `ROUTES`. The OpenAPI docum
 
 from __future__ import annotations
 
-import difflib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from spanledger_processor.ledger.budgets import PERIODS, BudgetRule
 from spanledger_processor.ledger.dimensions import listed
@@ -21,6 +20,7 @@ from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.queries import has_tenant
 from spanledger_processor.ledger.store import Reader, tenant_hash
 from spanledger_processor.ledger.warning_rules import WARNINGS
+from spanledger_processor.model import Unpriced
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.server import answers
 from spanledger_processor.server.answers import Question
@@ -44,6 +44,7 @@ from spanledger_processor.server.shapes import (
     WARNING,
     Shape,
 )
+from spanledger_processor.server.unknown_names import unknown_field, unknown_model, unknown_name, unknown_parameter
 from spanledger_processor.units import NS_PER_DAY
 
 _BACK = re.compile(r"([0-9]{1,6})d", re.ASCII)
@@ -114,7 +115,7 @@ def read_parameters(route: Route, given: Given) -> dict[str, Any]:
     seen: set[str] = set()
     for name, text in given:
         if name not in known:
-            raise ParameterError(_unknown(name, list(known)))
+            raise ParameterError(unknown_parameter(name, list(known)))
         if name in seen:
             raise ParameterError(f"parameter {name}: given twice")
         seen.add(name)
@@ -124,24 +125,12 @@ def read_parameters(route: Route, given: Given) -> dict[str, Any]:
             values[name] = known[name].read(text)
         except ValueError as error:
             raise ParameterError(f"parameter {name}: {error}") from error
-    _check_fields(route, values["fields"])
+    if (problem := unknown_field(values["fields"] or (), list(route.shape))) is not None:
+        raise ParameterError(problem)
     _check_days(dict(given))
     if values.get("dimension") and "tool" in (values.get("by") or ()):
         raise ParameterError("parameter by: what tools did is kept by day alone, so not of a value of a dimension")
     return values
-
-
-def _unknown(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    shown = name if name.isprintable() and len(name) <= 64 else "of this name"
-    guess = f", did you mean {near[0]}?" if near else "."
-    return f"unknown parameter {shown}{guess} Known here: {', '.join(sorted(known))}"
-
-
-def _check_fields(route: Route, fields: Sequence[str] | None) -> None:
-    for name in fields or ():
-        if name not in route.shape:
-            raise ParameterError(f"parameter fields: no field {name!r:.80}; known here: {', '.join(route.shape)}")
 
 
 def _check_days(given: Mapping[str, str]) -> None:
@@ -191,7 +180,10 @@ def _flag(text: str) -> bool:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise ValueError("write one or several names, with commas between them")
+    return names
 
 
 def _named_value(text: str) -> tuple[str, str]:
@@ -212,7 +204,7 @@ def _one_of(*choices: str) -> tuple[Callable[[str], str], Mapping[str, Any]]:
 
 def _some_of(*choices: str) -> tuple[Callable[[str], tuple[str, ...]], Mapping[str, Any]]:
     def read(text: str) -> tuple[str, ...]:
-        names = _names(text)
+        names = _names(text) if text.strip(" ,") else ()
         if not names or not set(names) <= set(choices):
             raise ValueError(f"write one or several of {', '.join(choices)}, with commas between them")
         return names
@@ -254,7 +246,7 @@ _FILTERS = (
     Parameter("until", lambda text: _time_of(text) + NS_PER_DAY, _DAY, "Last active on this day or before."),
     Parameter("model", str, _TEXT, "Spent something on this model, with or without its provider in front."),
     Parameter("contains", str, _TEXT, "With this text in the id or the name."),
-    Parameter("unpriced", str, _TEXT, "With unpriced calls: `any`, or a reason such as `unknown_model`."),
+    Parameter("unpriced", *_one_of("any", *get_args(Unpriced)), "With unpriced calls: `any`, or for this reason."),
 )
 
 _OF_VALUE = Parameter(
@@ -347,7 +339,7 @@ ROUTES: tuple[Route, ...] = (
         (
             Parameter(
                 "models",
-                lambda text: tuple(_names(text)),
+                _names,
                 {"type": "string", "examples": ["anthropic/claude-haiku-4-5,openai/gpt-5-mini"]},
                 "Models to compare with, as provider/model, with commas between them; default: four of the list.",
             ),
@@ -475,21 +467,24 @@ def answer_of(
     Raises:
         TenantError: there is no such tenant.
         CursorError: the cursor is none of this list.
-        ParameterError: there is no such dimension, or no such budget.
+        ParameterError: there is no such dimension, budget or model.
     """
     tenant = tenant_hash(values["tenant"])
     if not has_tenant(reader, tenant):
         raise TenantError(f"no tenant {values['tenant']!r:.200} in this ledger; /api/v1/tenants lists those there are")
     question = Question(reader, tenant, pricer, time.time_ns(), values, ids, lifecycle, budgets, dimensions)
-    asked_by = ids.get("name", (values.get("dimension") or (None,))[0])
-    if asked_by is not None and not question.has_dimension(asked_by):
-        names = ", ".join(sorted(question.dimension_names))
-        raise ParameterError(f"no dimension {asked_by!r:.200}; there are {names}")
-    budget = values.get("name")
-    if budget is not None and not answers.has_budget(question, budget):
-        names = ", ".join(sorted(rule.name for rule in budgets)) or "none: processor.budgets is empty"
-        raise ParameterError(f"no budget {budget!r:.200}; there are {names}")
+    if (problem := unknown_name(question)) is not None:
+        raise ParameterError(problem)
     answer: dict[str, Any] | None = route.answer(question)
+    if (
+        route.rows
+        and answer is not None
+        and not answer[route.rows]
+        and values["cursor"] is answer["next_cursor"] is None
+    ):
+        problem = unknown_model(question)
+        if problem is not None:
+            raise ParameterError(problem)
     return answer
 
 

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from spanledger_processor.ledger.queries import has_tenant, total
 from spanledger_processor.ledger.store import Reader, StateError, tenant_hash
 from spanledger_processor.server.forms import to_json
+from spanledger_processor.server.unknown_names import unknown_parameter
 
 _SCRIPTS = ("app", "ask", "cells", "draw", "filter", "spent", "timeline", "views")
 _FILES: Mapping[str, tuple[str, str]] = {
@@ -80,6 +81,9 @@ class Followers:
 
     async def answer(self, request: Request) -> Response:
         """Return a stream for the tenant that the query names."""
+        if others := sorted({*request.query_params} - {"tenant"}):
+            message = {"error": unknown_parameter(others[0], ["tenant"])}
+            return Response(to_json(message), 400, media_type="application/json")
         tenant = tenant_hash(request.query_params.get("tenant", ""))
         if self._following >= MOST_FOLLOWERS:
             message = {"error": f"{MOST_FOLLOWERS} streams are followed already: close one"}
