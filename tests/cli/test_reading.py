@@ -740,3 +740,29 @@ def test_an_id_is_never_broken(length: int, width: int, tmp_path: Path, monkeypa
         assert name in shown or command[0] == "summary"
         assert "$0.000210" in shown
     assert "1 unknown_model" in re.sub(r"\x1b\[[0-9;]*m", "", output("sessions", *state))
+
+
+def _executed(session: str, path: str, number: int) -> bytes:
+    span = _executing(session, number)
+    span.start_time_unix_nano, span.end_time_unix_nano = JAN_30 + number * 10**9, JAN_30 + (number + 1) * 10**9
+    span.span_id = f"{session}{path}{number}".encode().rjust(8, b"-")
+    set_attributes(span, {"gen_ai.tool.call.id": f"{session} {path} {number}"})
+    set_attributes(span, {"gen_ai.tool.call.arguments": f'{{"path": "{path}"}}'})
+    return request(span)
+
+
+def test_repeated_tool_calls_come_most_times_first_and_what_is_left_out_is_told(tmp_path: Path) -> None:
+    times = {("a", "x"): 2, ("b", "x"): 4, ("b", "y"): 3, ("c", "x"): 2}
+    calls = [_executed(*one, number) for one, most in times.items() for number in range(most)]
+    state = ledger(tmp_path, *calls, now_ns=time.time_ns())
+    rows = answer("tools", *state)
+    assert [row["times"] for row in rows] == [4, 3, 2, 2]
+    assert [row["session"] for row in answer("tools", "--limit", "1", *state)] == ["b"]
+    shown = output("tools", "--limit", "2", *state)
+    assert "4 tool calls made again" in shown
+    assert "2 more, made less often or as often, are left out: --limit N shows so many." in shown
+    assert "left out" not in output("tools", *state)
+    assert output("tools", "--csv", *state).splitlines()[1].startswith("b,read,")
+    assert sorted(row["session"] for row in answer("tools", "--sort", "session", *state)) == ["a", "b", "b", "c"]
+    assert "of this kind" in output("tools", "--since", "2026-02-01", *state)
+    assert len(answer("tools", "--until", "2026-01-30", *state)) == 4

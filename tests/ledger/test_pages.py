@@ -20,6 +20,7 @@ from spanledger_processor.ledger.pages import CursorError, Page, Wanted
 from spanledger_processor.ledger.runs import all_runs
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.tool_repeats import WantedRepeats, repeated_calls
 from stores import HOUR_NS, START_NS, TENANT, Clock, enter, open_store, session
 
 SECOND = 2 << 30
@@ -349,7 +350,7 @@ def test_nonsense_is_no_cursor(text: str) -> None:
 
 @pytest.mark.parametrize("bounds", [0, 1, 23, 25, 47, 49, 72])
 def test_a_cursor_of_runs_by_cost_with_other_bounds_than_a_slice_has_is_refused(bounds: int) -> None:
-    cursor = pages._cursor(TENANT, (pages._RUNS_BY_COST, 5, bytes(16 + bounds)))
+    cursor = pages.cursor_at(TENANT, (pages._RUNS_BY_COST, 5, bytes(16 + bounds)))
     with MemoryLedger().store.snapshot() as reader, pytest.raises(CursorError):
         _runs_by_cost(reader, Wanted(cursor=cursor, by_cost=True))
 
@@ -379,7 +380,7 @@ def test_a_cursor_of_another_tenant_is_refused(tmp_path: Path) -> None:
         with pytest.raises(CursorError, match="another tenant"):
             pages.tasks(reader, other, {}, 2, cursor)
         with pytest.raises(CursorError, match="another tenant"):
-            pages.tool_repeats(reader, other, None, 2, cursor, loops=False)
+            repeated_calls(reader, other, WantedRepeats(2, cursor))
     store.close()
 
 

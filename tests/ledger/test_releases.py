@@ -17,9 +17,9 @@ from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.keys import SCHEMA_KEY, bounded_id
 from spanledger_processor.ledger.lmdb_store import SCHEMA_VERSION, LmdbStore
 from spanledger_processor.ledger.packing import unpack
-from spanledger_processor.ledger.pages import tool_repeats
 from spanledger_processor.ledger.rows import exact_usd
 from spanledger_processor.ledger.store import Reader
+from spanledger_processor.ledger.tool_repeats import WantedRepeats, repeated_calls
 from spanledger_processor.model import Signature, ToolCall
 from stores import open_store
 
@@ -127,7 +127,7 @@ def test_sessions_that_it_holds_go_on_to_call_tools(folder: Path) -> None:
         enter(Batch(TENANT, [again, report], NOW + 1), unit)
     with store.snapshot() as reader:
         session = questions.session(reader, TENANT, "alone")
-        rows = tool_repeats(reader, TENANT, "alone", 9, None, loops=False).rows
+        rows = repeated_calls(reader, TENANT, WantedRepeats(9, session="alone")).page.rows
     assert session is not None
     assert session["tool_calls"] == len(known) + 1
     assert [row["times"] for row in rows] == [len(known) + 1]

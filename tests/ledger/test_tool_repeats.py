@@ -8,10 +8,10 @@ import pytest
 
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
 from spanledger_processor.accounting.facts import Fact, LoopRule
-from spanledger_processor.ledger import pages
 from spanledger_processor.ledger.keys import id_bytes, repeat_key, tool_call_key
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.store import Changes
+from spanledger_processor.ledger.tool_repeats import WantedRepeats, repeated_calls
 from spanledger_processor.model import Cost, Signature, ToolCall
 
 DEFAULT = LoopRule(consecutive=3, repeats=0, cycles=3, calls=100)
@@ -27,7 +27,7 @@ def tool(name: str, start: int, letter: str = "a", *, parent: str = "", session:
 def rows(ledger: MemoryLedger, *, loops: bool = False) -> list[tuple[str, str, int, int, bool]]:
     """Session, signature, times, times in a row, and whether it looped."""
     with ledger.store.snapshot() as reader:
-        page = pages.tool_repeats(reader, TENANT, None, 100, None, loops=loops)
+        page = repeated_calls(reader, TENANT, WantedRepeats(100, loops=loops)).page
     return sorted((row["session"], row["signature"], row["times"], row["in_a_row"], row["loop"]) for row in page.rows)
 
 
@@ -51,7 +51,7 @@ def test_a_session_whose_id_begins_with_a_control_character_has_rows_of_its_own(
     ledger = taken([*facts, tool("z", 2, trace="t2"), tool("w", 3, trace="t2")])
     assert rows(ledger) == [("", "h1:k:a", 2, 2, False), (session, "h1:k:a", 2, 2, False)]
     with ledger.store.snapshot() as reader:
-        page = pages.tool_repeats(reader, TENANT, session, 100, None, loops=False)
+        page = repeated_calls(reader, TENANT, WantedRepeats(100, session=session)).page
     assert [row["session"] for row in page.rows] == [session]
 
 

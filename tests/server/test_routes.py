@@ -23,7 +23,7 @@ from ledger_in_memory import NOW, TENANT
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load
 from spanledger_processor.config.model import ApiSettings
-from spanledger_processor.ledger import pages
+from spanledger_processor.ledger import pages, tool_repeats
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.crossings import Crossing
 from spanledger_processor.ledger.pages import MOST_ROWS
@@ -437,6 +437,47 @@ async def test_tool_calls_that_were_made_again() -> None:
         assert [row["session"] for row in await rows_of(client, "/api/v1/tools", loop="true")] == ["a"]
         assert [row["session"] for row in await rows_of(client, "/api/v1/tools", session="b")] == ["b"]
         assert rows["a"]["signature"].startswith("h1:")
+
+
+def _called(session: str, path: str, times: int, start: int = JAN_30) -> list[bytes]:
+    return [request(_tool(session, json.dumps({"path": path}), start + n * 10**9)) for n in range(times)]
+
+
+async def test_repeated_tool_calls_come_most_times_first_and_of_some_days() -> None:
+    calls = [
+        *_called("a", "x", 2),
+        *_called("b", "x", 4),
+        *_called("b", "y", 3, JAN_30 + DAY_NS),
+        *_called("c", "x", 3),
+    ]
+    expected = [("b", 4), ("b", 3), ("c", 3), ("a", 2)]
+    async with served(*calls) as client:
+        for limit in (1, 2, 100):
+            rows = await rows_of(client, "/api/v1/tools", limit=limit)
+            assert [(row["session"], row["times"]) for row in rows] == expected, "of as many in a row the latest"
+        of_day = await rows_of(client, "/api/v1/tools", since="2026-01-31", until="2026-01-31")
+        assert [(row["session"], row["times"]) for row in of_day] == [("b", 3)]
+        by_session = [row["session"] for row in await rows_of(client, "/api/v1/tools", sort="session", limit=1)]
+        assert sorted(by_session) == ["a", "b", "b", "c"]
+        assert abs(by_session.index("b") - (3 - by_session[::-1].index("b"))) == 1, "together"
+        first = (await client.get("/api/v1/tools?limit=1")).json()
+        assert (first["all_compared"], first["tools"][0]["times"]) == (True, 4)
+        other = await client.get("/api/v1/tools", params={"sort": "session", "cursor": first["next_cursor"]})
+        assert other.status_code == 400
+
+
+async def test_repeated_tool_calls_are_compared_in_slices_and_each_is_listed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = [one for n in range(12) for one in _called(f"s{n}", "x", 2 + n % 3)]
+    async with served(*calls) as client:
+        whole = await rows_of(client, "/api/v1/tools")
+        monkeypatch.setattr(tool_repeats, "_COMPARED", 10)
+        for limit in (1, 3, 100):
+            rows = await rows_of(client, "/api/v1/tools", limit=limit)
+            assert sorted(row["session"] for row in rows) == sorted(row["session"] for row in whole)
+            assert len(rows) == 12
+        assert (await client.get("/api/v1/tools")).json()["all_compared"] is False
 
 
 async def test_a_span_is_explained_from_the_ledger() -> None:

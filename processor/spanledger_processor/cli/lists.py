@@ -182,28 +182,64 @@ def unpriced(since: str | None, until: str | None, target: Target, *, as_json: b
 
 
 @click.command()
-@click.option("--session", "session_id", metavar="ID", help="Of one session only.")
+@click.option("--session", metavar="ID", help="Of one session only.")
 @click.option("--loop", is_flag=True, help="Only calls that completed a loop.")
+@click.option("--since", type=DAY, help="Made again last on this UTC day or later: 2026-01-31, today, 7d.")
+@click.option("--until", type=DAY, help="Made again last on this UTC day or before.")
+@click.option(
+    "--sort",
+    type=click.Choice(["times", "session"]),
+    default="times",
+    show_default=True,
+    help="times: made most times first; session: those of one session together.",
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help=f"Rows; {SHOWN}, with --json or --csv all.")
 @whole_ids
 @asks
 @as_csv
 def tools(
-    session_id: str | None,
+    sort: str,
     loop: bool,  # noqa: FBT001 - click's flag
     limit: int | None,
     target: Target,
     *,
     as_json: bool,
     as_csv: bool,
+    **given: str | None,
 ) -> None:
     """List tool calls that a session made again with the same arguments, while spans are remembered."""
-    given = {"session": session_id, "loop": "true" if loop else None}
+    filters = {**given, "loop": "true" if loop else None, "sort": "session"}
     nothing = "No tool call completed a loop" if loop else "No tool call was made again"
-    nothing = f"{nothing}, as far as calls are remembered (state.retention.spans)."
-    shown_as = "tool calls made again", show.TOOL_REPEATS, nothing
+    some = " of this kind" if any(given.values()) else ""
+    nothing = f"{nothing}{some}, as far as calls are remembered (state.retention.spans)."
     with target.open() as source:
-        _print_pages(source, "/api/v1/tools", given, limit, shown_as, as_json=as_json, as_csv=as_csv)
+        if sort == "session":
+            shown_as = "tool calls made again", show.TOOL_REPEATS, nothing
+            _print_pages(source, "/api/v1/tools", filters, limit, shown_as, as_json=as_json, as_csv=as_csv)
+            return
+        rows = sorted(rows_of(source, "/api/v1/tools", filters), key=_by_times, reverse=True)
+        shown = rows[: limit or (None if as_json or as_csv else SHOWN)]
+        if print_rows(shown, route_of("/api/v1/tools").shape, as_json=as_json, as_csv=as_csv):
+            return
+        if not shown:
+            _end_without(source, given["session"], nothing)
+            return
+        show.print_table(show.counted(len(rows), "tool call") + " made again", show.TOOL_REPEATS, shown)
+        if len(rows) > len(shown):
+            click.echo(
+                f"{len(rows) - len(shown):,} more, made less often or as often, are left out: --limit N shows so many."
+            )
+
+
+def _by_times(row: Row) -> tuple[int, int, str]:
+    return row["times"], row["in_a_row"], row["last"]
+
+
+def _end_without(source: QuerySource, session_id: str | None, nothing: str) -> None:
+    """Say that a list is empty; end the command where the session that it is of is not there."""
+    if session_id:
+        of_session(source, "/api/v1/sessions/{id}", session_id, {})
+    click.echo(nothing)
 
 
 @click.command()
@@ -273,9 +309,7 @@ def _print_pages(
     most = limit or SHOWN
     shown = list(islice(rows_of(source, path, given, most + 1), most + 1))
     if not shown:
-        if session_id := given.get("session"):
-            of_session(source, "/api/v1/sessions/{id}", session_id, {})
-        click.echo(nothing)
+        _end_without(source, given.get("session"), nothing)
         return
     tables.print_table(title, columns, shown[:most])
     if len(shown) > most:

@@ -34,7 +34,6 @@ from spanledger_processor.ledger.rows import Row, row, spend, time_of
 from spanledger_processor.ledger.runs import RunsAndParent, named_by, one_run, run_of_session, sessions_under
 from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.ledger.tool_repeats import RepeatRows, place_of
 from spanledger_processor.pricing import provider_name
 
 MOST_ROWS = 1000
@@ -51,9 +50,9 @@ _COMPARED = 400
 """Runs in a slice, of `_MOST_LOOKED_AT` positions at most: by cost, runs are compared with those of their slice."""
 _REMEMBERED, _FEW_LINKS = 1024, 32
 """Totals in memory while the runs of a page are found, and the links of so many ids that have no more than a few."""
-_BY_TIME, _BY_COST, _BY_COST_RANK, _TASKS, _REPEATS = 0, 1, 2, 4, 5
+_BY_TIME, _BY_COST, _BY_COST_RANK, _TASKS = 0, 1, 2, 4
 _RUNS_BY_TIME, _RUNS_BY_COST, _WARNINGS = 6, 7, 8
-"""Kinds of cursors; 3 was one of earlier versions."""
+"""Kinds of cursors; 3 was one of earlier versions, 5 and 9 are those of repeated tool calls."""
 RowPosition: TypeAlias = tuple[int, int, bytes]
 """The position of a row in a list: the order, a rank or a cost, and the hash of its id."""
 
@@ -144,7 +143,7 @@ def tasks(reader: Reader, tenant: bytes, wanted: Mapping[str, str], limit: int, 
     `wanted` has the session, task id or kind that a row must have.
     """
     within = near(id_bytes(bounded_id(wanted["session"]))) if "session" in wanted else b""
-    after = None if cursor is None else _read_cursor(tenant, cursor)
+    after = None if cursor is None else read_cursor(tenant, cursor)
     if after is not None and after[0] != _TASKS:
         raise CursorError("a cursor of another list or order")
     rows: list[Row] = []
@@ -158,31 +157,7 @@ def tasks(reader: Reader, tenant: bytes, wanted: Mapping[str, str], limit: int, 
             model = {"provider": provider_name(sums.labels.get("provider", "")), "model": sums.labels.get("model", "")}
             rows.append({**names, **model, **spend(sums), "last": time_of(sums.last_ns)})
         if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
-            return Page(rows, _cursor(tenant, (_TASKS, 0, key[ID_HASH])))
-    return Page(rows, None)
-
-
-def tool_repeats(
-    reader: Reader, tenant: bytes, session: str | None, limit: int, cursor: str | None, *, loops: bool
-) -> Page:
-    """Return a page of tool calls that sessions made again, in no order but those of a session together.
-
-    With `loops` only those that completed a loop at some time.
-    """
-    of_session = session and bounded_id(session)
-    within = near(place_of(of_session)) if of_session else b""
-    after = None if cursor is None else _read_cursor(tenant, cursor)
-    if after is not None and after[0] != _REPEATS:
-        raise CursorError("a cursor of another list or order")
-    rows, repeats = list[Row](), RepeatRows(reader, tenant)
-    before = None if after is None else hashed_key(tenant, Table.TOOL, after[2])
-    scanned = reader.scan(Table.TOOL, tenant, within=within, newest_first=True, before=before)
-    for looked_at, (key, record) in enumerate(scanned, 1):
-        found = repeats.row(record)
-        if found is not None and (found["loop"] or not loops) and of_session in (None, found["session"]):
-            rows.append(found)
-        if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
-            return Page(rows, _cursor(tenant, (_REPEATS, 0, key[ID_HASH])))
+            return Page(rows, cursor_at(tenant, (_TASKS, 0, key[ID_HASH])))
     return Page(rows, None)
 
 
@@ -190,7 +165,7 @@ def warnings(
     reader: Reader, tenant: bytes, accept: Callable[[Crossing], bool], limit: int, cursor: str | None
 ) -> tuple[list[Crossing], str | None]:
     """Return a page of warnings, the newest first, and the cursor of those behind it."""
-    after = None if cursor is None else _read_cursor(tenant, cursor)
+    after = None if cursor is None else read_cursor(tenant, cursor)
     if after is not None and after[0] != _WARNINGS:
         raise CursorError("a cursor of another list or order")
     found: list[Crossing] = []
@@ -199,7 +174,7 @@ def warnings(
         if accept(warning):
             found.append(warning)
         if len(found) >= limit or looked_at >= _MOST_LOOKED_AT:
-            return found, _cursor(tenant, (_WARNINGS, *position))
+            return found, cursor_at(tenant, (_WARNINGS, *position))
     return found, None
 
 
@@ -211,7 +186,7 @@ class _Filling:
         self._wanted = wanted
         self._rows: list[Row] = []
         self._most_looked_at, self._looked_at = most_looked_at, 0
-        self._last: RowPosition | None = None if wanted.cursor is None else _read_cursor(tenant, wanted.cursor)
+        self._last: RowPosition | None = None if wanted.cursor is None else read_cursor(tenant, wanted.cursor)
 
     def after(self, *kinds: int) -> RowPosition | None:
         """Return the place that the page before ended with.
@@ -236,7 +211,7 @@ class _Filling:
     def cut(self) -> Page:
         """Return the page where more rows may follow."""
         assert self._last is not None
-        return Page(self._rows, _cursor(self._tenant, self._last))
+        return Page(self._rows, cursor_at(self._tenant, self._last))
 
     def end(self, unattributed: Sums) -> Page:
         """Return the page where none follow but, without a filter, what belongs to none."""
@@ -478,12 +453,18 @@ class _RunPositions:
         return named_by(self._reader.sums(session_key(self._tenant, session_id)))
 
 
-def _cursor(tenant: bytes, position: RowPosition) -> str:
+def cursor_at(tenant: bytes, position: RowPosition) -> str:
+    """Return the cursor of what stands behind a position of a list."""
     kind, rank, id_hash = position
     return urlsafe_b64encode(pack([kind, str(rank), id_hash, tenant])).decode().rstrip("=")
 
 
-def _read_cursor(tenant: bytes, text: str) -> RowPosition:
+def read_cursor(tenant: bytes, text: str) -> RowPosition:
+    """Return the position that a cursor stands for.
+
+    Raises:
+        CursorError: none of ours is like it.
+    """
     try:
         kind, rank, id_hash, given_for = unpack(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         position = (int(kind), int(rank), bytes(id_hash))

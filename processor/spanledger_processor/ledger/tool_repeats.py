@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from spanledger_processor.ledger.keys import bounded_id, id_bytes, tool_key, tool_times_key
+from spanledger_processor.ledger.keys import ID_HASH, bounded_id, hashed_key, id_bytes, tool_key, tool_times_key
 from spanledger_processor.ledger.packing import unpack
+from spanledger_processor.ledger.pages import CursorError, Page, RowPosition, cursor_at, read_cursor
 from spanledger_processor.ledger.rows import Row, time_of
-from spanledger_processor.ledger.store import Reader
+from spanledger_processor.ledger.store import Reader, Table, near
 
 ASKED = b"\1"
 """Before the session in the counts of calls that models asked for, of which nothing tells results."""
@@ -32,6 +33,15 @@ _LEAST = 4
 _NAMES = ("session", "tool", "signature", "times", "in_a_row", "loop", "last")
 _EARLIER = len(_NAMES)
 """Values of a row of schema 2 to 6, in which all was kept as it was when the call came."""
+_LOOKED_AT = 2000
+"""Records read for a page of rows in no order."""
+_COMPARED = 20_000
+"""Records whose rows are sorted together: some 50 ms."""
+_IN_NO_ORDER, _BY_TIMES = 5, 9
+"""Kinds of cursors (`pages`)."""
+_HASH = 16
+"""Bytes of the hash in a key."""
+_LAST_RANK = (1 << 128) - 1
 _MOST_ASKED_AGAIN = 16
 """Counts kept of what messages tell of a call; of more, the largest."""
 
@@ -131,7 +141,10 @@ class RepeatRows:
         self._runs: dict[bytes, dict[bytes, tuple[int, bool]]] = {}
 
     def row(self, record: bytes) -> Row | None:
-        """Return the row of a record of the table of tools; None where it is none, or the call was made once only."""
+        """Return the row of a record of the table of tools; None where it is none, or the call was made once only.
+
+        Its `last` is a number of nanoseconds.
+        """
         values = unpack(record)[2:]
         repeat = Repeat.of(values)
         if repeat is None:
@@ -170,8 +183,96 @@ class RepeatRows:
 
 
 def _row(*values: Any) -> Row:
-    *values_before, last_ns = values
-    return dict(zip(_NAMES, [*values_before, time_of(last_ns)], strict=True))
+    return dict(zip(_NAMES, values, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class WantedRepeats:
+    """A selection of repeated calls: of one session, with `loops` only those that completed one at some time, made
+    again last from `since_ns` on and before `until_ns`; in no order but those of a session together, or most times
+    first.
+    """
+
+    limit: int
+    cursor: str | None = None
+    session: str | None = None
+    loops: bool = False
+    since_ns: int = 0
+    until_ns: int | None = None
+    by_times: bool = False
+
+    def accepts(self, row: Row) -> bool:
+        """Return whether a row is one of them."""
+        in_time = self.since_ns <= row["last"] and (self.until_ns is None or row["last"] < self.until_ns)
+        of_session = self.session is None or bounded_id(self.session) == row["session"]
+        return in_time and of_session and (row["loop"] or not self.loops)
+
+
+class RepeatsPage(NamedTuple):
+    """A page, and whether all rows that there are were compared to find the first."""
+
+    page: Page
+    all_compared: bool
+
+
+def repeated_calls(reader: Reader, tenant: bytes, wanted: WantedRepeats) -> RepeatsPage:
+    """Return a page of the tool calls that sessions made again.
+
+    Most times first goes by slices of 20,000 records, each sorted by itself: a page ends with its slice.
+    """
+    kind = _BY_TIMES if wanted.by_times else _IN_NO_ORDER
+    after = None if wanted.cursor is None else read_cursor(tenant, wanted.cursor)
+    if after is not None and (after[0] != kind or (wanted.by_times and len(after[2]) < 2 * _HASH)):
+        raise CursorError("a cursor of another list or order")
+    if wanted.by_times:
+        return _by_times(reader, tenant, wanted, after)
+    found, end = _slice(reader, tenant, wanted, after[2] if after else b"", _LOOKED_AT, wanted.limit)
+    cursor = cursor_at(tenant, (kind, 0, end)) if end else None
+    return RepeatsPage(Page([_shown(row) for _, row in found], cursor), not wanted.cursor and not end)
+
+
+def _by_times(reader: Reader, tenant: bytes, wanted: WantedRepeats, after: RowPosition | None) -> RepeatsPage:
+    """Return a page of a slice; a position in it has the hash that the slice begins behind, and that of a row."""
+    begin = after[2][:_HASH] if after is not None and any(after[2][:_HASH]) else b""
+    below = None if after is None else (after[1], after[2][_HASH:])
+    slice_rows, end = _slice(reader, tenant, wanted, begin, _COMPARED, _COMPARED)
+    placed = sorted((((_rank(row), id_hash), row) for id_hash, row in slice_rows), key=itemgetter(0), reverse=True)
+    left = [(place, row) for place, row in placed if below is None or place < below]
+    shown = left[: wanted.limit]
+    cursor = None
+    if len(left) > len(shown):
+        (rank, id_hash), _ = shown[-1]
+        cursor = cursor_at(tenant, (_BY_TIMES, rank, begin.ljust(_HASH, b"\0") + id_hash))
+    elif end:
+        cursor = cursor_at(tenant, (_BY_TIMES, _LAST_RANK, end + b"\xff" * _HASH))
+    return RepeatsPage(Page([_shown(row) for _, row in shown], cursor), not begin and not end)
+
+
+def _slice(
+    reader: Reader, tenant: bytes, wanted: WantedRepeats, begin: bytes, looked_at: int, most: int
+) -> tuple[list[tuple[bytes, Row]], bytes]:
+    """Return the wanted rows behind a key with the hashes of theirs, and where to go on; empty: nowhere."""
+    repeats, found = RepeatRows(reader, tenant), list[tuple[bytes, Row]]()
+    within = near(place_of(bounded_id(wanted.session))) if wanted.session else b""
+    before = hashed_key(tenant, Table.TOOL, begin) if begin else None
+    scanned = reader.scan(Table.TOOL, tenant, within=within, newest_first=True, before=before)
+    for number, (key, record) in enumerate(scanned, 1):
+        row = repeats.row(record)
+        if row is not None and wanted.accepts(row):
+            found.append((key[ID_HASH], row))
+        if len(found) >= most or number >= looked_at:
+            return found, key[ID_HASH]
+    return found, b""
+
+
+def _rank(row: Row) -> int:
+    """Return what rows are sorted by: times, then times in a row, then the latest."""
+    times, in_a_row = min(int(row["times"]), (1 << 40) - 1), min(int(row["in_a_row"]), (1 << 24) - 1)
+    return (times << 88) | (in_a_row << 64) | min(max(int(row["last"]), 0), (1 << 64) - 1)
+
+
+def _shown(row: Row) -> Row:
+    return {**row, "last": time_of(row["last"])}
 
 
 def runs_in(steps: Sequence[Sequence[Any]]) -> dict[bytes, tuple[int, bool]]:

@@ -29,6 +29,7 @@ from spanledger_processor.ledger.rows import date_of, exact_usd, label, money, r
 from spanledger_processor.ledger.runs import SPAWNED, linked, sessions_of_run
 from spanledger_processor.ledger.store import Reader
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.tool_repeats import WantedRepeats, repeated_calls
 from spanledger_processor.ledger.warning_rules import warning_row
 from spanledger_processor.model import INPUT, OUTPUT, Cost, Decision
 from spanledger_processor.pricing import Pricer, describe
@@ -274,10 +275,17 @@ def tasks(asked: Question) -> Answer:
 def tools(asked: Question) -> Answer:
     """Return a page of tool calls that were made again."""
     values = asked.values
-    page = pages.tool_repeats(
-        asked.reader, asked.tenant, values["session"], values["limit"], values["cursor"], loops=values["loop"]
+    wanted = WantedRepeats(
+        values["limit"],
+        values["cursor"],
+        values["session"],
+        loops=values["loop"],
+        since_ns=values["since"],
+        until_ns=values["until"],
+        by_times=values["sort"] == "times",
     )
-    return _page("tools", page)
+    page, all_compared = repeated_calls(asked.reader, asked.tenant, wanted)
+    return {**_page("tools", page), "all_compared": all_compared}
 
 
 def unpriced(asked: Question) -> Answer:

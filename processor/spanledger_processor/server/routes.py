@@ -40,6 +40,7 @@ from spanledger_processor.server.shapes import (
     TENANT,
     TIMELINE,
     TOOL_REPEAT,
+    TOOLS_PAGE,
     UNPRICED,
     WARNING,
     Shape,
@@ -387,13 +388,25 @@ ROUTES: tuple[Route, ...] = (
         "/api/v1/tools",
         answers.tools,
         "Tool calls that a session made again with the same arguments, for as long as calls are remembered "
-        "(`state.retention.spans`); those of one session together.",
+        "(`state.retention.spans`).",
         TOOL_REPEAT,
         (
+            Parameter(
+                "sort",
+                *_one_of("times", "session"),
+                "`times`: made most times first, of as many most in a row, then the latest; of more than 20,000 "
+                "records in slices of so many. `session`: those of one session together.",
+                "times",
+            ),
             Parameter("session", str, _TEXT, "Of this session."),
             Parameter("loop", _flag, _BOOLEAN, "`true`: only those that completed a loop.", False),
+            Parameter("since", _time_of, _DAY, f"Made again last on this day or later: {DAYS}.", 0),
+            Parameter(
+                "until", lambda text: _time_of(text) + NS_PER_DAY, _DAY, "Made again last on this day or before."
+            ),
         ),
         rows="tools",
+        beside=TOOLS_PAGE,
     ),
     Route(
         "/api/v1/unpriced",

@@ -227,6 +227,13 @@ RUNS_PAGE: Shape = {
         null=True,
     ),
 }
+TOOLS_PAGE: Shape = {
+    "all_compared": Field(
+        "boolean",
+        "Whether all rows that there are were compared to find the first of this page; false: those of a slice of "
+        "20,000 records, behind which others come.",
+    ),
+}
 TIMELINE: Shape = {
     "session": Field("string", "The session."),
     "spans": Field(
