@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import time
 from decimal import Decimal
@@ -448,8 +450,31 @@ def test_only_one_choice_at_a_time(state: tuple[str, ...]) -> None:
     assert run("summary", "--session", "a", "--run", "r", *state).exit_code == 2
 
 
+@pytest.mark.parametrize("what", ["session", "run"])
+def test_one_session_or_run_as_csv_is_a_row_with_a_head(what: str, state: tuple[str, ...]) -> None:
+    name = {"session": "a", "run": "r"}[what]
+    (row,) = csv.DictReader(io.StringIO(output(what, name, "--csv", *state)))
+    assert (row["id"], row["calls"], row["cost_usd_exact"]) == (name, "3", "0.00063")
+    assert row["models"] == "openai/gpt-4o-mini=0.00063"
+    assert output("summary", f"--{what}", name, "--csv", *state) == output(what, name, "--csv", *state)
+
+
+def test_budgets_as_csv_are_guarded_against_formulas(tmp_path: Path) -> None:
+    budget = "[{name: '=all', amount: 1, period: day, thresholds: [50]}]"
+    now = time.time_ns()
+    state = ledger(tmp_path, _call("a", start=now), now_ns=now, sets=(f"processor.budgets={budget}",))
+    (row,) = csv.DictReader(io.StringIO(output("budgets", "--csv", *state)))
+    assert (row["budget"], row["used_usd_exact"], row["over"]) == ("'=all", "0.00021", "false")
+
+
+def test_csv_of_a_timeline_and_of_candidates_has_a_head(state: tuple[str, ...]) -> None:
+    assert output("session", "a", "--timeline", "--csv", *state).startswith("trace_id,span_id,")
+    assert output("session", "a", "--candidates", "--csv", *state).startswith("agent,kinds,")
+
+
 @pytest.mark.parametrize(
-    "command", ["summary", "sessions", "runs", "tenants", "unpriced", "tools", "tasks", "warnings"]
+    "command",
+    ["summary", "sessions", "runs", "tenants", "unpriced", "tools", "tasks", "warnings", "budgets"],
 )
 def test_what_is_asked_for_has_one_form(command: str, state: tuple[str, ...]) -> None:
     result = run(command, "--json", "--csv", *state)
@@ -725,6 +750,8 @@ def test_rows_of_unpriced_calls_that_are_left_out_are_told(tmp_path: Path) -> No
     shown = output("unpriced", *state)
     assert "The first 1,000 rows; 3 with fewer calls or as many are left out." in shown
     assert shown.count("unknown_model") >= 1000
+    for form in ("--csv", "--json"):
+        assert "3 with fewer calls or as many are left out." in run("unpriced", form, *state).stderr
 
 
 @pytest.mark.parametrize("width", [80, 60])

@@ -31,7 +31,7 @@ from spanledger_processor.ledger.store import Changes
 from spanledger_processor.ledger.warning_rules import COST_RISE, FAILURE_RATE, UNPRICED_SHARE
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.server import api_document
-from spanledger_processor.server.forms import in_path, lines
+from spanledger_processor.server.forms import header, in_path, lines
 from spanledger_processor.server.http_api import Api, Health
 from spanledger_processor.server.routes import OTHERS, ROUTES, Route, answer_of, read_parameters, route_of
 from spanledger_processor.server.shapes import Field, Shape
@@ -332,8 +332,7 @@ async def test_only_where_there_is_another_format_an_error_recommends_it(route: 
     """A limit of rows has a way round in lists that can be had whole, and in no other answer."""
     async with served(several()) as client:
         refused = await client.get(f"{_path(route, {'id': 'a'})}?limit=0")
-        has_formats = any(one.name == "format" for one in route.known)
-        assert ("format=ndjson" in refused.json()["error"]) == has_formats
+        assert ("format=ndjson" in refused.json()["error"]) == bool(route.rows)
 
 
 async def test_a_tenant_that_is_not_there_is_an_error() -> None:
@@ -509,6 +508,28 @@ async def test_everything_streams_as_lines_and_as_csv() -> None:
         assert [row["id"] for row in found] == [row["id"] for row in rows]
         assert sum(int(row["tokens.input"]) for row in found) == 1100 * 1000
         assert len((await client.get(f"/api/v1/sessions?limit={MOST_ROWS}")).json()["sessions"]) == MOST_ROWS
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.table], ids=lambda route: route.path)
+async def test_what_is_no_list_in_pages_is_given_as_csv_with_a_head(route: Route) -> None:
+    """With all rows, whatever `limit` says."""
+    calls = [request(_named("a", JAN_30 + n, model=f"acme-{n}b", run="r")) for n in range(3)]
+    async with served(several(), *calls) as client:
+        path = _path(route, {"id": "r" if "runs" in route.path else "a", "name": "model"})
+        limit = {"limit": 1} if any(one.name == "limit" for one in route.known) else {}
+        whole = (await client.get(path, params={"limit": 1000} if limit else {})).json()
+        answer = await client.get(path, params={"format": "csv", **limit})
+        assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+        rows = [*csv.DictReader(io.StringIO(answer.text))]
+        assert len(rows) == (1 if route.table == "." else len(whole[route.table]))
+        assert answer.text.splitlines()[0].split(",") == header(route.row_shape)
+        assert all(None not in row and None not in row.values() for row in rows), "as many cells as the head has"
+        assert not any("{'" in cell or "['" in cell for row in rows for cell in row.values()), "no list of Python's"
+        (name,) = [*route.row_shape][:1]
+        chosen = await client.get(path, params={"format": "csv", "fields": name})
+        assert chosen.text.splitlines()[0] == name
+        assert (await client.get(path, params={"format": "csv", "fields": "left_out"})).status_code == 400
+    assert any(one.table == "budgets" for one in ROUTES)
 
 
 async def test_ids_are_text_and_nothing_else() -> None:

@@ -148,7 +148,7 @@ def tenants(target: Target, *, as_json: bool, as_csv: bool) -> None:
     """List the tenants that have data in the ledger, the dearest first."""
     with target.open() as source:
         rows = ask(source, "/api/v1/tenants")["tenants"]
-        if print_rows(rows, route_of("/api/v1/tenants").shape["tenants"].rows or {}, as_json=as_json, as_csv=as_csv):
+        if print_rows(rows, route_of("/api/v1/tenants").row_shape, as_json=as_json, as_csv=as_csv):
             return
         if not rows:
             click.echo(nothing_counted(source))
@@ -165,9 +165,12 @@ def tenants(target: Target, *, as_json: bool, as_csv: bool) -> None:
 def unpriced(since: str | None, until: str | None, target: Target, *, as_json: bool, as_csv: bool) -> None:
     """List calls that count without a price, by model and reason, with what to do about it."""
     with target.open() as source:
-        answer = ask(source, "/api/v1/unpriced", since=since, until=until, limit="1000")
+        answer = ask(source, "/api/v1/unpriced", since=since, until=until, limit=str(MOST_ROWS))
         rows = answer["unpriced"]
-        if print_rows(rows, route_of("/api/v1/unpriced").shape["unpriced"].rows or {}, as_json=as_json, as_csv=as_csv):
+        left_out = f"The first {len(rows):,} rows; {answer['left_out']:,} with fewer calls or as many are left out."
+        if print_rows(rows, route_of("/api/v1/unpriced").row_shape, as_json=as_json, as_csv=as_csv):
+            if answer["left_out"]:
+                click.echo(left_out, err=True)
             return
         if not rows:
             click.echo(_none_unpriced(source, since, until))
@@ -224,7 +227,7 @@ def tools(
         if not shown:
             _end_without(source, given["session"], nothing)
             return
-        show.print_table(show.counted(len(rows), "tool call") + " made again", show.TOOL_REPEATS, shown)
+        tables.print_table(show.counted(len(rows), "tool call") + " made again", show.TOOL_REPEATS, shown)
         if len(rows) > len(shown):
             click.echo(
                 f"{len(rows) - len(shown):,} more, made less often or as often, are left out: --limit N shows so many."
@@ -443,6 +446,7 @@ def print_rows(rows: list[Row], shape: Shape, *, as_json: bool, as_csv: bool) ->
 
 
 def print_csv(rows: Iterable[Row], shape: Shape) -> None:
+    """Print rows as CSV, less the lists that only one session has beside its sums."""
     columns = header({name: field for name, field in shape.items() if not _only_of_one(name)})
     click.echo(first_line(columns).encode(), nl=False)
     for row in rows:

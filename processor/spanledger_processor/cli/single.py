@@ -11,11 +11,11 @@ import click
 
 from spanledger_processor.cli import show, tables
 from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
-from spanledger_processor.cli.lists import DAY, PATHS, SHOWN, of_session, print_note, where_to_find
+from spanledger_processor.cli.lists import DAY, PATHS, SHOWN, as_csv, of_session, print_csv, print_note, where_to_find
 from spanledger_processor.cli.options import FAILED, as_json, fail, whole_ids
 from spanledger_processor.ledger.rows import Row
 from spanledger_processor.server.answers import quotation
-from spanledger_processor.server.routes import day_of
+from spanledger_processor.server.routes import day_of, route_of
 from spanledger_processor.server.wiring import make_pricer
 from spanledger_processor.units import NS_PER_DAY
 
@@ -27,9 +27,16 @@ from spanledger_processor.units import NS_PER_DAY
 @click.option("--models", metavar="NAMES", help="With --candidates: the models to compare with, PROVIDER/MODEL,...")
 @whole_ids
 @asks
-@as_json
+@as_csv
 def session(
-    session_id: str, target: Target, *, timeline: bool, candidates: bool, models: str | None, as_json: bool
+    session_id: str,
+    target: Target,
+    *,
+    timeline: bool,
+    candidates: bool,
+    models: str | None,
+    as_json: bool,
+    as_csv: bool,
 ) -> None:
     """Show one session by model and task."""
     if timeline and candidates:
@@ -37,18 +44,20 @@ def session(
     if models is not None and not candidates:
         raise click.UsageError("--models goes with --candidates")
     if timeline:
-        _show_timeline(session_id, target, as_json=as_json)
+        _show_timeline(session_id, target, as_json=as_json, as_csv=as_csv)
     elif candidates:
-        _show_candidates(session_id, models, target, as_json=as_json)
+        _show_candidates(session_id, models, target, as_json=as_json, as_csv=as_csv)
     else:
-        show_one("session", session_id, target, as_json=as_json)
+        show_one("session", session_id, target, as_json=as_json, as_csv=as_csv)
 
 
-def _show_timeline(session_id: str, target: Target, *, as_json: bool) -> None:
+def _show_timeline(session_id: str, target: Target, *, as_json: bool, as_csv: bool) -> None:
     with target.open() as source:
         result = of_session(source, "/api/v1/timeline/{id}", session_id, {})
     if as_json:
         show.show_json(result)
+    elif as_csv:
+        print_csv(result["spans"], route_of("/api/v1/timeline/{id}").shape["spans"].rows or {})
     elif result["spans"]:
         tables.print_table(f"spans of session {session_id}", show.SPANS, result["spans"])
         if not result["complete"]:
@@ -57,11 +66,13 @@ def _show_timeline(session_id: str, target: Target, *, as_json: bool) -> None:
         click.echo("No span of it is remembered (state.retention.spans).")
 
 
-def _show_candidates(session_id: str, models: str | None, target: Target, *, as_json: bool) -> None:
+def _show_candidates(session_id: str, models: str | None, target: Target, *, as_json: bool, as_csv: bool) -> None:
     with target.open() as source:
         result = of_session(source, "/api/v1/candidates/{id}", session_id, {"models": models})
     if as_json:
         show.show_json(result)
+    elif as_csv:
+        print_csv(result["candidates"], route_of("/api/v1/candidates/{id}").row_shape)
     elif result["candidates"]:
         tables.print_table(f"agents of session {session_id} to look at", show.CANDIDATES, result["candidates"])
         click.echo(
@@ -75,13 +86,13 @@ def _show_candidates(session_id: str, models: str | None, target: Target, *, as_
 @click.argument("run_id", metavar="ID")
 @whole_ids
 @asks
-@as_json
-def run(run_id: str, target: Target, *, as_json: bool) -> None:
+@as_csv
+def run(run_id: str, target: Target, *, as_json: bool, as_csv: bool) -> None:
     """Show one run: its sessions, and its spend by model."""
-    show_one("run", run_id, target, as_json=as_json)
+    show_one("run", run_id, target, as_json=as_json, as_csv=as_csv)
 
 
-def show_one(what: str, name: str, target: Target, *, as_json: bool) -> None:
+def show_one(what: str, name: str, target: Target, *, as_json: bool, as_csv: bool = False) -> None:
     with target.open() as source:
         result = source.ask(f"{PATHS[what]}/{{id}}", {"id": name}, {})
         if result is None:
@@ -92,9 +103,12 @@ def show_one(what: str, name: str, target: Target, *, as_json: bool) -> None:
                 run_id = tables.plain(session["run_id"])
                 hint = f"session {name!r} counts in another: `spanledger {'run' if whole else 'session'} {run_id}`"
             fail(f"no {what} {name!r} in {source.name}; {hint or where_to_find(source, what, name)}", FAILED)
-        spawned = [] if as_json or what != "session" or not name else _spawned(source, name)
+        spawned = [] if as_json or as_csv or what != "session" or not name else _spawned(source, name)
     if as_json:
         show.show_json(result)
+        return
+    if as_csv:
+        print_csv([result], route_of(f"{PATHS[what]}/{{id}}").row_shape)
         return
     tables.print_table(f"{what} {show.quoted(name) or show.NONE}", [*show.described([result]), *show.TOTALS], [result])
     print_note([result])

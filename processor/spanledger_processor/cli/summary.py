@@ -19,7 +19,7 @@ from spanledger_processor.cli.lists import (
     print_csv,
     print_note,
 )
-from spanledger_processor.cli.options import FAILED, as_json, fail, whole_ids
+from spanledger_processor.cli.options import FAILED, fail, whole_ids
 from spanledger_processor.cli.single import print_tools, show_one
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.rows import Row
@@ -82,11 +82,9 @@ def summary(
         raise click.UsageError("give one of --session, --run and days (--since, --until)")
     one = session_id if session_id is not None else run_id
     if one is not None:
-        if what is not None or as_csv or of_gone or speed:
-            raise click.UsageError(
-                "--by, --gone, --speed and --csv go with the whole ledger, not with --session or --run"
-            )
-        show_one("session" if session_id is not None else "run", one, target, as_json=as_json)
+        if what is not None or of_gone or speed:
+            raise click.UsageError("--by, --gone and --speed go with the whole ledger, not with --session or --run")
+        show_one("session" if session_id is not None else "run", one, target, as_json=as_json, as_csv=as_csv)
         return
     if of_gone and what is not None:
         raise click.UsageError("--gone goes by day and project; leave --by out")
@@ -183,7 +181,7 @@ def _gone(source: QuerySource, since: str | None, until: str | None, *, as_json:
         show.show_json(answer)
         return
     if as_csv:
-        print_csv(rows, route_of("/api/v1/gone").shape["gone"].rows or {})
+        print_csv(rows, route_of("/api/v1/gone").row_shape)
         return
     days = days_between(since, until, answer)
     if not rows:
@@ -214,7 +212,7 @@ def _by_dimension(
         show.show_json(answer)
         return
     if as_csv:
-        print_csv(rows, route_of("/api/v1/dimensions/{name}").shape["values"].rows or {})
+        print_csv(rows, route_of("/api/v1/dimensions/{name}").row_shape)
         return
     days = days_between(since, until, answer)
     if not rows:
@@ -248,13 +246,15 @@ _BUDGETS: tuple[tables.Column, ...] = (
 @click.option("--check", is_flag=True, help="End with exit code 1 if one is used up.")
 @whole_ids
 @asks
-@as_json
-def budgets(value: str | None, target: Target, *, check: bool, as_json: bool) -> None:
+@as_csv
+def budgets(value: str | None, target: Target, *, check: bool, as_json: bool, as_csv: bool) -> None:
     """Show what is used of each budget, the most used first."""
     with target.open() as source:
         result = ask(source, "/api/v1/budgets", value=value)
     if as_json:
         show.show_json(result)
+    elif as_csv:
+        print_csv(result["budgets"], route_of("/api/v1/budgets").row_shape)
     elif result["budgets"]:
         shown = result["budgets"][:SHOWN]
         tables.print_table("budgets", _BUDGETS, shown)

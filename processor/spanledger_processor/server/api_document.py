@@ -82,6 +82,7 @@ def _operation(route: Route) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": _answer(route)}}
     if route.rows:
         content["application/x-ndjson"] = {"schema": _object(route.shape)}
+    if route.rows or route.table:
         content["text/csv"] = {"schema": {"type": "string"}}
     answers = {"200": {"description": route.summary, "content": content}}
     return {

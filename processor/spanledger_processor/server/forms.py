@@ -112,13 +112,17 @@ def _pairs(value: Mapping[str, Any], before: str = "") -> Iterator[str]:
     for name, inner in value.items():
         if isinstance(inner, dict):
             yield from _pairs(inner, f"{before}{name}.")
+        elif isinstance(inner, list):
+            yield f"{before}{name}={', '.join(map(_brief, inner))}"
         elif inner is not None:
             yield f"{before}{name}={inner}"
 
 
 def _brief(item: Any) -> str:
-    """Return an item of a list in short: a model, day or agent with its cost."""
-    if isinstance(item, dict) and "cost_usd_exact" in item:
+    """Return an item of a list in short: a model, day or agent with its cost, another object with its values."""
+    if isinstance(item, dict):
+        if "cost_usd_exact" not in item:
+            return ", ".join(_pairs(item))
         name = next((item[key] for key in _NAMES if item.get(key)), "")
         return f"{name}={item['cost_usd_exact']}"
     return str(item)

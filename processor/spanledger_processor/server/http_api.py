@@ -41,7 +41,16 @@ from spanledger_processor.receivers.auth import Authenticator, ServerCertificate
 from spanledger_processor.server.api_access import Access
 from spanledger_processor.server.api_document import openapi
 from spanledger_processor.server.forms import first_line, from_path, header, lines, to_json
-from spanledger_processor.server.routes import ROUTES, ParameterError, TenantError, answer_of, picked, read_parameters
+from spanledger_processor.server.routes import (
+    ROUTES,
+    ParameterError,
+    TenantError,
+    answer_of,
+    csv_of,
+    picked,
+    read_parameters,
+    whole_table,
+)
 from spanledger_processor.server.routes import Route as LedgerRoute
 from spanledger_processor.server.web_page import Followers, page_routes
 
@@ -217,13 +226,17 @@ class Api:
                 return _error(503, f"the ledger cannot be read now: {problem}")
             if body is None:
                 return _error(404, "not in the ledger")
-            if values.get("format", "json") == "json":
-                return Response(body, media_type="application/json")
+            if route.table or values.get("format", "json") == "json":
+                media = _MEDIA.get(values.get("format", ""), "application/json")
+                return Response(body, media_type=media)
             return StreamingResponse(self._stream(route, values, ids), media_type=_MEDIA[values["format"]])
 
         return answer
 
     async def _ask(self, route: LedgerRoute, values: Mapping[str, Any], ids: Mapping[str, str]) -> bytes | None:
+        if route.table and values["format"] == "csv":
+            whole = await self._answer(route, whole_table(route, values), ids)
+            return None if whole is None else csv_of(route, whole, values["fields"]).encode("utf-8", "replace")
         answer = await self._answer(route, values, ids)
         return None if answer is None else to_json(picked(route, answer, values["fields"]))
 

@@ -24,6 +24,7 @@ from spanledger_processor.model import Unpriced
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.server import answers
 from spanledger_processor.server.answers import Question
+from spanledger_processor.server.forms import first_line, header, lines
 from spanledger_processor.server.shapes import (
     BUDGETS,
     CANDIDATES,
@@ -51,6 +52,8 @@ from spanledger_processor.units import NS_PER_DAY
 _BACK = re.compile(r"([0-9]{1,6})d", re.ASCII)
 _WORDS = {"today": 0, "yesterday": 1}
 DAYS = "a UTC day such as 2026-01-31, today, yesterday, or 7d: the last 7 days, today included"
+_ALL = 10**9
+"""More rows than there are of anything that is not given in pages."""
 MOST_TEXT = 4096
 """Characters of a parameter."""
 
@@ -79,7 +82,8 @@ class Route:
     """A path with its function and its parameters.
 
     `rows` names the list in the answer that is given in pages, of rows like `shape`;
-    `beside` is what else such an answer has.
+    `beside` is what else such an answer has. `table` names the list of another answer that can be had as CSV, or is "."
+    where the answer itself is its row.
     """
 
     path: str
@@ -89,11 +93,18 @@ class Route:
     parameters: tuple[Parameter, ...] = ()
     rows: str = ""
     beside: Shape = field(default_factory=dict)
+    table: str = ""
 
     @property
     def known(self) -> tuple[Parameter, ...]:
         """Return all parameters, with those that every route has."""
-        return (*self.parameters, *(PAGES if self.rows else ()), FIELDS, TENANT_NAME)
+        forms = PAGES if self.rows else (_WHOLE_TABLE,) if self.table else ()
+        return (*self.parameters, *forms, FIELDS, TENANT_NAME)
+
+    @property
+    def row_shape(self) -> Shape:
+        """Return what a row of its CSV has."""
+        return self.shape if self.rows or self.table == "." else self.shape[self.table].rows or {}
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -126,7 +137,9 @@ def read_parameters(route: Route, given: Given) -> dict[str, Any]:
             values[name] = known[name].read(text)
         except ValueError as error:
             raise ParameterError(f"parameter {name}: {error}") from error
-    if (problem := unknown_field(values["fields"] or (), list(route.shape))) is not None:
+    in_csv = bool(route.table) and values["format"] == "csv"
+    fields = list(route.row_shape if in_csv else route.shape)
+    if (problem := unknown_field(values["fields"] or (), fields)) is not None:
         raise ParameterError(problem)
     _check_days(dict(given))
     if values.get("dimension") and "tool" in (values.get("by") or ()):
@@ -233,6 +246,13 @@ PAGES = (
         "json",
     ),
 )
+_WHOLE_TABLE = Parameter(
+    "format",
+    *_one_of("json", "csv"),
+    "`csv`: a line for each row of the list, or one for the answer; all rows, whatever `limit` says (of a dimension "
+    "1,000, and the others as one).",
+    "json",
+)
 _SINCE = Parameter("since", day_of, _DAY, f"From this day on: {DAYS}.")
 _UNTIL = Parameter("until", day_of, _DAY, "Up to the end of this day.")
 _FILTERS = (
@@ -295,7 +315,7 @@ ROUTES: tuple[Route, ...] = (
         ),
         rows="sessions",
     ),
-    Route("/api/v1/sessions/{id}", answers.session, "One session, by task and model.", SESSION),
+    Route("/api/v1/sessions/{id}", answers.session, "One session, by task and model.", SESSION, table="."),
     Route(
         "/api/v1/timeline/{id}",
         answers.timeline,
@@ -314,7 +334,7 @@ ROUTES: tuple[Route, ...] = (
         rows="runs",
         beside=RUNS_PAGE,
     ),
-    Route("/api/v1/runs/{id}", answers.run, "One run.", RUN),
+    Route("/api/v1/runs/{id}", answers.run, "One run.", RUN, table="."),
     Route(
         "/api/v1/dimensions",
         answers.dimension_names,
@@ -331,6 +351,7 @@ ROUTES: tuple[Route, ...] = (
             _UNTIL,
             Parameter("limit", _count, LIMIT.schema, "Values with a row; the others are one row, `other`.", 100),
         ),
+        table="values",
     ),
     Route(
         "/api/v1/candidates/{id}",
@@ -345,6 +366,7 @@ ROUTES: tuple[Route, ...] = (
                 "Models to compare with, as provider/model, with commas between them; default: four of the list.",
             ),
         ),
+        table="candidates",
     ),
     Route(
         "/api/v1/budgets",
@@ -358,6 +380,7 @@ ROUTES: tuple[Route, ...] = (
             Parameter("period", *_some_of(*PERIODS), "Only of these periods, with commas between them."),
             Parameter("limit", _count, LIMIT.schema, "Rows of `budgets`, at most.", MOST_ROWS),
         ),
+        table="budgets",
     ),
     Route(
         "/api/v1/warnings",
@@ -414,6 +437,7 @@ ROUTES: tuple[Route, ...] = (
         "Calls that are counted without a price, by model and reason, with what to do about it.",
         UNPRICED,
         (_SINCE, _UNTIL, _OF_VALUE, LIMIT),
+        table="unpriced",
     ),
     Route(
         "/api/v1/gone",
@@ -422,6 +446,7 @@ ROUTES: tuple[Route, ...] = (
         "and the oldest of a full ledger. It is in the total, and among what belongs to no session.",
         GONE,
         (_SINCE, _UNTIL, LIMIT),
+        table="gone",
     ),
     Route(
         "/api/v1/prices/{model}",
@@ -433,7 +458,13 @@ ROUTES: tuple[Route, ...] = (
             Parameter("at", day_of, _DAY, "Day of the call; default: now."),
         ),
     ),
-    Route("/api/v1/tenants", answers.tenants, "The tenants that have data here, the dearest first.", TENANT),
+    Route(
+        "/api/v1/tenants",
+        answers.tenants,
+        "The tenants that have data here, the dearest first.",
+        TENANT,
+        table="tenants",
+    ),
     Route(
         "/api/v1/spans/{trace_id}/{span_id}",
         answers.span,
@@ -499,6 +530,17 @@ def answer_of(
         if problem is not None:
             raise ParameterError(problem)
     return answer
+
+
+def whole_table(route: Route, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a question so that no row of its table is left out."""
+    return {**values, "limit": MOST_ROWS if route.shape is DIMENSION else _ALL} if "limit" in values else {**values}
+
+
+def csv_of(route: Route, answer: Mapping[str, Any], fields: Sequence[str] | None) -> str:
+    """Return the table of an answer as CSV."""
+    columns = header(route.row_shape, fields)
+    return first_line(columns) + lines(columns, [answer] if route.table == "." else answer[route.table])
 
 
 def picked(route: Route, answer: dict[str, Any], fields: Sequence[str] | None) -> dict[str, Any]:
