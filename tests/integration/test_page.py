@@ -272,8 +272,8 @@ def test_runs_say_what_is_not_among_them(page: Page, served: Served) -> None:
 
 def test_the_range_that_is_shown_is_the_one_of_the_filter(page: Page, served: Served) -> None:
     open_view(page, served, "tools")
-    expect(page.locator("main h2")).to_have_text("Tools, the last 7 days")
-    expect(page.get_by_label("range").locator("option:checked")).to_have_text("7 days")
+    expect(page.locator("main h2")).to_have_text("Tools, the last 30 days")
+    expect(page.get_by_label("range").locator("option:checked")).to_have_text("30 days")
     open_view(page, served, "tools?until=2020-01-01")
     expect(page.get_by_label("range").locator("option:checked")).to_have_text("any time")
 
@@ -300,7 +300,7 @@ def test_a_day_half_typed_is_no_range(page: Page, served: Served) -> None:
     assert "since" not in page.url
 
 
-@pytest.mark.parametrize(("view", "since", "chosen"), [("tools", "7d", "7 days"), ("sessions", "36500d", "any time")])
+@pytest.mark.parametrize(("view", "since", "chosen"), [("tools", "30d", "30 days"), ("sessions", "36500d", "any time")])
 def test_a_range_that_a_view_has_without_any_is_one_choice(
     view: str, since: str, chosen: str, page: Page, served: Served
 ) -> None:

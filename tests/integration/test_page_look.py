@@ -74,13 +74,24 @@ def _odd() -> Iterator[Span]:
 
 
 def _cut(page: Page) -> Any:
-    """Return what is wider than the room that it has."""
+    """Return what is wider than the room that it has, or stands out of it on either side."""
     return page.evaluate(
-        """() => [document.documentElement, ...document.querySelectorAll("main *, header *, form *")]
-          .filter((one) => one.checkVisibility({ visibilityProperty: true }) && one.scrollWidth > one.clientWidth + 1)
-          .filter((one) => !["inline", "inline-block"].includes(getComputedStyle(one).display))
-          .filter((one) => one.matches("html, .scroll, .table, .tile, .chart, nav, form, h2, td, th, .who, .number"))
-          .map((one) => `${one.tagName}.${one.className}: ${one.textContent.slice(0, 40)} ${one.scrollWidth}`)"""
+        """() => {
+          const wide = (one) => one.scrollWidth > one.clientWidth + 1;
+          const shownAs = (one) => getComputedStyle(one).display;
+          const outside = (one) => {
+            if (one.matches("html, .table, .scroll")) return false; // heads of tables, and a link to skip, are not seen
+            const range = document.createRange(), room = one.getBoundingClientRect();
+            range.selectNodeContents(one);
+            const inner = range.getBoundingClientRect();
+            return inner.width > 0 && (inner.left < room.left - 1 || inner.right > room.right + 1);
+          };
+          const boxes = "html, .scroll, .table, .tile, .chart, nav, form, h2, td, th, dd, li, p, .who, .number";
+          return [document.documentElement, ...document.querySelectorAll("main *, header *, form *")]
+            .filter((one) => one.matches(boxes) && one.checkVisibility() && !one.closest("thead, .unseen"))
+            .filter((one) => (shownAs(one).startsWith("inline") ? false : wide(one)) || outside(one))
+            .map((one) => `${one.tagName}.${one.className}: ${one.textContent.slice(0, 40)} ${one.scrollWidth}`);
+        }"""
     )
 
 

@@ -3,12 +3,12 @@
 
 import { Refused, events, hasToken, json, keepToken } from "./ask.js";
 import { address, drawCharts, make, money } from "./draw.js";
-import { filtered, notFiltered } from "./filter.js";
+import { USUAL, filtered, notFiltered } from "./filter.js";
 import { overview } from "./spent.js";
 import { candidates, dimension, list, run, session, span, speed, tools, unpriced } from "./views.js";
 
 const RANGES = { today: "today", yesterday: "since yesterday", "7d": "7 days", "30d": "30 days", "90d": "90 days", "36500d": "all days" };
-const USUAL_RANGES = { "": "30d", speed: "30d", by: "7d", tools: "7d" }; // elsewhere, and with a last day, any time
+const USUAL_RANGES = { "": USUAL, speed: USUAL, by: USUAL, tools: USUAL }; // elsewhere, and with a last day, any time
 const FIRST_DAY = "2000-01-01"; // who types a year begins with 0002
 const CHOICES = {
   sort: ["order", { last: "latest first", cost: "dearest first" }],
@@ -172,7 +172,7 @@ async function suggestValues(known, of, given) {
   if (known.dataset.of === of) return;
   known.dataset.of = of;
   known.replaceChildren();
-  const { values } = await json(`dimensions/${encodeURIComponent(of)}`, { since: "30d", limit: SUGGESTED, tenant: given.tenant }).catch(() => ({ values: [] }));
+  const { values } = await json(`dimensions/${encodeURIComponent(of)}`, { since: USUAL, limit: SUGGESTED, tenant: given.tenant }).catch(() => ({ values: [] }));
   if (known.dataset.of === of) known.replaceChildren(...values.filter((row) => row.value).map((row) => make("option", { value: row.value })));
 }
 

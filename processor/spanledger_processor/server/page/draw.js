@@ -166,7 +166,7 @@ function canvas(title, type, data, format, { stacked = false, x = {}, timeText }
     y: { stacked, beginAtZero: true, ticks: { color: ink, callback: format === money ? moneyOfAxis : format }, grid: { color: grid } },
   };
   const plugins = {
-    legend: { display: data.datasets.length > 1, labels: { color: ink, boxWidth: 12 } },
+    legend: { display: type === "bar" || data.datasets.length > 1, labels: { color: ink, boxWidth: 12 } },
     tooltip: { callbacks: { label: (item) => `${item.dataset.label}: ${format(item.parsed.y)}`, ...(timeText ? { title: ([item]) => timeText(item.parsed.x) } : {}) } },
   };
   const options = { animation: false, maintainAspectRatio: false, scales, plugins };
@@ -181,7 +181,7 @@ function moneyOfAxis(usd, _, marks) {
 }
 
 export function bars(title, labels, series) {
-  const datasets = series.map(([label, data], index) => ({ label: brief(label), data, backgroundColor: COLOURS[index % COLOURS.length] }));
+  const datasets = series.map(([label, data], index) => ({ label: brief(label), data, backgroundColor: COLOURS[index % COLOURS.length], maxBarThickness: 90 }));
   return canvas(title, "bar", { labels, datasets }, money, { stacked: true });
 }
 

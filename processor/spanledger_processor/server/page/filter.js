@@ -2,6 +2,9 @@
 
 import { DAY, dayText, make, money, named, soft, whole } from "./draw.js";
 
+export const USUAL = "30d"; // days of a view of sums, unless others are asked for
+// Since when such a view is, with a last day alone since ever.
+export const sinceOf = (given) => given.since || (given.until ? "" : USUAL);
 export const range = (given) => ({ since: given.since, until: given.until, tenant: given.tenant });
 export const filtered = (given) => ({ ...range(given), dimension: given.dimension });
 
@@ -37,8 +40,7 @@ export function notToldApart({ not_distinguished: others, dimension }) {
   return soft(`${money(others.cost_usd)} of ${whole(others.calls)} calls are of values of ${dimension} that are not told apart any more; a part of that may be this one's.`);
 }
 
-export function rangeText(given, usual) {
-  const { since = usual, until } = given;
+export function rangeText({ since, until }) {
   if (!since && !until) return "all days";
   const days = since?.match(/^(\d+)d$/)?.[1];
   if (days > 3650) return until ? `until ${until}` : "all days";

@@ -3,7 +3,7 @@
 import { json, rowsOf } from "./ask.js";
 import { contextOf, dayBars, loopsCell, modelsCell, sessionLink } from "./cells.js";
 import { DAY, NO_MODEL, OTHERS, SPENT, address, byDay, cost, counted, dayText, link, make, money, named, quoted, soft, table, tile, unpricedCalls, when, whole } from "./draw.js";
-import { filtered, notToldApart, range, rangeText, valueOf, whose } from "./filter.js";
+import { filtered, notToldApart, range, rangeText, sinceOf, valueOf, whose } from "./filter.js";
 
 function periods(now = new Date()) {
   const monday = new Date(now.getTime() - ((now.getUTCDay() + 6) % 7) * DAY);
@@ -14,7 +14,7 @@ export async function overview(_, given) {
   const asked = periods();
   const of = valueOf(given);
   const one = { dimension: given.dimension, tenant: given.tenant };
-  const shown = { ...filtered(given), since: given.since || (given.until ? "" : USUAL) };
+  const shown = { ...filtered(given), since: sinceOf(given) };
   const [sums, everything, summary, daily, { budgets }, { rows: dearest }, told] = await Promise.all([
     Promise.all(asked.map(([, since]) => json("summary", { ...one, since, until: since === "today" ? since : "", by: "day", limit: 1 }))),
     json("summary", { ...one, by: "model", limit: 1 }),
@@ -28,7 +28,7 @@ export async function overview(_, given) {
   if (!of && !total.spans) return empty(given);
   const rows = of ? budgets.filter((row) => row.dimension === of.name && row.value === of.value) : budgets;
   const [days, series] = byDay(daily.days_by_model || [], (row) => (row.other ? OTHERS : quoted(row.model) || NO_MODEL), daily.days);
-  const span = rangeText(given, given.until ? "" : USUAL);
+  const span = rangeText({ ...given, since: sinceOf(given) });
   return [
     make("h2", {}, "Spent", ...whose(given)),
     make(
@@ -49,7 +49,6 @@ export async function overview(_, given) {
   ];
 }
 
-const USUAL = "30d";
 const MOST_MODELS = 20;
 
 // What is not of one value alone: budgets of sessions and runs, and warnings.

@@ -3,7 +3,7 @@
 import { ask, inPath, json, rowsOf } from "./ask.js";
 import { contextOf, dayBars, loopsCell, modelsCell, sessionLink, stateCell, timeLines, titleOf } from "./cells.js";
 import { NONE, NO_MODEL, OTHERS, SPENT, WITHOUT_A_PRICE, address, byDay, compact, cost, costCell, counted, duration, everyDay, facts, link, make, money, named, quoted, save, shareCached, soft, table, tokens, unpricedCalls, unpricedOf, when, whole } from "./draw.js";
-import { filtered, notFiltered, notToldApart, range, rangeText, whose } from "./filter.js";
+import { filtered, notFiltered, notToldApart, range, rangeText, sinceOf, whose } from "./filter.js";
 import { timeline } from "./timeline.js";
 
 // --- lists --------------------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ const toolTable = (rows) => [
 ];
 
 export async function tools(_, given) {
-  const since = given.since || (given.until ? "" : "7d");
+  const since = sinceOf(given);
   const answer = await json("summary", { ...range(given), since, by: "tool", limit: 200 });
   return [
     make("h2", {}, `Tools, ${rangeText({ ...given, since })}`),
@@ -230,7 +230,7 @@ export async function tools(_, given) {
 // --- dimensions, speed, unpriced ----------------------------------------------------------------------------------
 
 export async function dimension(name, given) {
-  const since = given.since || (given.until ? "" : "7d");
+  const since = sinceOf(given);
   const answer = await json(`dimensions/${inPath(name)}`, { ...range(given), since, limit: 100 });
   const title = (row) => (row.other ? OTHERS : row.unattributed ? (name === "model" ? NO_MODEL : NONE) : quoted(row.value));
   const cellOf = (row) => (row.other || row.unattributed ? title(row) : make("a", { href: address("", { ...range(given), since, dimension: `${name}:${row.value}` }) }, named(row.value)));
@@ -250,7 +250,7 @@ const SPEEDS = [["first_token_s", "first token", duration], ["output_tokens_per_
 
 export async function speed(_, given) {
   const asked = notFiltered("speed", given) ? range(given) : filtered(given);
-  const answer = await json("summary", { ...asked, since: given.since || (given.until ? "" : "30d"), by: "model,day" });
+  const answer = await json("summary", { ...asked, since: sinceOf(given), by: "model,day" });
   const models = (answer.models || []).filter((row) => row.speed);
   const known = new Map((answer.days || []).filter((row) => row.speed && row.day).map((row) => [row.day, row.speed]));
   const days = everyDay([...known.keys()]);
@@ -261,7 +261,7 @@ export async function speed(_, given) {
   const overDays = (what, title, format) => [make("h2", {}, title), ...timeLines(title, days.map((day) => Date.parse(day)), ["p50", "p90", "p99"].map((share) => [share, days.map((day) => known.get(day)?.[what]?.[share] ?? null)]), format)];
   if (!models.length) return [make("h2", {}, "Speed"), soft("No call in this time of which it is known how long it took.")];
   return [
-    make("h2", {}, "Speed by model", ...(asked.dimension ? whose(given) : []), `, ${rangeText(given, given.until ? "" : "30d")}`),
+    make("h2", {}, "Speed by model", ...(asked.dimension ? whose(given) : []), `, ${rangeText({ ...given, since: sinceOf(given) })}`),
     table("Speed by model", columns, models),
     soft("Percentiles of calls that did not fail, each within 9 %. The first token is known where spans tell it; tokens a second are those of the whole call."),
     ...(days.length > 1 && [...known.values()].some((one) => one.first_token_s) ? overDays("first_token_s", "Time to the first token, by day", duration) : []),
@@ -280,7 +280,7 @@ export async function unpriced(_, given) {
     ...(byModel ? [["model", (row) => (row.model ? named(row.model) : NO_MODEL), "id"], ["sold by", (row) => (row.provider ? named(row.provider) : "-"), "word"]] : []),
     ["reason", (row) => row.reason],
     ["calls", (row) => whole(row.calls), "number"],
-    ["what to do", (row) => withCode(row.meaning)],
+    ["what to do", (row) => withCode(row.meaning), "text"],
     ["", (row) => link("sessions", "sessions", { ...filtered(given), unpriced: row.reason })],
   ];
   const shown = answer.unpriced.reduce((sum, row) => sum + row.calls, 0);
