@@ -18,6 +18,7 @@ from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Changes
 from spanledger_processor.ledger.warning_rules import FAILURE_RATE
 from spanledger_processor.model import Call, Cost, Decision, ToolCall, Usage
+from spanledger_processor.server.budget_values import most_used
 from spanledger_processor.units import NS_PER_DAY, USD
 
 TODAY = NOW // (86_400 * 10**9)
@@ -567,3 +568,25 @@ def test_a_run_that_a_session_counts_in_only_now_is_told_of_by_what_moves_it() -
     assert {value for _, value, _ in passed(ledger)} == {"r"}
     take(ledger, rules, call("c", 1, session="s", run="q"))
     assert {value for _, value, _ in passed(ledger)} == {"r", "s"}
+
+
+def test_the_metrics_have_the_most_used_values_of_budgets_by_days() -> None:
+    """As lists have them, unpriced calls among it; of sessions and runs, and of the 21st value, there is none."""
+    rules = [
+        BudgetRule("all", 1000, "month"),
+        BudgetRule("team", 100, "day", dimension="team"),
+        BudgetRule("session", 1, "session"),
+        BudgetRule("run", 1, "run"),
+        BudgetRule("other tenant", 1, "day", tenant=b"12345678"),
+    ]
+    ledger = MemoryLedger()
+    unpriced = call("unpriced", 0, team="t25")
+    unpriced.cost = Cost(unpriced="unknown_model")
+    take(ledger, rules, unpriced, *(call(f"c{n}", n, team=f"t{n:02}", session="s", run="r") for n in range(1, 26)))
+    with ledger.store.snapshot() as reader:
+        found = {names: (row["used_usd"], row["unpriced_calls"]) for names, row in most_used(rules, reader, DAY_END)}
+        assert [*most_used(rules[2:], reader, DAY_END)] == []
+    assert found[("all", "month", "", "")] == (pytest.approx(sum(range(1, 26)) / USD), 1)
+    teams = {names[3]: spent for names, spent in found.items() if names[0] == "team"}
+    assert teams == {f"t{n:02}": (pytest.approx(n / USD), int(n == 25)) for n in range(6, 26)}
+    assert len(found) == 21

@@ -101,6 +101,7 @@ def tempo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tempo]:
 
 @pytest.fixture(scope="module")
 def loop(otelcol: None, tempo: Tempo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
-    """Collector and Spanledger, with an empty ledger for each module."""
-    with Loop(tmp_path_factory.mktemp("loop"), tempo.otlp) as loop:
+    """Collector and Spanledger, with an empty ledger for each module, and a budget that nothing uses up."""
+    budget = "processor.budgets=[{name: all, amount: 100, period: month}]"
+    with Loop(tmp_path_factory.mktemp("loop"), tempo.otlp, [budget]) as loop:
         yield loop

@@ -461,3 +461,43 @@ def test_counts_of_several_threads_are_all_there() -> None:
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(count, range(4)))
     assert changes(telemetry)["received_bytes_total{protocol=grpc,signal=traces}"] == 4000
+
+
+def _use(budget: str, value: str, used: float, unpriced: int = 0) -> tuple[tuple[str, ...], dict[str, float]]:
+    row = {"used_usd": used, "amount_usd": 2.0, "used": used / 2, "unpriced_calls": unpriced}
+    return (budget, "day", "", value), row
+
+
+def test_what_is_used_of_budgets_is_read_at_each_scrape_and_ends_with_its_value(telemetry: Telemetry) -> None:
+    uses = [_use("team", "red", 1.5, 3), _use("team", "bl\nue", 0.5)]
+    telemetry.ledger.read_budgets(lambda: uses)
+
+    def told() -> dict[str, float]:
+        return {name: value for name, value in scraped(telemetry).items() if name.startswith("budget_")}
+
+    red, blue = (f"{{budget=team,period=day,tenant=,value={value}}}" for value in ("red", "bl?ue"))
+    assert told() == {
+        f"budget_used_usd{red}": 1.5,
+        f"budget_used_usd{blue}": 0.5,
+        f"budget_amount_usd{red}": 2,
+        f"budget_amount_usd{blue}": 2,
+        f"budget_used_ratio{red}": 0.75,
+        f"budget_used_ratio{blue}": 0.25,
+        f"budget_unpriced_calls{red}": 3,
+    }
+    del uses[0]
+    assert told() == {f"budget_used_usd{blue}": 0.5, f"budget_amount_usd{blue}": 2, f"budget_used_ratio{blue}": 0.25}
+    sent = ExportMetricsServiceRequest.FromString(metrics_request(telemetry.registry.families(), {}, 1, 2))
+    by_name = {
+        one.name: one for group in sent.resource_metrics for scope in group.scope_metrics for one in scope.metrics
+    }
+    (point,) = by_name["spanledger_budget_used_ratio"].gauge.data_points
+    assert point.as_double == 0.25
+
+
+def test_while_the_ledger_cannot_be_read_nothing_is_told_of_budgets(telemetry: Telemetry) -> None:
+    def fails() -> list[tuple[tuple[str, ...], dict[str, float]]]:
+        raise StateError("away")
+
+    telemetry.ledger.read_budgets(fails)
+    assert not [name for name in scraped(telemetry) if name.startswith("budget_")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from spanledger_processor.config import Config, host_and_port
 from spanledger_processor.config.receivers import MIB
 from spanledger_processor.config.summary import LISTENERS
 from spanledger_processor.enrichment import Stage
+from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.crossings import Crossing
 from spanledger_processor.ledger.keys import EVERY_TENANT
 from spanledger_processor.ledger.queries import late_correction
@@ -28,7 +29,7 @@ from spanledger_processor.ledger.store import Snapshot, StateLockedError
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.receivers import EnricherReceiver, Otlp
-from spanledger_processor.server.budget_values import unknown_values
+from spanledger_processor.server.budget_values import most_used, unknown_values
 from spanledger_processor.server.enricher import Enricher
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.http_api import Api, Health
@@ -69,7 +70,7 @@ from spanledger_processor.server.wiring import (
 )
 from spanledger_processor.signing.key import SigningKeyError
 from spanledger_processor.signing.signer import Signer
-from spanledger_processor.telemetry.metrics import Telemetry
+from spanledger_processor.telemetry.metrics import BudgetUse, Telemetry
 from spanledger_processor.telemetry.otlp import Tracer
 from spanledger_processor.telemetry.registry import Samples
 
@@ -372,6 +373,7 @@ def _start_notices(
             log.warning("%s", unknown, extra={"kind": unknown})
 
     adopt(config)
+    telemetry.ledger.read_budgets(lambda: _budget_uses(ledger, watch.budgets))
     for part in (notices, watch):
         part.start()
         closing.push_async_callback(part.stop)
@@ -424,6 +426,11 @@ def _late_correction(ledger: LedgerWriter) -> float:
     """Return the cost on sent spans that exceeds the ledgers of all tenants, in USD."""
     with ledger.snapshot() as reader:
         return usd(late_correction(reader, EVERY_TENANT))
+
+
+def _budget_uses(ledger: LedgerWriter, rules: Sequence[BudgetRule]) -> list[BudgetUse]:
+    with ledger.snapshot() as reader:
+        return [*most_used(rules, reader, time.time_ns())]
 
 
 def _budget(config: Config) -> int:

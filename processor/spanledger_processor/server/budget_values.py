@@ -1,13 +1,19 @@
-"""Budgets of a model or provider that nothing is known by: most likely a slip, and nothing would ever count there."""
+"""Values of budgets: what is used by the most used of them, for the metrics, and those that nothing is known by, most
+likely a slip, where nothing would ever count.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from spanledger_processor.accounting.trace import tool_label
-from spanledger_processor.ledger.budgets import BudgetRule
+from spanledger_processor.ledger.budgets import PERIODS_OF_DAYS, BudgetRule
+from spanledger_processor.ledger.budgets import rows as rows_of
 from spanledger_processor.ledger.dimensions import MODEL, PROVIDER
-from spanledger_processor.ledger.queries import models, tenants_of
+from spanledger_processor.ledger.keys import total_key
+from spanledger_processor.ledger.queries import models, tenant_name, tenants_of
+from spanledger_processor.ledger.rows import Row
 from spanledger_processor.ledger.store import Reader, Snapshot, StateError
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.pricing.providers import GATEWAYS, seller_of
@@ -15,6 +21,26 @@ from spanledger_processor.units import NS_PER_DAY
 
 _DAYS, _TENANTS = 31, 100
 """Latest days, and tenants, of the ledger that are looked at, so that it takes no time on a large one."""
+
+
+_MEASURED_TENANTS, _MEASURED_VALUES = 32, 20
+"""Tenants, those that spent most, and the most used values of a budget of one, that have series in the metrics."""
+
+
+def most_used(rules: Sequence[BudgetRule], reader: Reader, now_ns: int) -> Iterator[tuple[tuple[str, ...], Row]]:
+    """Yield what is used of budgets that go by days, the most used first of each tenant: budget, period, name of the
+    tenant and value, and the row that the API has.
+    """
+    of_days = [rule for rule in rules if rule.period in PERIODS_OF_DAYS]
+    if not of_days:
+        return
+    tenants = sorted(tenants_of(reader), key=lambda tenant: -reader.sums(total_key(tenant)).cost)
+    for tenant in tenants[:_MEASURED_TENANTS]:
+        name, shown = tenant_name(reader, tenant), Counter[str]()
+        for row in rows_of(reader, tenant, of_days, now_ns, None):
+            shown[row["budget"]] += 1
+            if shown[row["budget"]] <= _MEASURED_VALUES:
+                yield (row["budget"], row["period"], name, row["value"]), row
 
 
 def unknown_values(

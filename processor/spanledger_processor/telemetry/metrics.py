@@ -13,12 +13,13 @@ from spanledger_processor.accounting.trace import tool_label
 from spanledger_processor.accounting.usual import UsualDecision
 from spanledger_processor.enrichment import Reading
 from spanledger_processor.enrichment.redaction import Redacted
+from spanledger_processor.ledger.rows import Row
 from spanledger_processor.ledger.store import StateError, StoreUsage
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Decision, Usage, counts_of
 from spanledger_processor.pricing import canonical_model, priced_name, sold_by
 from spanledger_processor.telemetry.log import on_suppressed
 from spanledger_processor.telemetry.otlp import Tracer
-from spanledger_processor.telemetry.registry import BoundedLabels, LabelsByTenant, Registry, SpanIds, quoted
+from spanledger_processor.telemetry.registry import BoundedLabels, LabelsByTenant, Registry, SpanIds, label_text, quoted
 from spanledger_processor.telemetry.table import TABLE
 from spanledger_processor.units import USD, Pico
 
@@ -293,7 +294,32 @@ class LedgerMetrics:
 
         self._registry.before_scrape(ask)
 
+    def read_budgets(self, read: Callable[[], Iterable[BudgetUse]]) -> None:
+        """Let every scrape `read` what is used of budgets from the ledger, the most used first; while it cannot be,
+        nothing is told of it.
+        """
 
+        def ask() -> None:
+            known: dict[tuple[str, ...], Row] = {}
+            try:
+                for names, row in read():
+                    known.setdefault(tuple(map(label_text, names)), row)
+            except StateError:
+                known = {}
+            for name, field in _OF_BUDGETS.items():
+                self._registry.set_all(name, {names: row[field] for names, row in known.items()})
+
+        self._registry.before_scrape(ask)
+
+
+BudgetUse: TypeAlias = tuple[tuple[str, ...], Row]
+"""Budget, period, tenant and value; and the row that the API has of it."""
+_OF_BUDGETS = {
+    "budget_used_usd": "used_usd",
+    "budget_amount_usd": "amount_usd",
+    "budget_used_ratio": "used",
+    "budget_unpriced_calls": "unpriced_calls",
+}
 _BY_DESTINATION = tuple(row.name for row in TABLE if row.type == "counter" and row.labels == ("exporter", "signal"))
 
 

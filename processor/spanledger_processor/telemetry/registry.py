@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from threading import Lock
 from time import time
@@ -70,6 +70,11 @@ class LabelsByTenant:
 def quoted(value: str) -> str:
     """Return a name as a label value; one that reads like the word for none or for all others stands in quotes."""
     return f'"{value}"' if value in (OTHER, _NONE) or value.startswith('"') else value
+
+
+def label_text(value: str) -> str:
+    """Return a name as the value of a label; empty for none."""
+    return _clean(value) if value else ""
 
 
 def _clean(value: str) -> str:
@@ -200,6 +205,15 @@ class Registry:
         if series not in self._children:
             self._child(Gauge, name, labels)
         self._set_to[series] = value
+
+    def set_all(self, name: str, values: Mapping[tuple[str, ...], float]) -> None:
+        """Set a gauge to these values by labels; series that it has besides end."""
+        with self._counting:
+            for series in [one for one in self._set_to if one[0] == name and one[1] not in values]:
+                del self._set_to[series], self._children[series]
+                self._collectors[name].remove(*series[1])
+        for labels, value in values.items():
+            self.set(name, value, *labels)
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Add one observation to a histogram."""

@@ -227,6 +227,22 @@ TABLE: tuple[MetricRow, ...] = (
         "Thresholds of budgets that were passed, by threshold in percent or `forecast`. outcome: told, given_up (a "
         "webhook or exporter did not take it for a day).",
     ),
+    _gauge(
+        "budget_used_usd",
+        "budget period tenant value",
+        "What is used now of each budget of a day, week, month or rolling sum, as GET /api/v1/budgets says: of the 20 "
+        "most used values of its dimension (value is empty where it is of all), for the 32 tenants that spent most "
+        "(tenant is empty for the default one). Series come and go with these. Not of sessions and runs, which have no "
+        "end: see budget_thresholds_total.",
+        "USD",
+    ),
+    _gauge("budget_amount_usd", "budget period tenant value", "What may be spent of it.", "USD"),
+    _gauge("budget_used_ratio", "budget period tenant value", "The share of it that is used: 1 is all."),
+    _gauge(
+        "budget_unpriced_calls",
+        "budget period tenant value",
+        "Calls without a price of the same period and value: what these cost is in none of it.",
+    ),
     _counter(
         "warnings_total",
         "warning outcome",
