@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -151,12 +150,28 @@ def test_certificates_and_folders_are_opened(tmp_path: Path) -> None:
     assert run("check", "--syntax", *options).exit_code == 0
 
 
-def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    """Also where permissions do not say so: of the root, of a system's own folders, of names that are too long."""
     assert list(_folder(tmp_path / "new" / "state", "state.path")) == []
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    (problem,) = _folder(tmp_path / "new" / "state", "state.path")
-    assert problem.startswith(f"state.path: {tmp_path} may not be written")
-    assert str(tmp_path / "new" / "state") in problem
+    assert list(_folder(tmp_path, "state.path")) == []
+    assert [*tmp_path.iterdir()] == [], "nothing is left behind"
+    (problem,) = _folder(Path("/proc/new/state"), "state.path")
+    assert problem.startswith("state.path: /proc/new/state cannot be made in /proc (")
+    (problem,) = _folder(Path("/proc"), "state.path")
+    assert problem.startswith("state.path: /proc may not be written (")
+    (problem,) = _folder(tmp_path / ("x" * 300), "state.path")
+    assert "cannot be made" in problem
+    (tmp_path / "file").write_text("")
+    (problem,) = _folder(tmp_path / "file" / "state", "state.path")
+    assert problem == f"state.path: {tmp_path / 'file'} is no folder"
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    (problem,) = _folder(tmp_path / "nowhere" / "state", "state.path")
+    assert problem == f"state.path: {tmp_path / 'nowhere'} is no folder"
+
+
+def test_a_state_folder_that_cannot_be_made_is_a_mistake() -> None:
+    result = run("check", "--set", "state.path=/proc/new")
+    assert (result.exit_code, result.stderr.startswith("state.path: /proc/new/ledger cannot be made")) == (2, True)
 
 
 def test_destinations_are_tried(tmp_path: Path) -> None:

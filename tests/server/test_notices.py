@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import httpx2
@@ -256,6 +257,31 @@ async def test_a_webhook_that_fails_is_tried_again_and_the_rest_is_not_told_twic
         await tell()
     assert (len(world.posts), len(world.logs)) == (3, 1)
     assert world.is_told()
+
+
+async def test_of_a_webhook_that_fails_the_log_says_when_and_until_when_it_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def never(_: httpx2.Request) -> httpx2.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    until = datetime.fromtimestamp(NOW / 10**9 + 86_400, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    world = World()
+    world.answers = [503]
+    async with world.process() as tell:
+        await tell()
+    assert f"webhook of budget team: answered 503; tried again in 2 s, until {until}" in caplog.text
+    async with (
+        asyncio.timeout(30),
+        world.process({"team": Webhook(url="http://h", timeout=cast(Any, "10ms"))}, never) as tell,
+    ):
+        await tell()
+    assert f"webhook of budget team: no answer in 0.01 s; tried again in 2 s, until {until}" in caplog.text
+    world.now_ns += 86_401 * 10**9
+    async with world.process() as tell:
+        await tell()
+    assert f"webhook of budget team: answered 503; not tried again: {until} is past" in caplog.text
 
 
 async def test_what_is_to_be_tried_again_waits() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import click
@@ -111,7 +112,7 @@ def unusable(config: Config) -> Iterator[str]:
         tls = getattr(listener, "tls", None)
         if isinstance(tls, ServerTls):
             yield from _certificates(tls, f"{path}.tls")
-    yield from _folder(config.state.path, "state.path")
+    yield from _folder(config.state.path / "ledger", "state.path")
     for name, settings in config.exporters.items():
         yield from _of_exporter(f"exporters.{name}", name, settings)
 
@@ -143,15 +144,23 @@ def _of_exporter(path: str, name: str, settings: ExporterSettings) -> Iterator[s
 
 
 def _folder(folder: Path, path: str) -> Iterator[str]:
-    """Yield the reason why a folder can neither be written nor made, if there is one."""
+    """Yield the reason why a folder can neither be written nor made, if there is one.
+
+    What is missing of it is made in a folder beside its place and taken away again: permissions alone do not say that a
+    file system is read-only or full, or that a name is too long for it.
+    """
     there = folder
-    while not there.exists() and there != there.parent:
+    while not os.path.lexists(there) and there != there.parent:
         there = there.parent
     if not there.is_dir():
         yield f"{path}: {there} is no folder"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        built = "" if there == folder else f" and {folder} cannot be made"
-        yield f"{path}: {there} may not be written by this user{built}"
+        return
+    try:
+        with TemporaryDirectory(prefix=".spanledger-", dir=there) as tried:
+            (Path(tried) / folder.relative_to(there)).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        wrong = "may not be written" if there == folder else f"cannot be made in {there}"
+        yield f"{path}: {folder} {wrong} ({error.strerror})"
 
 
 async def _connections(config: Config) -> list[Connection]:

@@ -31,7 +31,7 @@ from spanledger_processor.config.limits import Webhook
 from spanledger_processor.enrichment.marks import TENANT
 from spanledger_processor.ledger.crossings import FORECAST, Crossing, unsent_crossings
 from spanledger_processor.ledger.queries import tenant_name
-from spanledger_processor.ledger.rows import Row, usd
+from spanledger_processor.ledger.rows import Row, time_of, usd
 from spanledger_processor.ledger.store import Changes, Unit
 from spanledger_processor.ledger.warning_rules import COST_RISE, FAILURE_RATE, warning_row
 from spanledger_processor.ledger.writer import LedgerWriter
@@ -63,6 +63,8 @@ class _State:
     posted: bool = False
     tried: bool = False
     """The webhook was tried at the latest look."""
+    problem: str = ""
+    """Why it did not accept the notification then."""
     failures: int = 0
     next_at: float = 0.0
 
@@ -199,7 +201,8 @@ class Notices:
         for notice, state in notices:
             state.tried = not waits
             if not waits:
-                state.posted = webhook is None or await self._post(client, webhook, notice)
+                state.problem = "" if webhook is None else await self._post(client, webhook, notice)
+                state.posted = not state.problem
                 waits = time.monotonic() >= until
             await self._mark_or_delay(notice, state)
 
@@ -209,9 +212,12 @@ class Notices:
         if not (state.delivered and state.posted) and not given_up:
             if state.tried or not state.delivered:
                 state.failures += 1
-                state.next_at = time.monotonic() + min(2.0**state.failures, _LONGEST_WAIT_S)
+                wait_s = min(2.0**state.failures, _LONGEST_WAIT_S)
+                state.next_at = time.monotonic() + wait_s
+                _log_problem(notice, state, f"tried again in {wait_s:.0f} s, until {_last_try(notice)}")
             await self._save_progress(notice, state)
             return
+        _log_problem(notice, state, f"not tried again: {_last_try(notice)} is past")
         accepted = state.delivered and state.posted and not state.refused
         for crossing in notice.crossings:
             self._count(crossing, "told" if accepted else "given_up")
@@ -226,9 +232,8 @@ class Notices:
             await self._ledger.submit(lambda unit: store(unit, *progress))
         return replace(notice, crossings=(*progress,))
 
-    async def _post(self, client: httpx2.AsyncClient, webhook: Webhook, notice: Notice) -> bool:
-        """Return whether a webhook accepts a notification; the body of its answer is not read."""
-        name = notice.main.warning or f"budget {notice.main.budget}"
+    async def _post(self, client: httpx2.AsyncClient, webhook: Webhook, notice: Notice) -> str:
+        """Return why a webhook does not accept a notification, empty if it does; the body of its answer is not read."""
         body = orjson.dumps({"id": notice.id.hex(), "text": sentence(notice), **notice.row})
         headers = {"content-type": "application/json", SENT_AT: str(int(time.time()))}
         if webhook.secret is not None:
@@ -238,13 +243,25 @@ class Notices:
                 asyncio.timeout(webhook.timeout),
                 client.stream("POST", webhook.url, content=body, headers=headers, timeout=webhook.timeout) as response,
             ):
-                accepted, status = response.is_success, response.status_code
+                return "" if response.is_success else f"answered {response.status_code}"
+        except TimeoutError:
+            return f"no answer in {webhook.timeout:g} s"
         except Exception as error:  # noqa: BLE001 - an address that cannot be one keeps no others from being told
-            log.warning("webhook of %s: %s", name, type(error).__name__)
-            return False
-        if not accepted:
-            log.warning("webhook of %s: answered %s", name, status)
-        return accepted
+            return type(error).__name__
+
+
+def _log_problem(notice: Notice, state: _State, what_follows: str) -> None:
+    """Log that the webhook of a notification did not accept it at the latest look, and what follows."""
+    if state.problem:
+        main = notice.main
+        name = main.warning or f"budget {main.budget}"
+        more = {"kind": f"webhook of {name}: {state.problem}"}
+        log.warning("webhook of %s: %s; %s", name, state.problem, what_follows, extra=more)
+    state.problem = ""
+
+
+def _last_try(notice: Notice) -> str:
+    return f"{(time_of(notice.main.at_ns + _GIVE_UP_NS) or '')[:16].replace('T', ' ')} UTC"
 
 
 def _order(crossing: Crossing) -> tuple[int, str, str, float]:
