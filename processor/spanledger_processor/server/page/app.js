@@ -58,8 +58,9 @@ function where() {
   return { view, path, id, given, draw: content, filters: filters || ["tenant"], current };
 }
 
-// Draw what the address asks for. `again`: the same view, of which what is open, focused and scrolled to stays.
-async function draw(again = false) {
+// Draw what the address asks for. `again`: the same view, of which what is open, focused and scrolled to stays; so it
+// does of one that was left before, by what was remembered of it.
+async function draw(again = false, remembered = null) {
   const turn = ++shown;
   const { view, id, path, given, draw: content, filters, current } = where();
   if (!again) {
@@ -70,7 +71,7 @@ async function draw(again = false) {
   try {
     const parts = content ? await content(id, given) : [make("h2", {}, "There is no such view"), make("p", {}, make("a", { href: "#/" }, "What was spent"))];
     if (turn !== shown) return;
-    replace(parts.filter((part) => part != null), again);
+    replace(parts.filter((part) => part != null), again ? remember() : remembered);
     failed = false;
     document.title = `${main.querySelector("h2")?.textContent || "Spanledger"} · Spanledger`;
   } catch (problem) {
@@ -81,8 +82,7 @@ async function draw(again = false) {
   drawnAt = performance.now();
 }
 
-function replace(parts, again) {
-  const kept = again ? remember() : null;
+function replace(parts, kept) {
   main.replaceChildren(...parts);
   drawCharts();
   if (kept) restore(kept);
@@ -277,13 +277,26 @@ async function start() {
   if (!isFiltering()) filterForm(view, id, path, given, filters);
 }
 
+// Entries of the browser's history, and what was open in each when it was left: going back finds it so.
+const left = new Map();
+let entries = 0;
+let entry = "";
+
+function enter() {
+  entry = history.state?.entry || `${performance.timeOrigin} ${++entries}`;
+  history.replaceState({ entry }, "");
+  return left.get(entry);
+}
+
 let tenantShown = where().given.tenant;
 window.addEventListener("hashchange", () => {
-  draw();
+  left.set(entry, remember());
+  draw(false, enter());
   if (!isFiltering()) main.focus({ preventScroll: true });
   if (where().given.tenant !== tenantShown) {
     tenantShown = where().given.tenant;
     follow();
   }
 });
+enter();
 start();
