@@ -106,10 +106,16 @@ def test_candidates_are_looked_for_in_sessions_of_the_value(page: Page, served: 
     expect(page.locator("main")).to_contain_text("Of the 2 dearest sessions")
 
 
+def test_runs_are_those_with_a_session_of_the_value(page: Page, served: Served) -> None:
+    open_view(page, served, f"runs?all=true&{RED}")
+    expect(page.locator("main h2").first).to_have_text("Runs, team red")
+    expect(page.get_by_role("region", name="Runs").locator("tbody tr")).to_have_count(2)
+    expect(page.get_by_label("is", exact=True)).to_have_value("red")
+
+
 @pytest.mark.parametrize(
     ("view", "why"),
     [
-        ("runs", "runs are not kept by dimension"),
         ("speed", "by model and provider alone"),
         ("tools", "by day and by session alone"),
         ("by/user", "two dimensions together"),

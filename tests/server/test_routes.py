@@ -395,6 +395,19 @@ async def test_the_summary_of_a_value_of_a_dimension() -> None:
 USERS = (("a", 0, "ann"), ("b", 1, "ann"), ("b", 0, "bob"))
 
 
+@pytest.mark.parametrize("sort", ["last", "cost"])
+async def test_runs_of_which_a_session_has_a_value(sort: str) -> None:
+    """Of the sessions that it names, or that were spawned, any."""
+    calls = [_named(one, JAN_30, run="r", **{"user.id": user}) for one, user in (("a", "ann"), ("b", "bob"))]
+    spawned = _named("d", JAN_30, **{"user.id": "ann", "spanledger.session.parent_id": "c"})
+    async with served(request(*calls, _named("c", JAN_30, **{"user.id": "bob"}), spawned, _named("e"))) as client:
+        for of, runs in (("user:ann", {"r", "c"}), ("user:bob", {"r", "c"}), ("model:gpt-4o-mini", {"r", "c", "e"})):
+            given = {"dimension": of, "sort": sort, "all": "true"}
+            answer = await client.get("/api/v1/runs", params=given)
+            assert {row["id"] for row in answer.json()["runs"]} == runs
+        assert (await rows_of(client, "/api/v1/runs", dimension="user:nobody")) == []
+
+
 async def test_unpriced_calls_say_why() -> None:
     async with served(several()) as client:
         answer = (await client.get("/api/v1/unpriced")).json()

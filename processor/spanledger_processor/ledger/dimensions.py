@@ -18,6 +18,7 @@ from spanledger_processor.ledger.day_values import DayValues, day_values, record
 from spanledger_processor.ledger.facts import EARLIEST_NS, Facts
 from spanledger_processor.ledger.keys import bounded_id, dimension_day, id_bytes, part_key, total_key
 from spanledger_processor.ledger.rows import Row, date_of, listed_model, models, money, spend, time_of
+from spanledger_processor.ledger.runs import each_session_of_run
 from spanledger_processor.ledger.store import Reader, Table, near
 from spanledger_processor.ledger.sums import Merging, Sums
 from spanledger_processor.model import USAGE_CLASSES
@@ -98,6 +99,12 @@ def has_value(reader: Reader, tenant: bytes, session: Sums, name: str, value: st
     if name in (MODEL, PROVIDER):
         return any(value in names_in(label, name) for label in (*session.models, *(facts.models if facts else ())))
     return facts is not None and value in facts.values.get(name, ())
+
+
+def run_has_value(reader: Reader, tenant: bytes, run: Sums, name: str, value: str) -> bool:
+    """Return whether a session of a run has a value of a dimension."""
+    sessions = each_session_of_run(reader, tenant, run.labels.get("id", ""))
+    return any(has_value(reader, tenant, session, name, value) for session in sessions)
 
 
 def listed(dimension: str, value: str) -> str:

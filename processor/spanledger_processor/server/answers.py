@@ -208,7 +208,10 @@ def candidates(asked: Question) -> Answer | None:
 
 def runs(asked: Question) -> Answer:
     """Return a page of runs."""
-    wanted = _wanted(asked.values, _tests(asked.values))
+    tests = _tests(asked.values)
+    if (dimension := asked.values["dimension"]) is not None:
+        tests.append(lambda sums: dimensions.run_has_value(asked.reader, asked.tenant, sums, *dimension))
+    wanted = _wanted(asked.values, tests)
     every: bool = asked.values["all"]
     page = pages.runs(asked.reader, asked.tenant, wanted, all_runs=every)
     return {**_page("runs", page), "all": every, "compared_since": time_of(page.compared_ns)}

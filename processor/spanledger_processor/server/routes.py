@@ -276,6 +276,11 @@ _OF_VALUE = Parameter(
     {"type": "string", "examples": ["user:ann"]},
     "Only of this value of a dimension, as `name:value` (docs/views.md#spend-by-dimension).",
 )
+_HAS_VALUE = replace(
+    _OF_VALUE,
+    description="In which something has this value of a dimension, as `name:value`, of a run in one of its sessions; "
+    "of a session with many, three of a configured dimension are known.",
+)
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -305,13 +310,7 @@ ROUTES: tuple[Route, ...] = (
             Parameter("closed", _flag, _BOOLEAN, "`true`: that were ended. `false`: that were not."),
             Parameter("parent", str, _TEXT, "Spawned by this session."),
             Parameter("state", *_one_of(*STATES), "In this state now."),
-            Parameter(
-                "dimension",
-                _named_value,
-                {"type": "string", "examples": ["user:ann"]},
-                "In which something has this value of a dimension, as `name:value`; of a session with many, three of a "
-                "configured dimension are known.",
-            ),
+            _HAS_VALUE,
         ),
         rows="sessions",
     ),
@@ -330,7 +329,11 @@ ROUTES: tuple[Route, ...] = (
         "rows of all pages add up to the total of the ledger; without, what sessions spent that are runs of their own "
         "is in no row.",
         RUN,
-        (*_FILTERS, Parameter("all", _flag, _BOOLEAN, "Also each session that is a run of its own.", False)),
+        (
+            *_FILTERS,
+            _HAS_VALUE,
+            Parameter("all", _flag, _BOOLEAN, "Also each session that is a run of its own.", False),
+        ),
         rows="runs",
         beside=RUNS_PAGE,
     ),

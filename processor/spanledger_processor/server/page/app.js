@@ -33,7 +33,7 @@ let dimensions = ["user", "project", "agent", "service", "model", "provider"];
 const VIEWS = {
   "": ["Spent", overview, OF_VALUE],
   sessions: ["Sessions", (_, given) => list("sessions", given), ["since", "until", "state", "dimension", "model", "contains", "unpriced", "sort", "tenant"]],
-  runs: ["Runs", (_, given) => list("runs", given), ["since", "until", "all", "model", "contains", "unpriced", "sort", "tenant"]],
+  runs: ["Runs", (_, given) => list("runs", given), ["since", "until", "all", "dimension", "model", "contains", "unpriced", "sort", "tenant"]],
   "by/user": ["By user, project…", (_, given) => dimension("user", given), ["by", ...DAYS]],
   speed: ["Speed", speed, OF_VALUE],
   tools: ["Tools", tools, DAYS],

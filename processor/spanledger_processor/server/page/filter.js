@@ -21,7 +21,6 @@ export function whose(given) {
 }
 
 const INSTEAD = {
-  runs: "runs are not kept by dimension, their sessions are",
   speed: "how fast calls were is kept by model and provider alone",
   tools: "what tools did is kept by day and by session alone",
   by: "sums of two dimensions together are not kept",

@@ -8,10 +8,8 @@ import { timeline } from "./timeline.js";
 
 // --- lists --------------------------------------------------------------------------------------------------------
 
-export async function list(kind, asked) {
+export async function list(kind, given) {
   const isSessions = kind === "sessions";
-  const { dimension: of, ...others } = asked;
-  const given = isSessions ? asked : others; // runs are not filtered by it, and say so
   const { rows, cursor, comparedSince } = await rowsOf(kind, kind, given);
   const title = isSessions ? "Sessions" : "Runs";
   const columns = [
@@ -31,16 +29,16 @@ export async function list(kind, asked) {
   const none = cursor ? "None so far: there is more to look through." : isFiltered ? "None that fit the filter." : isSessions ? "No session yet." : "No run yet: a run is listed when it is named, or has more than one session.";
   return [
     make("h2", {}, title, ...whose(given)),
-    given.dimension ? soft("Sessions in which anything has this value, whatever else they spent on. Of a session with more than three values three are known; agents, models and providers all.") : null,
+    given.dimension ? soft(`${isSessions ? "Sessions in which" : "Runs in a session of which"} anything has this value, whatever else they spent on. Of a session with more than three values three are known; agents, models and providers all.`) : null,
     given.sort === "cost" && (given.since || given.until) ? soft(`The dearest of those last active in this time: ${rangeText(given)}.`) : null,
     comparedSince ? soft(`So many runs are sorted in slices by last activity: this one goes back to ${when(comparedSince)} UTC, and dearer ones may stand on later pages.`) : null,
     rows.length ? table(title, columns, rows, { csv: false }) : soft(none),
-    isSessions || given.all ? null : soft("Sessions that are runs of their own are not among them; ", link("all runs", kind, { ...asked, all: "true", cursor: "" }), " add up to the whole."),
+    isSessions || given.all ? null : soft("Sessions that are runs of their own are not among them; ", link("all runs", kind, { ...given, all: "true", cursor: "" }), " add up to the whole."),
     make(
       "div",
       { class: "more" },
-      given.cursor ? link("First page", kind, { ...asked, cursor: "" }) : null,
-      cursor ? link("Next page", kind, { ...asked, cursor }) : null,
+      given.cursor ? link("First page", kind, { ...given, cursor: "" }) : null,
+      cursor ? link("Next page", kind, { ...given, cursor }) : null,
       rows.length ? make("button", { type: "button", onclick: (event) => saveAll(event.target, kind, given) }, "All of these as CSV") : null
     ),
   ];
