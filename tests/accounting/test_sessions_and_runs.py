@@ -8,9 +8,12 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ledger_in_memory import TENANT, MakeFact, MemoryLedger
+from ledger_in_memory import TENANT, MakeFact, MemoryLedger, make_fact, take_in_any_order
 from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.ledger import pages
 from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.rows import exact_usd
@@ -237,3 +240,70 @@ def test_tasks_are_summed_by_kind(ledger: MemoryLedger, fact: MakeFact) -> None:
     kinds = {sums.labels["kind"]: sums.cost for sums in ledger.table(Table.TASK).values()}
     assert sum(kinds.values()) in (5, 7, 12)
     assert ledger.total.cost == 12
+
+
+PARENTS = ("a", "b", "c", "d", "e", "f")
+
+
+def run_by_the_rule(session: str, parents: dict[str, str], runs: dict[str, str]) -> str:
+    """The reference: up to a session that names a run, else to the top; of a ring the first by id."""
+    above = [session]
+    while not runs.get(above[-1]):
+        parent = parents.get(above[-1], "")
+        if parent in ("", above[-1]):
+            return above[-1]
+        if parent in above:
+            return min(above[above.index(parent) :])
+        above.append(parent)
+    return runs[above[-1]]
+
+
+@given(
+    st.dictionaries(st.sampled_from(PARENTS), st.sampled_from(PARENTS)),
+    st.dictionaries(st.sampled_from(PARENTS), st.sampled_from(["a", "r"]), max_size=1),
+    st.data(),
+)
+def test_parents_in_a_ring_are_one_run_in_any_order(
+    parents: dict[str, str], runs: dict[str, str], data: st.DataObject
+) -> None:
+    """Also below a ring, and where a session names itself, which is no parent; sums stay sums."""
+    facts = [
+        make_fact(name, kind="llm", cost=10**at, session=name, trace=name, parent_session=parents.get(name, ""))
+        for at, name in enumerate(PARENTS)
+    ]
+    facts += [
+        make_fact(f"r{name}", kind="llm", cost=10**6, session=name, trace=f"r{name}", run=run)
+        for name, run in runs.items()
+    ]
+    ledger = MemoryLedger()
+    take_in_any_order(ledger, facts, data)
+    expected: dict[str, int] = {}
+    for fact in facts:
+        assert fact.cost is not None
+        assert fact.cost.amount is not None
+        run = fact.run.id or run_by_the_rule(fact.session.id, parents, runs)
+        expected[run] = expected.get(run, 0) + fact.cost.amount
+    assert costs(ledger, Table.RUN) == expected
+    assert sum(expected.values()) == ledger.total.cost
+    with ledger.store.snapshot() as reader:
+        for session in PARENTS:
+            assert questions.session(reader, TENANT, session)["run_id"] == run_by_the_rule(session, parents, runs)  # type: ignore[index]
+        for run, cost in expected.items():
+            row = questions.run(reader, TENANT, run)
+            assert row is not None
+            assert row["cost_usd_exact"] == exact_usd(cost)
+        listed = {row["id"] for row in pages.runs(reader, TENANT, pages.Wanted(100), all_runs=False).rows}
+        grouped = {*runs, *(one for one, parent in parents.items() if one != parent)}
+        assert listed == {*runs.values(), *(run_by_the_rule(one, parents, runs) for one in grouped)}
+    (decision,) = ledger.take([make_fact("last", kind="llm", cost=1, session="a", trace="last")])
+    assert decision.run_cost == expected.get(decision.run_id, 0) + 1
+
+
+def test_a_session_that_names_itself_as_its_parent_has_none(ledger: MemoryLedger, fact: MakeFact) -> None:
+    (decision,) = ledger.take([fact("c", kind="llm", cost=30, session="s", parent_session="s")])
+    assert (decision.session_parent_id, decision.run_id, decision.run_source) == ("", "s", "session_id")
+    with ledger.store.snapshot() as reader:
+        row = questions.session(reader, TENANT, "s")
+        assert row is not None
+        assert "parent_id" not in row
+        assert not pages.runs(reader, TENANT, pages.Wanted(100), all_runs=False).rows

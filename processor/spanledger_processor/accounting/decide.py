@@ -135,7 +135,9 @@ def decide(
     """Return the decision on a span; running totals and budgets are entered when the whole request is posted."""
     decision = Decision(call.kind, call.dialect, call.granularity)  # thirty names would be looked up one by one
     decision.session_id, decision.session_source = session
-    decision.session_parent_id, decision.session_closed = fact.session_parent_id, call.session_closed
+    if fact.session_parent_id != session.id:
+        decision.session_parent_id = fact.session_parent_id
+    decision.session_closed = call.session_closed
     decision.run_id, decision.run_source = run
     decision.agent_id, decision.agent_parent_id = call.agent_id, call.agent_parent_id
     decision.task_id, decision.task_kind = call.task_id, call.task_kind

@@ -240,7 +240,8 @@ class Totals:
     def enter(self) -> None:
         """Enter what was posted; to be called once."""
         whole = Sums()
-        for (session, run, parent), sums in self._groups.items():
+        for (session, run, named_parent), sums in self._groups.items():
+            parent = "" if bounded_id(named_parent) == bounded_id(session) else named_parent
             models, sums.models = sums.models, {}  # the whole has none
             whole.add(sums)
             sums.models = models

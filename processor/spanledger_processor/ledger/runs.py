@@ -26,14 +26,15 @@ RunsAndParent: TypeAlias = tuple[Collection[str], str]
 """The runs that spans of a session name, and its parent session."""
 _NONE: Mapping[tuple[bytes, str], Iterable[str]] = MappingProxyType({})
 _MOST_ABOVE = 64
-"""The most ancestors of a session that are visited; the links come from the network and may form a cycle."""
+"""The most ancestors of a session that are visited: the links come from the network."""
 MOST_SESSIONS = 1024
 """Sessions of one run that are added up while its spans are accounted for."""
 
 
 def run_of_session(session_id: str, look: Callable[[str], RunsAndParent]) -> tuple[str, str]:
     """Return the run of a session whose trace names none, and its source as on spans: the only run that the session
-    names, else the run of the session that spawned it, else the session.
+    names, else the run of the session that spawned it, else the session. Sessions that spawned each other in a ring are
+    of the run of the first of them by id; one that names itself as its parent has none.
 
     `look` gives the runs that spans of a session name, and the id of its parent session.
     """
@@ -42,18 +43,20 @@ def run_of_session(session_id: str, look: Callable[[str], RunsAndParent]) -> tup
     runs, above = look(session_id)
     if len(runs) == 1 and (run := next(iter(runs))):
         return run, "session"
-    if runs or not above:
+    if runs or above in ("", session_id):
         return session_id, "session_id"
-    seen = {session_id}
-    while above not in seen and len(seen) < _MOST_ABOVE:
+    path = [session_id]
+    while above not in path and len(path) < _MOST_ABOVE:
         runs, parent = look(above)
         if len(runs) == 1 and (run := next(iter(runs))):
             return run, "parent_session"
-        if runs or not parent or parent in seen:
-            break
-        seen.add(above)
+        if runs or parent in ("", above):
+            return above, "parent_session"
+        path.append(above)
         above = parent
-    return above, "parent_session"
+    if above in path:
+        above = min(path[path.index(above) :])
+    return above, "session_id" if above == session_id else "parent_session"
 
 
 def run_of(reader: Reader, tenant: bytes, session_id: str) -> str:

@@ -186,8 +186,11 @@ class Sums:
 
     @property
     def parent(self) -> str:
-        """Return the session that spawned this one, or the agent above this one; of several the first by name."""
-        return min((name for name, spans in self.parents.items() if name and spans > 0), default="")
+        """Return the session that spawned this one, or the agent above this one; of several the first by name. None is
+        its own.
+        """
+        own = self.labels.get("id", "")
+        return min((name for name, spans in self.parents.items() if name not in ("", own) and spans > 0), default="")
 
     @property
     def spent(self) -> UsageVector:
