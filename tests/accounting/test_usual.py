@@ -261,7 +261,7 @@ def fill(draw: st.DrawFn, span: Span, trace: int, place: int) -> None:
     span.trace_id, span.span_id = b"trace-%010d" % trace, b"span%04d" % number
     span.parent_span_id = b"the root"
     span.start_time_unix_nano = NOW + draw(st.sampled_from((0, 10**6, 700 * 10**9)))
-    span.end_time_unix_nano = span.start_time_unix_nano + draw(st.sampled_from((0, 10**6, 10**9)))
+    span.end_time_unix_nano = span.start_time_unix_nano + draw(st.sampled_from((*3 * (0, 10**6, 10**9), -(10**9))))
     more = dict(draw(st.sampled_from(MORE)))
     if first_chunk_s := draw(st.sampled_from((0, 0, 0.0005, 0.7))):
         more["gen_ai.response.time_to_first_chunk"] = first_chunk_s
@@ -415,6 +415,17 @@ def test_usual_calls_take_the_fast_path() -> None:
     assert both.taken == 30
     both.send(calls(30, 3))
     assert both.taken == 60
+
+
+def test_calls_that_end_before_they_start_come_to_the_same_both_ways() -> None:
+    both, taken = Both(), []
+    request = ExportTraceServiceRequest.FromString(calls(30, 2))
+    for span in request.resource_spans[0].scope_spans[0].spans:
+        span.end_time_unix_nano -= 50 * 10**9
+    for body in (calls(30, 1), request.SerializeToString(), calls(30, 3)):
+        both.send(body)
+        taken.append(both.taken)
+    assert taken == [0, 0, 30]
 
 
 def test_tool_calls_in_outputs_of_usual_calls_are_seen() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from chats import set_attributes
-from every_view import Sent, Views, differences, every_view
+from every_view import NO_SUMS, Sent, Views, differences, every_view
 from reported_twice import Traces
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.cross_trace_index import recent_traces
@@ -208,3 +209,47 @@ def _taken(requests: Iterable[list[Sent]]) -> Ledger:
     for request in requests:
         ledger.take(request)
     return ledger
+
+
+_DAY = 86_400 * 10**9
+_AROUND = st.sampled_from([0, 1, NOW - 3 * _DAY, NOW - 60 * 10**9, NOW, NOW + _DAY // 2, NOW + 2 * _DAY])
+_TIMES = {"first": "last", "start": "end", "since": "until"}
+
+
+@given(spans(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_nothing_ends_before_it_begins_whatever_clocks_say(sent: list[Sent], data: st.DataObject) -> None:
+    """Of spans that end before they start, without times, and from clocks that are ahead."""
+    for one in sent:
+        one.span.start_time_unix_nano = data.draw(_AROUND)
+        one.span.end_time_unix_nano = max(0, data.draw(_AROUND) - data.draw(st.integers(0, 10)))
+    ledger = Ledger()
+    ledger.take(sent)
+    with patch.dict(NO_SUMS, clear=True):  # times and all
+        found = list(_rows(ledger.views()))
+    assert found
+    for row in found:
+        for begin, end in _TIMES.items():
+            if row.get(begin) and row.get(end):
+                assert row[begin] <= row[end], row
+
+
+def test_a_session_is_as_old_as_the_latest_time_of_its_spans() -> None:
+    """A call that says it ended 50 s before it began was done when it began."""
+    span = Span(name="chat", trace_id=bytes([1] * 16), span_id=bytes([1] * 8), start_time_unix_nano=NOW - 10**9)
+    span.end_time_unix_nano = span.start_time_unix_nano - 50 * 10**9
+    set_attributes(span, {"gen_ai.operation.name": "chat", "session.id": "s", "gen_ai.request.model": _MODELS[0]})
+    set_attributes(span, {"gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 10})
+    ledger = Ledger()
+    ledger.take([Sent(span, {}, "library")])
+    with patch.dict(NO_SUMS, clear=True):
+        row = ledger.views()["/api/v1/sessions/{id} s"]
+    assert row["first"] == row["last"] == row["last_span"]["end"]
+    assert (row["state"], row["active_seconds"]) == ("active", 0)
+
+
+def _rows(views: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(views, dict):
+        yield views
+    for inner in views.values() if isinstance(views, dict) else views if isinstance(views, list) else ():
+        yield from _rows(inner)

@@ -471,8 +471,10 @@ class ToolCounts:
         """Keep for readers that a session has made a call again; how often, its counts say."""
         key, repeat = self._repeat(session, tool, signature)
         _, rows = rows_in(self._rows.load(tool_times_key(self._tenant, session, signature)))
-        ends = (self._activity_ns(end_ns) for end_ns in (span.end_ns, *(row[ROW_END] for row in rows)))
-        repeat.last_ns = max(*ends, repeat.last_ns if repeat.last_ns <= self._latest_end_ns else 0)
+        times = span.start_ns, span.end_ns, *(row[at] for row in rows for at in (ROW_START, ROW_END))
+        repeat.last_ns = max(
+            *map(self._activity_ns, times), repeat.last_ns if repeat.last_ns <= self._latest_end_ns else 0
+        )
         self._rows.save(key, *repeat.values)
 
     def _note_asked_again(self, session: bytes, span: Span, number: int) -> None:
@@ -481,7 +483,7 @@ class ToolCounts:
             key, repeat = self._repeat(session, tool, signature)
             repeat.count_asked((times, in_a_row, is_loop), number)
             last_ns = repeat.last_ns if repeat.last_ns <= self._latest_end_ns else 0
-            repeat.last_ns = max(self._activity_ns(span.end_ns), last_ns)
+            repeat.last_ns = max(self._activity_ns(span.start_ns), self._activity_ns(span.end_ns), last_ns)
             self._rows.save(key, *repeat.values)
 
     def _repeat(self, session: bytes, tool: str, signature: str) -> tuple[Key, Repeat]:

@@ -342,11 +342,13 @@ class Span:
             self.claim.amount, self.claim.provider, self.claim.model = price
 
     def activity(self, now_ns: int) -> tuple[int, int]:
-        """Return when something was done, from its start to its end; neither is far ahead of the clock."""
+        """Return when something was done, from its start to its end; neither is far ahead of the clock, and none ends
+        before it starts: one that says so was done at its start.
+        """
         start_ns, end_ns = self.start_ns, self.end_ns
-        if start_ns <= now_ns and end_ns <= now_ns:
-            return start_ns, end_ns
-        return activity_ns(start_ns, now_ns), activity_ns(end_ns, now_ns)
+        if start_ns > now_ns or end_ns > now_ns:
+            start_ns, end_ns = activity_ns(start_ns, now_ns), activity_ns(end_ns, now_ns)
+        return start_ns, max(start_ns, end_ns)
 
     @property
     def spent_ns(self) -> int:
@@ -371,7 +373,7 @@ class Span:
         if sign > 0:
             sums.first_ns, sums.last_ns = self.activity(now_ns)
             if self.closes:
-                sums.closed_ns = max(sums.first_ns, sums.last_ns)
+                sums.closed_ns = sums.last_ns
         if role != COUNTED or claim is None or claim.cached:
             return sums
         sums.calls = sign

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate, groupby, repeat
-from operator import add, attrgetter, itemgetter, sub
+from operator import add, attrgetter, gt, itemgetter, sub
 from typing import Any, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.columns import Columns, runs_of, sums_of
@@ -387,10 +387,10 @@ class _Usual:
         return self._ruling, rest
 
     def _take(self, trace: _Trace) -> bool:
-        """Take in a trace, if it is one whose calls all count, and none of which is ahead of the clock."""
+        """Take in a trace, if it is one whose calls all count, none of them ahead of the clock, or before itself."""
         batch, rules = self._batch, self._rules
         trace_id, own = trace.trace_id, trace.own
-        if max(*own.starts, *own.ends) > batch.now_ns + AHEAD_NS:
+        if max(own.ends) > batch.now_ns + AHEAD_NS or any(map(gt, own.starts, own.ends)):
             return False
         patterns: list[Pattern] = []
         for fact in trace.facts:

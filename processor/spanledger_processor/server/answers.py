@@ -174,7 +174,7 @@ def _span_row(trace_id: bytes, span: Span) -> Answer:
         "parent_id": span.parent_id.hex() or None,
         "kind": span.kind,
         "start": time_of(span.start_ns),
-        "end": time_of(span.end_ns),
+        "end": time_of(max(span.start_ns, span.end_ns)),
         "duration_s": max(0, span.end_ns - span.start_ns) / 10**9 if span.start_ns else None,
         "agent": posting.agent if posting is not None else span.detail.agent,
         "tool": span.detail.tool or None,
