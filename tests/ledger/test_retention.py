@@ -404,6 +404,21 @@ def test_a_day_keeps_its_dearest_models_and_the_rest_exactly(tmp_path: Path, clo
     store.close()
 
 
+def test_no_model_is_lost_that_joins_others_which_join_those_of_all_providers(tmp_path: Path, clock: Clock) -> None:
+    """What an earlier round made of a provider's models may be among the cheapest itself."""
+    store = open_store(tmp_path, clock=clock)
+    costs = {("acme", "new"): 1, ("acme", "other"): 2}
+    costs |= {("tiny", f"model {number}"): 3 + number for number in range(2 * dimensions.VALUES_KEPT - 1)}
+    _enter(store, _spend_by_model(costs), clock)
+    _maintain(store)
+    with store.snapshot() as reader:
+        rows = queries.models(reader, TENANT)
+    assert ("acme", "new") not in {(row["provider"], row["model"]) for row in rows}
+    assert sum(row["calls"] for row in rows) == len(costs)
+    assert sum(round(row["cost_usd"] * 10**12) for row in rows) == sum(costs.values())
+    store.close()
+
+
 def test_a_model_that_joined_the_others_and_is_taken_back_is_never_below_nothing(tmp_path: Path, clock: Clock) -> None:
     store, costs = open_store(tmp_path, clock=clock), _many_models()
     _enter(store, _spend_by_model(costs), clock)

@@ -318,9 +318,12 @@ def narrow(txn: lmdb.Transaction[bytes], rows: list[KeyAndRecord]) -> int:
 
 
 def _join_other_models(txn: lmdb.Transaction[bytes], models: list[tuple[Key, Sums]]) -> int:
-    """Merge models into the others of their provider and day, and those others into the ones of all providers."""
+    """Merge models into the others of their provider and day, and those others into the ones of all providers.
+
+    The others first: `models` has them as they were before a model joined them.
+    """
     gone = 0
-    for key, sums in models:
+    for key, sums in sorted(models, key=lambda item: item[1].labels.get("model") != OTHER_MODELS):
         provider = sums.labels.get("provider", "") if sums.labels.get("model") != OTHER_MODELS else ""
         gone += _join_other_model(txn, key, sums, provider)
     return gone
