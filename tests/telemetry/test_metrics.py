@@ -23,7 +23,7 @@ from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.receivers.driver import RequestObserver
 from spanledger_processor.receivers.refusals import Outcome
 from spanledger_processor.server.handler import StageObserver
-from spanledger_processor.telemetry import registry
+from spanledger_processor.telemetry import metrics, registry
 from spanledger_processor.telemetry.metrics import Telemetry
 from spanledger_processor.telemetry.otlp import metrics_request
 from spanledger_processor.telemetry.registry import BoundedLabels, Samples
@@ -468,7 +468,10 @@ def _use(budget: str, value: str, used: float, unpriced: int = 0) -> tuple[tuple
     return (budget, "day", "", value), row
 
 
-def test_what_is_used_of_budgets_is_read_at_each_scrape_and_ends_with_its_value(telemetry: Telemetry) -> None:
+def test_what_is_used_of_budgets_is_read_for_a_scrape_and_ends_with_its_value(
+    telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_PAUSE", 0)
     uses = [_use("team", "red", 1.5, 3), _use("team", "bl\nue", 0.5)]
     telemetry.ledger.read_budgets(lambda: uses)
 
@@ -493,6 +496,23 @@ def test_what_is_used_of_budgets_is_read_at_each_scrape_and_ends_with_its_value(
     }
     (point,) = by_name["spanledger_budget_used_ratio"].gauge.data_points
     assert point.as_double == 0.25
+
+
+def test_budgets_are_read_for_a_tenth_of_the_time(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a large ledger, of many tenants, that may take a second."""
+    now, reads = [100.0], list[float]()
+
+    def read() -> list[tuple[tuple[str, ...], dict[str, float]]]:
+        reads.append(now[0])
+        now[0] += 2
+        return [_use("all", "", 1.0)]
+
+    monkeypatch.setattr(metrics, "monotonic", lambda: now[0])
+    telemetry.ledger.read_budgets(read)
+    for at in (100.0, 102.0, 119.9, 120.0, 130.0):
+        now[0] = at
+        assert scraped(telemetry)["budget_used_usd{budget=all,period=day,tenant=,value=}"] == 1, "as it was read last"
+    assert reads == [100.0, 120.0]
 
 
 def test_while_the_ledger_cannot_be_read_nothing_is_told_of_budgets(telemetry: Telemetry) -> None:

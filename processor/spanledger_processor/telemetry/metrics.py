@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
+from time import monotonic
 from typing import TypeAlias
 
 from spanledger_exporters.interface import Signal, Verdict
@@ -295,11 +296,16 @@ class LedgerMetrics:
         self._registry.before_scrape(ask)
 
     def read_budgets(self, read: Callable[[], Iterable[BudgetUse]]) -> None:
-        """Let every scrape `read` what is used of budgets from the ledger, the most used first; while it cannot be,
-        nothing is told of it.
+        """Let scrapes `read` what is used of budgets from the ledger, the most used first, for a tenth of the time at
+        most; while it cannot be read, nothing is told of it.
         """
+        next_at = 0.0
 
         def ask() -> None:
+            nonlocal next_at
+            began = monotonic()
+            if began < next_at:
+                return
             known: dict[tuple[str, ...], Row] = {}
             try:
                 for names, row in read():
@@ -308,10 +314,13 @@ class LedgerMetrics:
                 known = {}
             for name, field in _OF_BUDGETS.items():
                 self._registry.set_all(name, {names: row[field] for names, row in known.items()})
+            next_at = monotonic() + _PAUSE * (monotonic() - began)
 
         self._registry.before_scrape(ask)
 
 
+_PAUSE = 9
+"""Times as long as it took to read what is used of budgets until it is read again."""
 BudgetUse: TypeAlias = tuple[tuple[str, ...], Row]
 """Budget, period, tenant and value; and the row that the API has of it."""
 _OF_BUDGETS = {

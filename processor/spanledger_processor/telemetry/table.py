@@ -232,8 +232,8 @@ TABLE: tuple[MetricRow, ...] = (
         "budget period tenant value",
         "What is used now of each budget of a day, week, month or rolling sum, as GET /api/v1/budgets says: of the 20 "
         "most used values of its dimension (value is empty where it is of all), for the 32 tenants that spent most "
-        "(tenant is empty for the default one). Series come and go with these. Not of sessions and runs, which have no "
-        "end: see budget_thresholds_total.",
+        "(tenant is empty for the default one). Series come and go with these. It is read for a tenth of the time at "
+        "most. Not of sessions and runs, which have no end: see budget_thresholds_total.",
         "USD",
     ),
     _gauge("budget_amount_usd", "budget period tenant value", "What may be spent of it.", "USD"),
