@@ -565,6 +565,17 @@ def test_what_is_inside_a_cell_of_csv_has_its_name() -> None:
     assert read == {"days": "2026-11-30=0.5", "speed": "duration_s.calls=3; duration_s.p50=1.5"}
 
 
+def test_an_item_of_a_cell_of_csv_is_named_with_its_cost_or_its_values() -> None:
+    """What a model without a price cost is unknown, not nothing and not 0."""
+    row = {
+        "models": [{"model": "a", "cost_usd_exact": "0.5", "calls": 1}, {"model": "b", "calls": 2}],
+        "context": [{"at": "2026-01-31", "input_tokens": 5}],
+        "dimensions": {"team": ["red", "blue"]},
+        "passed": [50, 80],
+    }
+    assert lines([*row], [row]) == 'a=0.5; b=unknown,"at=2026-01-31, input_tokens=5","team=red, blue",50; 80\r\n'
+
+
 async def test_numbers_stay_numbers_in_csv() -> None:
     """Amounts below nothing among them; what is no number and begins as a formula is text."""
     texts = ["-0.000021", "+5", "12", "-5-1", "+1 555", "@SUM(A1)", "\t=1", "\r=1", "-"]

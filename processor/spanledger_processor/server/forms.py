@@ -120,9 +120,9 @@ def _pairs(value: Mapping[str, Any], before: str = "") -> Iterator[str]:
 
 def _brief(item: Any) -> str:
     """Return an item of a list in short: a model, day or agent with its cost, another object with its values."""
-    if isinstance(item, dict):
-        if "cost_usd_exact" not in item:
-            return ", ".join(_pairs(item))
-        name = next((item[key] for key in _NAMES if item.get(key)), "")
-        return f"{name}={item['cost_usd_exact']}"
-    return str(item)
+    if not isinstance(item, dict):
+        return str(item)
+    if "cost_usd_exact" not in item and "calls" not in item:
+        return ", ".join(_pairs(item))
+    name = next((item[key] for key in _NAMES if item.get(key)), "")
+    return f"{name}={item.get('cost_usd_exact', 'unknown')}"
