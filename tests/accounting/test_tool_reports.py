@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import pytest
@@ -108,6 +108,47 @@ def test_an_agent_has_the_calls_of_the_reports_that_began_first() -> None:
             sums = reader.sums(session_key(TENANT, "s"))
             agents = dimensions.of_session(reader, TENANT, "s", sums)["agents"]
         assert {row["id"]: row["tool_calls"] for row in agents} == {"lead": 1, "helper": 0}
+
+
+@pytest.mark.parametrize("ids", [("x", "x", "x"), ("", "x", "x"), ("x", "", "x"), ("", "", "")])
+@pytest.mark.parametrize("failed", [*product([False, True], repeat=3)])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_failure_stands_with_the_report_that_began_first_of_its_session(
+    ids: tuple[str, str, str], failed: tuple[bool, bool, bool], *, leaves: bool
+) -> None:
+    """The first report may prove to be of another session: it fails there if it says so itself, and the next one has
+    what the others say.
+    """
+    facts = [
+        report("first", "t1", 0, ids[0], parent="top"),
+        report("second", "t2", 5, ids[1], session="s", scope="other"),
+        report("third", "t3", 9, ids[2], session="s", scope="third"),
+        names("beside", "t1", session="s"),
+        names("top", "t1", session="u" if leaves else "s"),
+    ]
+    for fact, agent, one in zip(facts, ("lead", "helper", "critic"), failed, strict=False):
+        fact.agent, fact.failed = agent, one
+    there = {("u", "lead"): failed[0], ("s", "helper"): any(failed[1:])}
+    expected = there if leaves else {("s", "lead"): any(failed)}
+    for order in [*permutations(facts)][::7]:
+        ledger = MemoryLedger()
+        for fact in order:
+            ledger.take([fact])
+        assert failures(ledger) == {place: 1 for place, one in expected.items() if one}, [one.span_id for one in order]
+
+
+def failures(ledger: MemoryLedger) -> dict[tuple[str, str], int]:
+    """Failed tool calls by session and agent; those of a session are as many as its agents'."""
+    told: dict[tuple[str, str], int] = {}
+    with ledger.store.snapshot() as reader:
+        for session in filter(None, ledger.table(Table.SESSION)):
+            sums = reader.sums(session_key(TENANT, session))
+            rows = dimensions.of_session(reader, TENANT, session, sums)
+            of_agents = {(session, row["id"]): row["failures"] for row in rows["agents"] if row["failures"]}
+            failed = 0 if sums.facts is None else sums.facts.failed
+            assert failed == sum(of_agents.values()) == sum(row["failures"] for row in rows["tools"])
+            told |= of_agents
+    return told
 
 
 def test_what_another_trace_executes_counts_there_whichever_came_first() -> None:

@@ -23,11 +23,12 @@ TENANT = tenant_hash("")
 
 @dataclass(frozen=True)
 class Sent:
-    """A span with what its resource and its scope name."""
+    """A span with what its resource and its scope name; a log event of its attributes and end, if it is `logged`."""
 
     span: Span
     resource: Mapping[str, str]
     scope: str
+    logged: bool = False
 
     @property
     def is_genai(self) -> bool:

@@ -20,7 +20,7 @@ _MODELS = (
 _KINDS = ("", "call", "call", "call", "agent", "tool", "tool", "asks", "embeddings")
 _TEAMS = ("red", "blue", "green")
 _TOOLS = ("read", "search")
-_RESPONSES = ("response 1", "response 2", "response 3", "response 4")
+_RESPONSES = ("response 1", "response 2", "chatcmpl-3AbCdEfGhKq", "chatcmpl-4AbCdEfGhKq")
 _NAMED_CALLS = 6
 """Tool calls with an id that any span may report, or ask for."""
 
@@ -29,7 +29,8 @@ class Traces:
     """Spans of up to four traces, in order by their start: agents and sub-agents, calls, tools and what asks for them.
 
     Any of them may name a session, a run or a parent session, late ones too; tools are executed in one trace, asked for
-    in another, and reported in a third, and several spans have one response. What the reports of one tool call say of
+    in another, and reported in a third, and several spans have one response, most of them at one time: log events, too,
+    that tell all of it, and those of one response have one id in all traces. What the reports of one tool call say of
     it is the same, and all have its id: of one without it only the time tells whose it is
     (docs/views.md#tool-calls-without-a-span).
     """
@@ -39,6 +40,11 @@ class Traces:
         self._number, self._now_ns = number, now_ns
         self._above = {trace: [0] for trace in range(1, self._draw.randint(1, 4) + 1)}
         self._sessions = [f"s{place}" for place in range(self._draw.randint(1, 4))]
+        self._share_named = self._draw.choice([0.2, 0.06])
+        self._calls = {response: self._draw.randint(1, number) for response in _RESPONSES}
+        """The span that each of them begins with."""
+        self._events: set[tuple[int, str]] = set()
+        """Responses of which a trace has a log event."""
 
     def spans(self) -> list[Sent]:
         """Return the spans."""
@@ -53,25 +59,32 @@ class Traces:
         attributes = self._attributes(kind)
         is_named = kind == "tool" and "gen_ai.tool.call.id" in attributes
         resource = {"service.name": "one" if is_named else choice(["one", "two"])}
-        if self._maybe(0.1):
+        if self._maybe(self._share_named / 2):
             resource["session.id"] = self._sessions[-1]
         self._name(attributes)
-        if not is_named:
+        response = attributes.get("gen_ai.response.id", "")
+        if not is_named and not (response and self._maybe(0.7)):
             self._describe(kind, attributes)
         parent = 0 if is_named else choice(self._above[trace])
         self._above[trace].append(number)
         span = Span(name=f"span {number}", trace_id=trace.to_bytes(16, "big"), span_id=number.to_bytes(8, "big"))
         span.parent_span_id = parent.to_bytes(8, "big") if parent else b""
-        span.start_time_unix_nano = self._now_ns - (self._number - number + 1) * 10**9
-        span.end_time_unix_nano = span.start_time_unix_nano + choice([5, 500, 5000]) * 10**6
+        first = self._calls[response] if response and self._maybe(0.8) else number
+        span.start_time_unix_nano = self._now_ns - (self._number - first + 1) * 10**9
+        length = choice([5, 500, 5000]) if first == number else choice([500, 300])
+        span.end_time_unix_nano = span.start_time_unix_nano + length * 10**6
         if self._maybe(0.15):
             span.status.code = span.status.STATUS_CODE_ERROR
         set_attributes(span, attributes)
         scope = "one" if kind == "tool" and not is_named else choice(["one", "one", "two"])
-        return Sent(span, resource, scope)
+        is_event = bool(response) and (trace, response) not in self._events and self._maybe(0.4)
+        if is_event:
+            self._events.add((trace, response))
+            self._above[trace].remove(number)
+        return Sent(span, resource, scope, is_event)
 
     def _name(self, attributes: dict[str, Any]) -> None:
-        if self._maybe(0.2):
+        if self._maybe(self._share_named):
             attributes["session.id"] = self._draw.choice(self._sessions)
         if self._maybe(0.08):
             attributes["workflow.run_id"] = self._draw.choice(["r", "q"])
@@ -112,7 +125,7 @@ class Traces:
         return attributes
 
     def _call(self, kind: str) -> dict[str, Any]:
-        response = self._draw.choice(_RESPONSES) if self._maybe(0.4) else ""
+        response = self._draw.choice(_RESPONSES) if self._maybe(0.6) else ""
         draw = random.Random(response) if response else self._draw
         provider, model = draw.choice(_MODELS)
         call = {
@@ -123,7 +136,7 @@ class Traces:
         }
         if kind != "embeddings":
             call["gen_ai.usage.output_tokens"] = draw.choice([10, 10, 500])
-        if self._maybe(0.3):
+        if draw.random() < 0.3:
             call["gen_ai.usage.cache_read.input_tokens"] = 50
         if response:
             call["gen_ai.response.id"] = response

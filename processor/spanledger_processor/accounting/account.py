@@ -27,8 +27,8 @@ from spanledger_processor.accounting.decide import (
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest
-from spanledger_processor.accounting.tool_reports import ExecutedElsewhere, MisplacedReport, PassedCall
-from spanledger_processor.accounting.tools import Counted, ToolCounts, ToolRepeats
+from spanledger_processor.accounting.tool_parts import ToolParts
+from spanledger_processor.accounting.tools import ToolCounts, ToolRepeats
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import COUNTED, REPEATS, Posting, Span, Trace, event_cost
 from spanledger_processor.accounting.trace_set import TraceSet
@@ -39,7 +39,6 @@ from spanledger_processor.ledger.keys import EVERY_TENANT, corrections_key
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import Changes, Reader, Unit
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.ledger.tool_repeats import place_of
 from spanledger_processor.model import NO_SPEND, Decision, UsageVector
 from spanledger_processor.units import Pico
 
@@ -128,13 +127,7 @@ class _Account:
         self._twice: list[tuple[int, int]] = []
         self._posted: list[tuple[int, Span]] = []
         self._carried: dict[int, UsageVector] = {}
-        self._repeats: dict[int, ToolRepeats] = {}
-        self._out: dict[int, Counted] = {}
-        """What known spans take out of the sums whose parts in tool calls are others now, by `id` of the span."""
-        self._sent_before: set[int] = set()
-        """New spans that have a call now which a known one was sent with, by `id` of the span."""
-        self._fees: Pico = 0
-        """Own costs of tools that known spans were sent with, and that the ledger has no more."""
+        self._tool_parts = ToolParts(batch.facts, self._traces, self._tools, self._totals)
         self._packed: dict[int, bytes] = {}
         """The decisions of new spans."""
 
@@ -145,12 +138,14 @@ class _Account:
         entered = [*self._traces]  # more are loaded where calls pass from one span to another
         for state in entered:
             if state.incremental is None:
-                self._move_tools(state)
+                self._tool_parts.move(state)
         for state in entered:
-            self._count_tools(state)
+            self._tool_parts.count(state)
         for state in self._traces:
             self._post(state)
-        self._correct(sum(state.excess.cost - state.excess_before.cost for state in self._traces) + self._fees)
+        self._correct(
+            sum(state.excess.cost - state.excess_before.cost for state in self._traces) + self._tool_parts.fees
+        )
         self._totals.enter()
         for state in self._traces:
             self._decide(state)
@@ -209,7 +204,7 @@ class _Account:
         for span in state.trace.spans.values() if state.incremental is None else state.touched:
             if span.posting is not None:
                 posting = state.posting(span)
-                if span.posting != posting or (self._out and id(span) in self._out):
+                if span.posting != posting or self._tool_parts.is_changed(span):
                     self._repost(state, span, span.posting, posting)
         credit = state.credit()
         for index, span in state.new:
@@ -218,9 +213,7 @@ class _Account:
 
     def _repost(self, state: TraceState, span: Span, before: Posting, posting: Posting) -> None:
         """Take a known span out of its totals, and post it anew."""
-        now, fee = Counted.of(span), span.fee
-        self._out.pop(id(span), now).give(span)
-        self._fees += span.fee - fee
+        now = self._tool_parts.begin_repost(span)
         self._totals.post(span, before, -1, trace_id=state.trace_id)
         now.give(span)
         self._totals.post(span, posting, trace_id=state.trace_id)
@@ -231,8 +224,8 @@ class _Account:
         span.posting = posting = state.posting(span)
         self._totals.post(span, posting, trace_id=state.trace_id)
         self._posted.append((index, span))
-        if id(span) in self._sent_before:
-            self._fees -= span.fee
+        if self._tool_parts.is_sent_before(span):
+            self._tool_parts.fees -= span.fee
         if posting.role != COUNTED or span.claim is None:
             return credit
         spend = span.claim.spend
@@ -263,7 +256,7 @@ class _Account:
             carried = self._carried.get(index, NO_SPEND)
             role, reason = state.sent_as(span, carried)
             money = money_of(fact, call, role, carried, below.get(span.span_id, 0), self.batch.aliases)
-            if span.fee and id(span) not in self._sent_before:
+            if span.fee and not self._tool_parts.is_sent_before(span):
                 money = with_fee(money, fact, call, self.batch.aliases)
             if reason is not None and (starts.get(reason.other, -1), reason.other) < (
                 span.start_ns,
@@ -274,114 +267,8 @@ class _Account:
             if caller is not None and calls_again(caller) and caller.span_id.hex() not in starts:
                 money = money._replace(note=money.note or LATE_ROUND.format(caller.span_id.hex()))
             session, run = state.groups.session(span), state.groups.run(span)
-            marks = self._tool_marks(fact, self._repeats.get(index), stuck=bool(span.posting.stuck))
+            marks = self._tool_marks(fact, self._tool_parts.repeats.get(index), stuck=bool(span.posting.stuck))
             self.ruling.decisions[index] = decide(fact, call, session, run, money, marks, reason)
-
-    def _count_tools(self, state: TraceState) -> None:
-        tells = [item for item in state.new if item[1].signature or item[1].detail.asked or item[1].detail.stuck]
-        for index, span in sorted(tells, key=lambda item: (item[1].start_ns, item[1].span_id)):
-            session = _session_of(state, span)
-            if not span.signature:
-                self._tools.ask(session, span, state.trace_id, self.batch.facts[index])
-                continue
-            self._repeats[index] = self._tools.count(session, span, state.trace_id, self.batch.facts[index])
-            if self._tools.reports.changes:
-                self._enter_changes()
-
-    def _move_tools(self, state: TraceState) -> None:
-        """Move known tool calls, and what asks for some, to the counts of the session that they are of now."""
-        still_asked: dict[bytes, set[str]] | None = None
-        for span in state.trace.spans.values():
-            posting = span.posting
-            if posting is None or not (span.signature or span.detail.asked or span.detail.asked_again):
-                continue
-            session = state.groups.session(span).id
-            if posting.session != session:
-                if still_asked is None:
-                    still_asked = _asked_by_session(state)
-                before = place_of(posting.session, state.trace_id)
-                asked = still_asked.get(before, ())
-                was = Counted.of(span)
-                out = self._tools.move(before, place_of(session, state.trace_id), span, state.trace_id, asked)
-                self._take_out(state, span, posting, was, out)
-                self._enter_changes()
-
-    def _take_out(self, state: TraceState, span: Span, posting: Posting, was: Counted, out: Counted) -> None:
-        """Note that a span, which `was` one part of a tool call, takes `out` another one, and is a new one now."""
-        state.recounted.append(span)
-        state.asked.look_again()
-        if span.posting is not None and id(span) not in self._out:
-            self._out[id(span)] = out
-        elif out != was:  # what is taken out of its totals in the end, or enters them, leads to what it was
-            now = Counted.of(span)
-            for counted, sign in ((was, 1), (out, -1)):
-                counted.give(span)
-                self._fees -= sign * span.fee
-                self._totals.post(span, posting, sign, trace_id=state.trace_id)
-            now.give(span)
-
-    def _enter_changes(self) -> None:
-        """Change the parts of other spans, also of other traces, in a tool call that was just counted or moved."""
-        misplaced: dict[MisplacedReport, bool] = {}
-        """Whether each was put in its place: its part has to be the present one then."""
-        while True:
-            for change in self._tools.reports.take_changes():
-                if isinstance(change, PassedCall):
-                    self._pass(change)
-                elif isinstance(change, MisplacedReport):
-                    misplaced.setdefault(change, False)
-                else:
-                    self._change_elsewhere(change)
-            waiting = next((change for change, is_done in misplaced.items() if not is_done), None)
-            if waiting is None:
-                return
-            misplaced[waiting] = True
-            self._place_anew(waiting)
-
-    def _place_anew(self, change: MisplacedReport) -> None:
-        """Let a report of a tool call be one of another execution; one that is forgotten stays where it is."""
-        trace_id, span_id = change.report.trace_id, change.report.span_id
-        state = self._traces.other(trace_id)
-        span = None if state is None else state.trace.spans.get(span_id)
-        if state is None or span is None:
-            return
-        was = Counted.of(span)
-        out = self._tools.place_anew(change.session, span, trace_id)
-        if out is not None:
-            is_there = span.posting is not None and place_of(span.posting.session, trace_id) == change.session
-            posting = span.posting if span.posting is not None and is_there else state.posting(span)
-            self._take_out(state, span, posting, was, out)
-
-    def _pass(self, change: PassedCall) -> None:
-        state = self._traces.other(change.report.trace_id)
-        span = None if state is None else state.trace.spans.get(change.report.span_id)
-        if state is None or span is None:  # it is forgotten, and keeps what it has
-            by = self._out.get(id(change.by))
-            if change.again:
-                change.by.again = True
-            elif by is not None:
-                self._out[id(change.by)] = by._replace(again=True)
-            return
-        if span.again == change.again:
-            return
-        if span.posting is not None:
-            self._out.setdefault(id(span), Counted.of(span))
-            state.recounted.append(span)
-            if change.again and span.fee and change.by.posting is None:
-                self._sent_before.add(id(change.by))
-        span.again = change.again
-        state.asked.look_again()
-
-    def _change_elsewhere(self, change: ExecutedElsewhere) -> None:
-        state = self._traces.other(change.trace_id)
-        if state is None:
-            return
-        for span in state.asked.asking(change.call_id):
-            if _session_of(state, span) == change.session:
-                ids = {change.call_id}
-                span.elsewhere = span.elsewhere | ids if change.is_elsewhere else span.elsewhere - ids
-                state.recounted.append(span)
-        state.asked.look_again()
 
     def _tool_marks(self, fact: Fact, repeats: ToolRepeats | None, *, stuck: bool) -> ToolMarks:
         if repeats is None or fact.signature is None or fact.signature.scope == "name_only":
@@ -438,18 +325,3 @@ def _counted_below(trace: Trace) -> dict[bytes, Pico]:
     counted = {span.span_id: span.claim.amount or 0 for span in trace.spans.values() if span.counted and span.claim}
     counted.update((span.span_id, span.fee) for span in trace.spans.values() if span.fee)
     return Forest(trace.spans).sums_below(counted)
-
-
-def _session_of(state: TraceState, span: Span) -> bytes:
-    """Return what stands for a span's session in the counts of tool calls: of a span without one, its trace."""
-    return place_of(state.groups.session(span).id, state.trace_id)
-
-
-def _asked_by_session(state: TraceState) -> dict[bytes, set[str]]:
-    """Return the ids of the calls that a trace asks for, by session."""
-    asked: dict[bytes, set[str]] = {}
-    for span in state.trace.spans.values():
-        if span.detail.asked or span.detail.stuck:
-            ids = asked.setdefault(_session_of(state, span), set())
-            ids.update(span.detail.asked[::2], span.detail.stuck[::2])
-    return asked

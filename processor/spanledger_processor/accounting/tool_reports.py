@@ -1,11 +1,12 @@
 """Find which of several reports of a tool call has it in the sums, and which traces only asked for it.
 
 A call that several spans report counts with the one that began first, whichever came first: in its run, with its agent,
-at its price. Reports are of one call by its id, or by source and time (`tool_executions`); what is known of a call by
-its id has the reports without one that time makes reports of it, too. When the report that has a call leaves its
-session, the next one takes the call over. What changes so may lie in a trace that a request does not touch otherwise:
-it is told as `PassedCall`, a report that proves to be of another execution as `MisplacedReport`, and what a model asked
-for that another trace executes, or does not any more, as `ExecutedElsewhere`.
+at its price, and it failed if any of them says so. Reports are of one call by its id, or by source and time
+(`tool_executions`); what is known of a call by its id has the reports without one that time makes reports of it, too.
+When the report that has a call leaves its session, the next one takes the call over. What changes so may lie in a trace
+that a request does not touch otherwise: it is told as `PassedCall`, that a call failed, or did not, by what another
+report says as `FailedCall`, a report that proves to be of another execution as `MisplacedReport`, and what a model
+asked for that another trace executes, or does not any more, as `ExecutedElsewhere`.
 """
 
 from __future__ import annotations
@@ -34,10 +35,21 @@ class Report(NamedTuple):
 
 
 class PassedCall(NamedTuple):
-    """A report that another one, of `by`, took a call from (`again`), or that takes over the one of `by`."""
+    """A report that another one, of `by`, took a call from (`again`), or that takes over the one of `by`, and whether
+    it is counted for a failure then.
+    """
 
     report: Report
     again: bool
+    by: Span
+    failed: bool = False
+
+
+class FailedCall(NamedTuple):
+    """The report that has a call, of which that of `by` says that it failed; or, if that is not so, did no more."""
+
+    report: Report
+    failed: bool
     by: Span
 
 
@@ -57,7 +69,7 @@ class ExecutedElsewhere(NamedTuple):
     is_elsewhere: bool
 
 
-ReportChange: TypeAlias = PassedCall | MisplacedReport | ExecutedElsewhere
+ReportChange: TypeAlias = PassedCall | FailedCall | MisplacedReport | ExecutedElsewhere
 
 
 _OTHERS = 7
@@ -231,11 +243,18 @@ class ToolReports:
         self.changes.append(PassedCall(first, True, span))
         return True
 
-    def pass_on(self, span: Span, others: Collection[Report]) -> bool:
-        """Let the next one have what a report had that left; return whether any is known."""
+    def pass_on(self, span: Span, others: Collection[Report], *, failed: bool) -> bool:
+        """Let the next one have what a report had that left; return whether any is known. `failed`: others say so."""
         if others and not span.again:
-            self.changes.append(PassedCall(min(others), False, span))
+            self.changes.append(PassedCall(min(others), False, span, failed and span.fails))
+        elif others and span.failed_before and not failed:
+            self.changes.append(FailedCall(min(others), False, span))
         return bool(others)
+
+    def tell_failure(self, span: Span, others: Collection[Report]) -> None:
+        """Let the report that has a call be counted for a failure that a further one alone tells."""
+        if others and span.detail.failed:
+            self.changes.append(FailedCall(min(others), True, span))
 
     def note_asked(self, session: bytes, span: Span, trace_id: bytes) -> None:
         """Note that a trace asks for calls, and let its span know which of them others execute."""

@@ -65,23 +65,25 @@ arguments are known. Rows that earlier releases wrote end before the repeats, or
 
 class Counted(NamedTuple):
     """The part of an execution that one report of it adds to its session: `again` where another report adds the call,
-    `failed_before` where another one says that it failed, `asked_before` where an earlier release counted it with the
-    model's span that asks for it, in another trace; and how many more loops there are.
+    `failed_before` where another one is counted for a failure, `asked_before` where an earlier release counted it with
+    the model's span that asks for it, in another trace; how many more loops there are; and `failed_elsewhere` where it
+    is counted for a failure that another one tells.
     """
 
     again: bool = False
     failed_before: bool = False
     asked_before: bool = False
     loops: int = 0
+    failed_elsewhere: bool = False
 
     @classmethod
     def of(cls, span: Span) -> Counted:
         """Return what a span adds."""
-        return cls(span.again, span.failed_before, span.asked_before, span.loops)
+        return cls(span.again, span.failed_before, span.asked_before, span.loops, span.failed_elsewhere)
 
     def give(self, span: Span) -> None:
         """Let a span add this, or take it out."""
-        span.again, span.failed_before, span.asked_before, span.loops = self
+        span.again, span.failed_before, span.asked_before, span.loops, span.failed_elsewhere = self
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,8 @@ class ToolCounts:
             others = {*known.known_reports, *loose}
             again = known.has_unknown_reports or not others or not self.reports.takes(span, report, others)
             failed_before = failed_before or known.failed > 0
+            if again and not failed_before and not known.has_unknown_reports:
+                self.reports.tell_failure(span, others)
         if call_id:
             before = _with_loose(known, loose, row[_FAILED] - failed if len(row) > _FAILED else 0)
             self.reports.change(session, call_id, known, before.with_report(report, failed=failed))
@@ -317,9 +321,10 @@ class ToolCounts:
             failed_there += after.failed
         is_last = not others and not after.is_executed
         left_there = {*after.known_reports, *(one.report for one in others if one.report is not None)}
-        again = span.again
-        if not is_last and not self.reports.pass_on(span, left_there):
-            again = True
+        again, elsewhere = span.again, span.failed_elsewhere
+        if not is_last and not self.reports.pass_on(span, left_there, failed=failed_there > 0):
+            again, elsewhere = True, False
+        failed_before = span.failed_before or (again and failed_there > 0)
         loops = span.loops if is_last else 0
         changed = None if step is None or is_last else self._step_of_reports(step, row, others, after)
         if changed != step:
@@ -330,7 +335,7 @@ class ToolCounts:
         is_full = len(row) > _FULL and bool(row[_FULL])
         rule = (self._rule_of(span.detail.tool) if is_full else NEVER) if step is None else _rule_in(step)
         left = _Left(own.result, own.agent, rule, is_full)
-        return Counted(again, bool(failed and failed_there), is_last and span.asked_before, loops), left
+        return Counted(again, failed_before, is_last and span.asked_before, loops, elsewhere), left
 
     def _step_of_reports(
         self, step: LoopStep, row: list[Any], reports: Sequence[RowReport], known: KnownCall

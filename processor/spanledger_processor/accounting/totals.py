@@ -407,7 +407,7 @@ class _Notes:
         """Gather the facts of one span, of which `added` goes to its totals."""
         detail = span.detail
         self.turns += sign * posting.turn
-        self.failed += sign * (detail.failed and not span.failed_before)
+        self.failed += sign * span.fails
         if not span.again:
             self.denied += sign * detail.denied
         self.loops += sign * span.loops

@@ -223,7 +223,9 @@ class Span:
     elsewhere: frozenset[str] = frozenset()
     """Calls that it asks for and that spans of other traces execute, in its session."""
     failed_before: bool = False
-    """Another report of its execution says that it failed, and is counted for that."""
+    """It says that its execution failed, as another report does, or one that has the execution is counted for that."""
+    failed_elsewhere: bool = False
+    """It has its execution, and not it but another report says that this failed."""
     loops: int = 0
     """How many more tool calls of its session complete a loop because of it."""
     claim: Claim | None = None
@@ -327,7 +329,7 @@ class Span:
     @property
     def fails(self) -> bool:
         """Return whether it is counted among those that failed."""
-        return self.detail.failed and not self.failed_before
+        return self.failed_elsewhere or (self.detail.failed and not self.failed_before)
 
     @property
     def counted(self) -> bool:

@@ -184,6 +184,7 @@ def state_of(span: Span) -> list[Any]:
         twin_trace,
         repeated,
         own_session,
+        span.failed_elsewhere or None,
     )
     if any(rest):
         state += rest
@@ -245,7 +246,7 @@ def _span(row: SpanRow, segment: int) -> Span:
     if not state:
         return span
     flags, role, session, run, sent, twin, lent, *more = [*state, *_ABSENT[len(state) :]]
-    sources, agent, parent, price, fed, asked, stuck, twins, elsewhere, twin_trace, repeated, alone, *_ = more
+    sources, agent, parent, price, fed, asked, stuck, twins, elsewhere, twin_trace, repeated, alone, *last = more
     if price:
         span.lend_price((int(price[0]), price[1], price[2]))
     if lent:
@@ -262,6 +263,7 @@ def _span(row: SpanRow, segment: int) -> Span:
             span.posting.fed = tuple(Fed(tool, *map(int, numbers)) for tool, *numbers in fed)
         span.posting.asked, span.posting.stuck = tuple(asked or ()), tuple(stuck or ())
     _restore_flags(span, flags)
+    span.failed_elsewhere = bool(last[0])
     if sent is True and span.claim is not None:
         span.sent = span.claim.spend
     elif sent and sent is not True:
@@ -288,7 +290,7 @@ def _restore_flags(span: Span, flags: int) -> None:
 
 _INSTEAD_OF = "instead of "
 """Before a source whose report had counted first, in records of earlier releases."""
-_ABSENT: list[Any] = [0, *[None] * 18]
+_ABSENT: list[Any] = [0, *[None] * 19]
 
 
 def _of_fixed(fixed: bytes) -> Span:
