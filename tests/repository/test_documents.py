@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import click
 import pytest
 
 from spanledger_processor.cli import main
+from spanledger_processor.server.routes import OTHERS, ROUTES, read_parameters
+from spanledger_processor.telemetry.table import TABLE
 from tools.parts import ROOT
 from tracked import tracked
 
@@ -52,6 +55,40 @@ def test_options_exist() -> None:
                 command.make_context(name, arguments, resilient_parsing=True)
                 tried += 1
     assert tried > 10
+
+
+def test_what_users_of_other_tools_are_sent_to_is_there() -> None:
+    """Commands with their options, routes with their parameters, metrics, settings and fields of answers."""
+    text = (ROOT / "docs/views.md").read_text()
+    table = text.partition("## Where users of other tools find what they know")[2]
+    code = [
+        named
+        for row in table.splitlines()
+        for named in re.findall(r"`([^`]+)`", row.rpartition("|")[0].rpartition("| ")[2])
+    ]
+    settings, tried = (ROOT / "docs/configuration.md").read_text(), set()
+    for named in code:
+        if named.startswith("spanledger ") or re.fullmatch(r"(top|run) .*", named):
+            name, *arguments = shlex.split(named.removeprefix("spanledger "))
+            command = main.get_command(click.Context(main), name)
+            assert command is not None, named
+            command.make_context(name, arguments)
+            tried.add("command")
+        elif match := re.fullmatch(r"(GET|POST) (/api/v1/[^?`]+)(?:\?(.*))?", named):
+            path, query = re.sub("ID", "{id}", match[2]), dict(parse_qsl(match[3] or ""))
+            if match[1] == "POST":
+                assert path in OTHERS, named
+                continue
+            route = next(one for one in ROUTES if re.fullmatch(re.sub(r"\{\w+\}$", "[^/]+", one.path), path))
+            read_parameters(route, list(query.items()))
+            tried.add("route")
+        elif named.startswith("spanledger_"):
+            assert named in {row.full_name for row in TABLE}, named
+            tried.add("metric")
+        elif named.startswith("processor."):
+            assert f"`{named}`" in settings or f"`{named}[]`" in settings or f"`{named.rpartition('.')[2]}`" in settings
+            tried.add("setting")
+    assert tried == {"command", "route", "metric", "setting"}
 
 
 @pytest.mark.parametrize("document", WITH_PATHS, ids=lambda path: str(path.relative_to(ROOT)))
