@@ -11,7 +11,12 @@ from spanledger_processor.config.model import Config
 from spanledger_processor.ledger import budgets, dimensions, pages, queries
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.of_value import days_of_value
+from spanledger_processor.ledger.store import Reader
 from spanledger_processor.model import Cost
+from spanledger_processor.pricing import Pricer
+from spanledger_processor.server import answers
+from spanledger_processor.server.answers import Question
+from spanledger_processor.server.routes import read_parameters, route_of
 from spanledger_processor.server.wiring import make_budgets
 from spanledger_processor.units import NS_PER_DAY
 
@@ -29,6 +34,10 @@ def call(
     if cost is None:
         fact.cost = Cost(unpriced="unknown_model")
     return fact
+
+
+def _question(reader: Reader, path: str, **ids: str) -> Question:
+    return Question(reader, TENANT, Pricer(), NOW, read_parameters(route_of(path), []), ids)
 
 
 @pytest.fixture(params=["as it is", "of an earlier version"])
@@ -66,6 +75,13 @@ def test_every_list_has_one_row_for_a_provider(ledger: MemoryLedger) -> None:
         ]
         assert [(one["provider"], one["calls"]) for one in session["by_model"]] == [("openai", 6)]
         assert {one["provider"] for one in pages.tasks(reader, TENANT, {}, 10, None).rows} == {"openai"}
+        timeline = answers.timeline(_question(reader, "/api/v1/timeline/{id}", id="s"))
+        assert timeline is not None
+        assert {span["provider"] for span in timeline["spans"]} == {"openai"}
+        ids = {name: timeline["spans"][0][name] for name in ("trace_id", "span_id")}
+        span = answers.span(_question(reader, "/api/v1/spans/{trace_id}/{span_id}", **ids))
+        assert span is not None
+        assert span["provider"] == "openai"
         sums = queries.stored_session(reader, TENANT, "s")
         assert sums is not None
         for name, value in (("provider", "openai"), ("model", "openai/gpt"), ("model", "gpt")):

@@ -320,6 +320,14 @@ async def test_names_that_nothing_is_known_by_are_errors_that_say_what_was_meant
         assert said in refused.json()["error"]
 
 
+async def test_a_model_of_the_ledger_may_be_asked_for_behind_any_spelling_of_its_provider() -> None:
+    """One without a price has cost nothing that is known: no session spent on it, and it is no slip."""
+    async with served(request(_named("a", time.time_ns(), model="acme-7b"))) as client:
+        for model in ("acme-7b", "openai/acme-7b", "openai.chat/acme-7b", "OpenAI/acme-7b"):
+            answer = await client.get("/api/v1/sessions", params={"model": model})
+            assert (answer.status_code, answer.json()["sessions"]) == (200, [])
+
+
 async def test_a_model_of_the_price_list_that_nothing_was_spent_on_is_an_empty_list() -> None:
     async with served(several()) as client:
         for model in ("gpt-4o", "anthropic/claude-haiku-4-5", "tool:search"):

@@ -32,7 +32,7 @@ from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.ledger.tool_repeats import WantedRepeats, repeated_calls
 from spanledger_processor.ledger.warning_rules import warning_row
 from spanledger_processor.model import INPUT, OUTPUT, Cost, Decision
-from spanledger_processor.pricing import Pricer, describe
+from spanledger_processor.pricing import Pricer, describe, provider_name
 from spanledger_processor.pricing.explain import REASONS, plain
 from spanledger_processor.pricing.pricer import OF_TOOL
 from spanledger_processor.units import NS_PER_DAY
@@ -180,7 +180,7 @@ def _span_row(trace_id: bytes, span: Span) -> Answer:
         "tool": span.detail.tool or None,
         "failed": span.detail.failed,
         "counts": claim is not None,
-        "provider": claim.provider or None if claim is not None else None,
+        "provider": provider_name(claim.provider) or None if claim is not None else None,
         "model": claim.listed or None if claim is not None else None,
         "input_tokens": tokens[INPUT] if tokens else None,
         "output_tokens": tokens[OUTPUT] if tokens else None,
@@ -398,7 +398,7 @@ def _explained(ids: Mapping[str, str], stored: StoredSpan) -> Answer:
         "duplicate_of": decision.duplicate_of or None,
         "usage": None if decision.usage is None else asdict(decision.usage),
         "cost": None if decision.cost is None else _cost(decision.cost),
-        "provider": stored.provider or None,
+        "provider": provider_name(stored.provider) or None,
         "model": stored.model or None,
         "session": _named(stored.session_id, decision.session_source),
         "run": _named(stored.run_id, decision.run_source),

@@ -60,7 +60,7 @@ def unknown_model(asked: Question) -> str | None:
     latest = models(asked.reader, asked.tenant, asked.now_ns // NS_PER_DAY - _DAYS)
     labels = [f"{row['provider']}/{row['model']}" if row["provider"] else row["model"] for row in latest]
     known = {one for label in labels for one in dimensions.names_in(label, dimensions.MODEL)} - {""}
-    if name in known:
+    if dimensions.listed(dimensions.MODEL, name) in known:
         return None
     meant = _meant(name, known) or _meant(name, listed_models())
     return f"parameter model: neither the ledger nor the price list has a model {name!r:.200}{meant}"
