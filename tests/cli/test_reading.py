@@ -610,6 +610,17 @@ def _executing(session: str, number: int, ends_ns: int = 0) -> Span:
     return span
 
 
+def test_tools_names_the_tools_of_a_loop_in_turn(tmp_path: Path) -> None:
+    calls = [_executing("turns", number) for number in range(6)]
+    for number, span in enumerate(calls):
+        set_attributes(span, {"gen_ai.tool.name": ("read", "grep")[number % 2]})
+    state = ledger(tmp_path, request(*calls), now_ns=time.time_ns())
+    (row,) = answer("tools", "--loop", *state)
+    assert (row["tool"], row["cycle"], row["rounds"]) == ("grep", ["read", "grep"], 3)
+    assert "read > grep, 3 times" in output("tools", "--loop", *state)
+    assert "read; grep,3" in output("tools", "--loop", "--csv", *state)
+
+
 @pytest.mark.parametrize("executed_first", [False, True])
 def test_tools_lists_calls_that_only_a_models_messages_tell_of_each_once(
     tmp_path: Path, *, executed_first: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from random import Random
 
 import pytest
 
@@ -179,3 +180,46 @@ def test_an_own_cost_that_two_reports_were_sent_with_is_corrected_once_their_ses
         ledger = taken(order)
         assert (ledger.total.cost, ledger.total.tool_calls) == (7, 1)
         assert ledger.sent == ledger.total.cost + ledger.correction
+
+
+def cycles(ledger: MemoryLedger) -> dict[str, tuple[list[str], int]]:
+    """The tools of each loop of several calls in turn, and how often they came, by the signature that ends it."""
+    with ledger.store.snapshot() as reader:
+        found = repeated_calls(reader, TENANT, WantedRepeats(100, loops=True)).page.rows
+    return {row["signature"]: (row["cycle"], row["rounds"]) for row in found if "cycle" in row}
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 5])
+@pytest.mark.parametrize("rounds", [3, 4])
+def test_a_loop_of_several_calls_in_turn_tells_their_tools_in_order_and_how_often_they_came(
+    length: int, rounds: int
+) -> None:
+    """From its first call on, after others; in any order of arrival, and whichever of them the row is of."""
+    names = ["read", "grep", "edit", "test", "list"][:length]
+    facts = [tool("before", 0, "before", session="s")]
+    for at in range(length * rounds):
+        facts.append(tool(f"x{at:02}", 1 + at, names[at % length], session="s"))
+        assert facts[-1].call is not None
+        facts[-1].call.tool = ToolCall(names[at % length], call_id=f"id {at}")
+    expected = {"h1:k:" + names[-1]: (names, 3)}
+    if rounds == 4:  # each call of the last round ends a loop; the earlier ones have gone round three whole times
+        expected = {f"h1:k:{name}": (names, 3) for name in names[:-1]} | {"h1:k:" + names[-1]: (names, 4)}
+    shuffled = Random(length).sample(facts, len(facts))
+    for order in (facts, facts[::-1], shuffled):
+        assert cycles(taken(order)) == expected
+
+
+def test_a_loop_in_a_row_or_of_other_agents_is_no_cycle() -> None:
+    row = [tool(f"x{at}", at, "a", session="s") for at in range(6)]
+    assert cycles(taken(row)) == {}
+    by_two = [tool(f"x{at}", at, "ab"[at % 2], session="s") for at in range(12)]
+    for at, fact in enumerate(by_two):
+        assert fact.call is not None
+        fact.call.agent_id = ("one", "other")[at % 2]
+    assert cycles(taken(by_two)) == {}
+
+
+def test_a_tool_that_is_called_with_two_arguments_in_turn_is_a_cycle_of_its_calls() -> None:
+    assert cycles(taken([tool(f"x{at}", at, "ab"[at % 2], session="s") for at in range(6)])) == {
+        "h1:k:b": (["read", "read"], 3)
+    }

@@ -12,20 +12,27 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.facts import LoopRule
-from spanledger_processor.ledger.tool_repeats import COMPLETES, SIGNATURE, looped
+from spanledger_processor.ledger.tool_cycles import (
+    AGENT,
+    COMPLETES,
+    LENGTHS,
+    RESULT,
+    SIGNATURE,
+    agent_in,
+    is_same,
+    looped,
+)
 
 LoopStep: TypeAlias = list[Any]
 """Digest of its signature, result, start, how often its tool may be called in a row and in turn, digest of its call id,
 end, digest of its agent (empty where no report names one), and whether it completes a loop. Steps that earlier
 releases wrote end with the start, the call id, the end or the agent.
 """
-RESULT, STARTED, RULE, CALL, ENDED, AGENT = 1, 2, 3, 5, 6, 7
+STARTED, RULE, CALL, ENDED = 2, 3, 5, 6
 NEVER = (0, 0)
 """The rule for a call whose arguments are not known: it completes no loop."""
 _LATEST = 40
 """A session's latest calls that are remembered: eight cycles of five."""
-_LENGTHS = range(2, 6)
-"""Calls of a cycle."""
 
 
 class Revised(NamedTuple):
@@ -104,9 +111,9 @@ class LoopRules:
         calls = [one[SIGNATURE] for one in within]
         if 0 < consecutive <= len(within) and calls[-consecutive:].count(step[SIGNATURE]) == consecutive:
             row = within[-consecutive:]
-            if all(_is_same(step, one) for one in row) and not self._has_gap(row):
+            if all(is_same(step, one) for one in row) and not self._has_gap(row):
                 return True
-        for length in _LENGTHS if cycles > 0 else ():
+        for length in LENGTHS if cycles > 0 else ():
             if cycles > 1 and calls[-1 - length : -length] != calls[-1:]:
                 continue
             if _in_turn(within, length, cycles) >= cycles and not self._has_gap(within[-length * cycles :]):
@@ -133,11 +140,6 @@ def latest_in(values: Sequence[Any]) -> Sequence[Any]:
     return *values, *("", 0, 0, 0, [])[len(values) :]
 
 
-def agent_in(step: LoopStep) -> bytes:
-    """Return the digest of a step's agent."""
-    return step[AGENT] if len(step) > AGENT else b""
-
-
 def _order(step: LoopStep) -> tuple[Any, ...]:
     """Return the order of a step: by its start, and of those that began at once by what reports tell of them."""
     return step[STARTED], step[SIGNATURE], step[CALL:ENDED], step[RESULT], step[ENDED:COMPLETES]
@@ -157,9 +159,9 @@ def history_loop(steps: Sequence[tuple[str, str]], rule: LoopRule) -> int:
     Each call has what came of it beside it, empty where that is not known.
     """
     rows = [[call, result.encode("utf-8", "surrogatepass"), 0] for call, result in steps[-rule.calls :]]
-    same = [before for before, row in enumerate(reversed(rows)) if _is_same(row, rows[-1])]
+    same = [before for before, row in enumerate(reversed(rows)) if is_same(row, rows[-1])]
     in_a_row = next((number for number, before in enumerate(same) if before != number), len(same))
-    loops = [length * rule.cycles for length in _LENGTHS if 0 < rule.cycles <= _in_turn(rows, length, rule.cycles)]
+    loops = [length * rule.cycles for length in LENGTHS if 0 < rule.cycles <= _in_turn(rows, length, rule.cycles)]
     if 0 < rule.consecutive <= in_a_row:
         loops.append(rule.consecutive)
     if 0 < rule.repeats <= len(same):
@@ -171,16 +173,11 @@ def _in_turn(steps: list[list[Any]], length: int, wanted: int) -> int:
     """Return how often the last `length` calls came in turn, the same each time and to nothing new; 0 or 1 where that
     is less than `wanted`.
     """
-    if wanted > 1 and (len(steps) <= length or not _is_same(steps[-1], steps[-1 - length])):
+    if wanted > 1 and (len(steps) <= length or not is_same(steps[-1], steps[-1 - length])):
         return 0  # as almost always
     if len({step[0] for step in steps[-length:]}) < 2:
         return 0  # one call again and again is no cycle
     same = 0
-    while len(steps) >= length + same + 1 and _is_same(steps[-1 - same], steps[-1 - same - length]):
+    while len(steps) >= length + same + 1 and is_same(steps[-1 - same], steps[-1 - same - length]):
         same += 1
     return 1 + same // length
-
-
-def _is_same(step: list[Any], before: list[Any]) -> bool:
-    one, other = step[RESULT], before[RESULT]
-    return bool(step[SIGNATURE] == before[SIGNATURE] and not (one and other and one != other))

@@ -10,17 +10,14 @@ from typing import Any, NamedTuple
 from spanledger_processor.accounting.facts import Fact, LoopRule, in_pairs
 from spanledger_processor.accounting.grouping import NOTHING
 from spanledger_processor.accounting.loops import (
-    AGENT,
     CALL,
     ENDED,
     NEVER,
-    RESULT,
     RULE,
     STARTED,
     LoopRules,
     LoopStep,
     Revised,
-    agent_in,
     latest_in,
 )
 from spanledger_processor.accounting.one_call import InTime
@@ -52,7 +49,8 @@ from spanledger_processor.accounting.trace import Span
 from spanledger_processor.ledger.facts import AHEAD_NS, EARLIEST_NS, activity_ns
 from spanledger_processor.ledger.keys import bounded_id, id_bytes, repeat_key, tool_key, tool_times_key
 from spanledger_processor.ledger.store import Changes, Key
-from spanledger_processor.ledger.tool_repeats import ASKED, SIGNATURE, Repeat, digest_of, looped, session_in
+from spanledger_processor.ledger.tool_cycles import AGENT, RESULT, SIGNATURE, agent_in, looped
+from spanledger_processor.ledger.tool_repeats import ASKED, Repeat, digest_of, session_in
 
 ROWS = 32
 """Executions remembered of one call: a second report of one arrives within seconds, and loops are shorter."""

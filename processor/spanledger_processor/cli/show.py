@@ -210,12 +210,20 @@ TENANTS: Sequence[Column] = (
     ("last active (UTC)", lambda row: _when(row["last"]), False),
 )
 
+
+def _loop(row: dict[str, Any]) -> str:
+    """Return whether a tool call completed a loop; of several calls in turn their tools, in order, and how often."""
+    if not row.get("cycle"):
+        return "loop" if row["loop"] else "-"
+    return f"{' > '.join(word(tool, '-') for tool in row['cycle'])}, {count(row['rounds'])} times"
+
+
 TOOL_REPEATS: Sequence[Column] = (
     ("session", lambda row: word(row["session"]), False),
     ("tool", lambda row: word(row["tool"], "-"), False),
     ("times", lambda row: count(row["times"]), True),
     ("in a row", lambda row: count(row["in_a_row"]), True),
-    ("loop", lambda row: "loop" if row["loop"] else "-", False),
+    ("loop", _loop, False),
     ("last active (UTC)", lambda row: _when(row["last"]), False),
     ("signature", lambda row: row["signature"], False),
 )

@@ -14,11 +14,20 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
-from spanledger_processor.ledger.keys import ID_HASH, bounded_id, hashed_key, id_bytes, tool_key, tool_times_key
+from spanledger_processor.ledger.keys import (
+    ID_HASH,
+    bounded_id,
+    hashed_key,
+    id_bytes,
+    repeat_key,
+    tool_key,
+    tool_times_key,
+)
 from spanledger_processor.ledger.packing import unpack
 from spanledger_processor.ledger.pages import CursorError, Page, RowPosition, cursor_at, read_cursor
 from spanledger_processor.ledger.rows import Row, time_of
 from spanledger_processor.ledger.store import Reader, Table, near
+from spanledger_processor.ledger.tool_cycles import SIGNATURE, Cycle, cycles_in, looped
 
 ASKED = b"\1"
 """Before the session in the counts of calls that models asked for, of which nothing tells results."""
@@ -26,8 +35,6 @@ _WITHOUT = b"\0"
 """Before the trace, of calls that belong to no session."""
 _BY_NAME = bytes(17)
 """Before the id of a session that begins like one of those: no trace has this id."""
-SIGNATURE, COMPLETES = 0, 8
-"""Indexes in a step: of the digest of its signature, and of whether it completes a loop."""
 _LEAST = 4
 """Values of an execution that each release wrote: its call id, start, end and sources."""
 _NAMES = ("session", "tool", "signature", "times", "in_a_row", "loop", "last")
@@ -76,11 +83,6 @@ def counts_in(values: Sequence[Any]) -> tuple[int, list[list[Any]]]:
     """
     times, rows = values or (0, ())
     return times, [row if len(row) > _LEAST else [*row, b"", 0] for row in rows]
-
-
-def looped(step: Sequence[Any]) -> bool:
-    """Return whether a step completes a loop; of one that an earlier release wrote it is not known."""
-    return len(step) > COMPLETES and bool(step[COMPLETES])
 
 
 @dataclass(slots=True)
@@ -139,6 +141,7 @@ class RepeatRows:
         self._tenant = tenant
         self._session = b""
         self._runs: dict[bytes, dict[bytes, tuple[int, bool]]] = {}
+        self._cycles: dict[bytes, dict[bytes, Cycle]] = {}
 
     def row(self, record: bytes) -> Row | None:
         """Return the row of a record of the table of tools; None where it is none, or the call was made once only.
@@ -161,7 +164,22 @@ class RepeatRows:
         if times < 2:
             return None
         counts = times, max(1, in_a_row), is_loop or repeat.looped, repeat.last_ns
-        return _row(repeat.session, repeat.tool, repeat.signature, *counts)
+        row = _row(repeat.session, repeat.tool, repeat.signature, *counts)
+        return {**row, **self._cycle(session, repeat.signature)} if row["loop"] else row
+
+    def _cycle(self, session: bytes, signature: str) -> Row:
+        """Return the tools of the cycle that a call is the end of, in their order, and how often they came in turn."""
+        cycles = self._cycles.get(session) or self._cycles.get(ASKED + session) or {}
+        cycle = cycles.get(digest_of(signature))
+        if cycle is None:
+            return {}
+        tools = {one: self._tool(session, one) for one in cycle.calls}
+        return {"cycle": [tools[one] for one in cycle.calls], "rounds": cycle.rounds}
+
+    def _tool(self, session: bytes, signature: bytes) -> str:
+        record = self._reader.get(repeat_key(self._tenant, session, signature))
+        repeat = None if record is None else Repeat.of(unpack(record)[2:])
+        return repeat.tool if repeat is not None else ""
 
     def _earlier(self, values: list[Any]) -> Row | None:
         """Return the row of a call that was made again before schema 7, and not since."""
@@ -173,12 +191,14 @@ class RepeatRows:
 
     def _run(self, session: bytes, signature: str) -> tuple[int, bool]:
         if session.removeprefix(ASKED) != self._session:
-            self._session, self._runs = session.removeprefix(ASKED), {}
+            self._session, self._runs, self._cycles = session.removeprefix(ASKED), {}, {}
         runs = self._runs.get(session)
         if runs is None:
             record = self._reader.get(tool_key(self._tenant, session))
             values = [] if record is None else unpack(record)[2:]
-            runs = self._runs[session] = runs_in(values[4] if len(values) > 4 else [])
+            steps = values[4] if len(values) > 4 else []
+            runs = self._runs[session] = runs_in(steps)
+            self._cycles[session] = cycles_in(steps)
         return runs.get(digest_of(signature), (0, False))
 
 

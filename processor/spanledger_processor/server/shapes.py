@@ -295,6 +295,13 @@ TOOL_REPEAT: Shape = {
         "Most of them in a row, by their start; a call that comes later than 40 others does not divide a row.",
     ),
     "loop": Field("boolean", "Whether it completed a loop."),
+    "cycle": Field(
+        "array",
+        "The tools of the loop in their order, from its first call on, where it is one of several calls in turn among "
+        "the latest 40 of the session.",
+        optional=True,
+    ),
+    "rounds": Field("integer", "Times that all of these came in turn.", optional=True),
     "last": _LAST,
 }
 TOTAL: Shape = {
