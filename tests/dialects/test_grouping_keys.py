@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dialect_view import PlainAttributes
+from dialect_view import PlainAttributes, chat, read, span
 from spanledger_processor.config import load
 from spanledger_processor.dialects import registry
 from spanledger_processor.enrichment.names import IdResolver, KeyLists, Names, pick
@@ -43,6 +43,32 @@ def named(what: str, attributes: dict[str, object]) -> str:
 )
 def test_a_session_is_named_by(key: str) -> None:
     assert named("session", {key: "s"}) == "s"
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        # https://github.com/mlflow/mlflow/blob/master/mlflow/entities/span.py: attributes are JSON
+        ('"a-session"', "a-session"),
+        ('"; DROP', '"; DROP'),
+        ('q1"', 'q1"'),
+        ("'q1'", "'q1'"),
+        ('say "yes"', 'say "yes"'),
+        (" q7\n", "q7"),
+        ('" q7 "', "q7"),
+        ('"', '"'),
+        ('""', ""),
+        (" \t", ""),
+    ],
+)
+@pytest.mark.parametrize("key", ["session.id", "spanledger.session.id"])
+def test_of_an_id_only_the_quotes_of_a_json_string_and_blanks_go(written: str, name: str, key: str) -> None:
+    assert named("session", {key: written}) == name
+    above = read(span(chat(input_tokens=1) | {"spanledger.session.parent_id": written, "gen_ai.agent.id": written}))
+    resolver = make_id_resolver(load(None, []).processor)
+    names = resolver.names(PlainAttributes({"spanledger.session.parent_id": written, "gen_ai.agent.id": written}))
+    assert pick("session_parent", names, Names()).id == name
+    assert (above.agent_id or pick("agent", names, Names()).id) == name
 
 
 def test_a_sub_agent_of_claude_code_belongs_to_the_session_above_it() -> None:

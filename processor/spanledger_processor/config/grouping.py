@@ -74,7 +74,9 @@ class Sessions(Section):
     keys: AttributeKeys = Field(
         default=registry.SESSION_KEYS,
         description="Attributes that name the session, most trusted first. By the default list `session.id` comes "
-        "before `gen_ai.conversation.id` on Claude Code's spans, where that may be a sub-agent's.",
+        "before `gen_ai.conversation.id` on Claude Code's spans, where that may be a sub-agent's. Blanks at the ends "
+        "of this id, and of those of runs, agents, tasks and dimensions, are no part of it, nor is a pair of double "
+        "quotes around it: MLflow, for one, writes all its attributes as JSON. A quote at one end alone is.",
     )
     parent_keys: AttributeKeys = Field(
         default=registry.SESSION_PARENT_KEYS, description="Attributes that name the session that spawned this one."

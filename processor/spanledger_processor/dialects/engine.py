@@ -25,7 +25,7 @@ from spanledger_processor.dialects.schema import NO_TOKENS, Attributes, CostKey,
 from spanledger_processor.dialects.usage import add_bought, add_shown, read_usage_of
 from spanledger_processor.dialects.usage_objects import read_context
 from spanledger_processor.dialects.usage_shapes import STANDARD
-from spanledger_processor.dialects.values import flag, money, text
+from spanledger_processor.dialects.values import flag, identifier, money, text
 from spanledger_processor.model import CALLS, CONTAINERS, Call, Granularity, Kind, ReportedCost, ToolCall
 from spanledger_processor.units import Pico
 
@@ -107,8 +107,8 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
         call.response_id = response_id(dialect, view, kind)
     terms = read_usage_of(call, dialect, view)
     if dialect.agent:
-        call.agent_id = first_text(view, dialect.agent)
-        call.agent_parent_id = first_text(view, dialect.agent_parent)
+        call.agent_id = first_text(view, dialect.agent, identifier)
+        call.agent_parent_id = first_text(view, dialect.agent_parent, identifier)
     if dialect.costs:
         call.reported = reported(dialect.costs, view)
     _take_terms(call, dialect, view, terms)
@@ -261,11 +261,11 @@ def first(view: ScopedSpan, keys: Keys) -> Any:
     return None
 
 
-def first_text(view: ScopedSpan, keys: Keys) -> str:
+def first_text(view: ScopedSpan, keys: Keys, as_text: Callable[[Any], str] = text) -> str:
     """Return the first text under `keys`, without the quotes of a JSON string."""
     get = view.attributes.get
     for key in keys:
-        value = text(get(key))
+        value = as_text(get(key))
         if value:
             return value
     return ""

@@ -12,7 +12,8 @@ MAX_COUNT = 10**12
 
 MAX_USD = 10**9
 
-_QUOTES = " \t\r\n\"'"
+_BLANKS = " \t\r\n"
+_QUOTES = _BLANKS + "\"'"
 
 
 class NoCountError(ValueError):
@@ -22,6 +23,16 @@ class NoCountError(ValueError):
 def text(value: Any) -> str:
     """Return a text without blanks around it or the quotes of a JSON-encoded string; "" for anything else."""
     return value.strip(_QUOTES) if isinstance(value, str) else ""
+
+
+def identifier(value: Any) -> str:
+    """Return a text that names something: without blanks around it, or the quotes around a JSON-encoded string, which
+    MLflow makes of all its attributes. A quote at one end alone is part of it. "" for anything else.
+    """
+    if not isinstance(value, str):
+        return ""
+    name = value.strip(_BLANKS)
+    return name[1:-1].strip(_BLANKS) if len(name) > 1 and name[0] == name[-1] == '"' else name
 
 
 def count(value: Any) -> int | None:

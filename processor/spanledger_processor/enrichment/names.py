@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from spanledger_processor.accounting.facts import in_pairs
 from spanledger_processor.accounting.grouping import NOTHING, Named
+from spanledger_processor.dialects.values import identifier
 from spanledger_processor.ledger.keys import bounded_id
 
 MAX_ID = 1024
@@ -235,9 +236,9 @@ def is_plain_id(text: str) -> bool:
 
 
 def _id(value: Any) -> str:
-    """Return an attribute value as an id: text (some write JSON, in quotes), or a number spelled out, else none."""
+    """Return an attribute value as an id: text, or a number spelled out, else none."""
     if isinstance(value, str):
-        name = value.strip(' \t\r\n"')
+        name = identifier(value)
         if len(name) > MAX_ID:
             name = bounded_id(name)
         if name.startswith(_ANSWER) and len(name) >= _LONG_ANSWER:

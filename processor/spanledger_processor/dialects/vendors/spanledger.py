@@ -18,7 +18,7 @@ from spanledger_processor.dialects.schema import (
     Source,
     Tokens,
 )
-from spanledger_processor.dialects.values import text
+from spanledger_processor.dialects.values import identifier, text
 from spanledger_processor.dialects.vendors.claude_code import provider
 from spanledger_processor.dialects.vendors.otel import OTEL
 from spanledger_processor.model import Call, Granularity, Plan, Signature
@@ -39,12 +39,12 @@ def _own_words(view: ScopedSpan, call: Call) -> None:
     attributes = view.attributes
     call.source = text(attributes.get(synthesized.SOURCE))
     call.note = text(attributes.get(synthesized.NOTE))
-    call.session_parent_id = text(attributes.get(synthesized.SESSION_PARENT))
-    call.session_name = text(attributes.get(synthesized.SESSION_NAME))
-    call.session_project = text(attributes.get(synthesized.SESSION_PROJECT))
+    call.session_parent_id = identifier(attributes.get(synthesized.SESSION_PARENT))
+    call.session_name = identifier(attributes.get(synthesized.SESSION_NAME))
+    call.session_project = identifier(attributes.get(synthesized.SESSION_PROJECT))
     call.session_closed = attributes.get(synthesized.SESSION_CLOSED) is True
-    call.task_id = text(attributes.get(synthesized.TASK_ID))
-    call.task_kind = text(attributes.get(synthesized.TASK_KIND))
+    call.task_id = identifier(attributes.get(synthesized.TASK_ID))
+    call.task_kind = identifier(attributes.get(synthesized.TASK_KIND))
     granularity = _GRANULARITIES.get(text(attributes.get(synthesized.GRANULARITY)))
     if granularity is not None:
         call.granularity = granularity
