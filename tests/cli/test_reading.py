@@ -385,6 +385,36 @@ def test_by_a_dimension(tmp_path: Path) -> None:
     assert "Nothing was spent since" in output("summary", "--by", "team", "--since", "2026-02-03", *state)
 
 
+def test_of_one_value_of_a_dimension(tmp_path: Path) -> None:
+    """What it spent, by day and model, what has no price, its sessions and runs."""
+    spans = [chat(start_time_unix_nano=JAN_30, end_time_unix_nano=JAN_30 + 9) for _ in range(4)]
+    for span, team in zip(spans, ["red", "blue", "red", "red"], strict=True):
+        set_attributes(span, {"app.team": team, SESSION: f"of {team}", "gen_ai.request.model": "gpt-4o-mini"})
+    set_attributes(spans[3], {"gen_ai.request.model": "acme-7b", "gen_ai.response.model": "acme-7b"})
+    state = ledger(tmp_path, request(*spans), sets=("processor.dimensions.team=[app.team]",))
+    red = ("--dimension", "team:red")
+    assert answer("summary", *red, *state)["total"]["calls"] == 3
+    shown = output("summary", *red, "--since", "2026-01-01", *state)
+    assert "of team red since 2026-01-01 (UTC)" in shown
+    assert re.search(r"openai/gpt-4o-mini +\$0.000420", shown)
+    assert re.search(r"2026-01-30 +openai/gpt-4o-mini +\$0.000420", output("summary", *red, "--by", "day_model", *state))
+    (row,) = csv.DictReader(io.StringIO(output("summary", *red, "--csv", *state)))
+    assert (row["model"], row["cost_usd_exact"], row["calls"]) == ("openai/gpt-4o-mini", "0.00042", "")
+    shown = output("unpriced", *red, *state)
+    assert "1 unpriced call of team red" in shown
+    assert re.search(r"1 +unknown_model", shown)
+    assert "Every call of team blue in" in output("unpriced", "--dimension", "team:blue", *state)
+    assert "Nothing was spent of team nobody in" in output("summary", "--dimension", "team:nobody", *state)
+    for command in ("sessions", "runs"):
+        rows = answer(command, *red, *(["--all"] if command == "runs" else []), *state)
+        assert [row["id"] for row in rows] == ["of red"]
+    model = output("summary", "--dimension", "model:gpt-4o-mini", *state)
+    assert re.search(r"openai +gpt-4o-mini +\$0.000630", model)
+    for more in (["--by", "team"], ["--by", "tool"], ["--gone"], ["--session", "of red"]):
+        result = run("summary", *red, *more, *state)
+        assert (result.exit_code, "--dimension goes with" in result.output) == (2, True)
+
+
 def test_a_value_that_reads_like_the_word_for_none_is_another_row(tmp_path: Path) -> None:
     """A team may be called anything; nothing of it goes to what has no team, or to the others."""
     names = ["(unattributed)", "(other)", "-", ""]

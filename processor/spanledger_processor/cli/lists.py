@@ -14,6 +14,7 @@ import click
 
 from spanledger_processor.cli import show, tables
 from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
+from spanledger_processor.cli.of_value import OF_VALUE, of_value, print_others
 from spanledger_processor.cli.options import FAILED, as_json, fail, whole_ids
 from spanledger_processor.ledger.facts import STATES
 from spanledger_processor.ledger.keys import UNATTRIBUTED
@@ -62,13 +63,14 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def filtered(since: str | None, until: str | None, sort: str, **options: Any) -> Any:
-        filters = {name: options.pop(name) for name in ("model", "contains", "unpriced")}
+        filters = {name: options.pop(name) for name in ("model", "contains", "unpriced", "dimension")}
         return command(filters={"sort": sort, "since": since, "until": until, **filters}, **options)
 
     for option in (
         click.option(
             "--unpriced", type=click.Choice(["any", *get_args(Unpriced)]), help="With unpriced calls: any, or a reason."
         ),
+        OF_VALUE,
         click.option("--contains", metavar="TEXT", help="With this text in the id or the name."),
         click.option("--model", metavar="NAME", help="That spent something on this model, named as in the list."),
         click.option("--until", type=DAY, help="Last active on this UTC day or before."),
@@ -95,7 +97,6 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--state", type=click.Choice(STATES), help="In this state now.")
 @click.option("--closed/--not-closed", default=None, help="That were ended, or were not.")
 @click.option("--parent", metavar="ID", help="Spawned by this session.")
-@click.option("--dimension", metavar="NAME:VALUE", help="Of this value of a dimension, such as user:ann.")
 @_filtered
 @whole_ids
 @asks
@@ -107,14 +108,13 @@ def sessions(
     state: str | None,
     closed: bool | None,  # noqa: FBT001 - click's flag
     parent: str | None,
-    dimension: str | None,
     *,
     as_json: bool,
     as_csv: bool,
 ) -> None:
     """List sessions: state, cost, calls, tokens, models."""
     ended = None if closed is None else str(closed).lower()
-    given = {**filters, "state": state, "closed": ended, "parent": parent, "dimension": dimension}
+    given = {**filters, "state": state, "closed": ended, "parent": parent}
     with target.open() as source:
         _list(source, "session", given, limit, as_json=as_json, as_csv=as_csv)
 
@@ -159,13 +159,14 @@ def tenants(target: Target, *, as_json: bool, as_csv: bool) -> None:
 @click.command()
 @click.option("--since", type=DAY, help="From a UTC day on: 2026-01-31, today, yesterday, or 7d for the last 7 days.")
 @click.option("--until", type=DAY, help="Up to the end of a UTC day.")
+@OF_VALUE
 @whole_ids
 @asks
 @as_csv
-def unpriced(since: str | None, until: str | None, target: Target, *, as_json: bool, as_csv: bool) -> None:
+def unpriced(target: Target, *, as_json: bool, as_csv: bool, **given: str | None) -> None:
     """List calls that count without a price, by model and reason, with what to do about it."""
     with target.open() as source:
-        answer = ask(source, "/api/v1/unpriced", since=since, until=until, limit=str(MOST_ROWS))
+        answer = ask(source, "/api/v1/unpriced", **given, limit=str(MOST_ROWS))
         rows = answer["unpriced"]
         left_out = f"The first {len(rows):,} rows; {answer['left_out']:,} with fewer calls or as many are left out."
         if print_rows(rows, route_of("/api/v1/unpriced").row_shape, as_json=as_json, as_csv=as_csv):
@@ -173,13 +174,15 @@ def unpriced(since: str | None, until: str | None, target: Target, *, as_json: b
                 click.echo(left_out, err=True)
             return
         if not rows:
-            click.echo(_none_unpriced(source, since, until))
+            click.echo(_none_unpriced(source, given))
+            print_others(answer)
             return
-        tables.print_table(show.counted(answer["calls"], "unpriced call"), show.UNPRICED, rows)
+        columns = show.UNPRICED if rows[0]["model"] is not None else show.UNPRICED[:2]
+        title = f"{show.counted(answer['calls'], 'unpriced call')} {of_value(answer)}".strip()
+        tables.print_table(title, columns, rows)
+        print_others(answer)
         if answer["left_out"]:
-            click.echo(
-                f"The first {len(rows):,} rows; {answer['left_out']:,} with fewer calls or as many are left out."
-            )
+            click.echo(left_out)
         for reason, meaning in {row["reason"]: row["meaning"] for row in rows}.items():
             click.echo(f"{reason}: {meaning}")
 
@@ -405,13 +408,13 @@ def print_note(rows: Sequence[Row]) -> None:
         click.echo(f"Note: {result}.")
 
 
-def _none_unpriced(source: QuerySource, since: str | None, until: str | None) -> str:
+def _none_unpriced(source: QuerySource, given: dict[str, str | None]) -> str:
     """Return the sentence for a ledger without unpriced calls: nothing was counted, or every call has a price."""
-    answer = ask(source, "/api/v1/summary", since=since, until=until, by="model")
-    days = days_between(since, until, answer)
+    answer = ask(source, "/api/v1/summary", **given, by="model")
+    which = " ".join(filter(None, (of_value(answer), days_between(given["since"], given["until"], answer))))
     if answer["total"]["calls"]:
-        return f"Every call {days + ' ' if days else ''}in {source.name} has a price."
-    return f"Nothing was spent {days} in {source.name}." if days else nothing_counted(source)
+        return f"Every call {which + ' ' if which else ''}in {source.name} has a price."
+    return f"Nothing was spent {which} in {source.name}." if which else nothing_counted(source)
 
 
 def nothing_counted(source: QuerySource) -> str:

@@ -19,6 +19,7 @@ from spanledger_processor.cli.lists import (
     print_csv,
     print_note,
 )
+from spanledger_processor.cli.of_value import OF_VALUE, of_value, print_others
 from spanledger_processor.cli.options import FAILED, fail, whole_ids
 from spanledger_processor.cli.single import print_tools, show_one
 from spanledger_processor.ledger.pages import MOST_ROWS
@@ -27,6 +28,8 @@ from spanledger_processor.server.routes import route_of
 
 _IN_SUMMARY = ("day", "day_model", "tool")
 """Values of --by that the route of the summary answers; all others are dimensions."""
+_OF_VALUE_BY = (None, "day", "day_model")
+"""Those by which one value of a dimension has sums."""
 
 _SPEED_BY: dict[str | None, tuple[str, Sequence[tables.Column]]] = {
     None: ("models", show.BY_MODEL[:2]),
@@ -60,6 +63,7 @@ _SPEED_BY: dict[str | None, tuple[str, Sequence[tables.Column]]] = {
     is_flag=True,
     help="How fast calls were instead of what they cost: percentiles by model, or --by day or day_model.",
 )
+@OF_VALUE
 @whole_ids
 @asks
 @as_csv
@@ -69,6 +73,7 @@ def summary(
     since: str | None,
     until: str | None,
     what: str | None,
+    dimension: str | None,
     target: Target,
     *,
     of_gone: bool,
@@ -81,6 +86,8 @@ def summary(
     if (session_id is not None) + (run_id is not None) + days > 1:
         raise click.UsageError("give one of --session, --run and days (--since, --until)")
     one = session_id if session_id is not None else run_id
+    if dimension is not None and (one is not None or of_gone or what not in _OF_VALUE_BY):
+        raise click.UsageError("--dimension goes with days, --speed, --by day and --by day_model")
     if one is not None:
         if what is not None or of_gone or speed:
             raise click.UsageError("--by, --gone and --speed go with the whole ledger, not with --session or --run")
@@ -96,17 +103,18 @@ def summary(
         if of_gone:
             _gone(source, since, until, as_json=as_json, as_csv=as_csv)
         elif speed:
-            _print_speed(source, since, until, what or "model")
+            _print_speed(source, {"since": since, "until": until, "dimension": dimension}, what or "model")
         elif what is not None and what not in _IN_SUMMARY:
             _by_dimension(source, what, since, until, as_json=as_json, as_csv=as_csv)
         else:
-            _whole(source, target, since, until, what, as_json=as_json, as_csv=as_csv)
+            given = {"since": since, "until": until, "dimension": dimension}
+            _whole(source, target, given, what, as_json=as_json, as_csv=as_csv)
 
 
-def _print_speed(source: QuerySource, since: str | None, until: str | None, by: str) -> None:
-    answer = ask(source, "/api/v1/summary", since=since, until=until, by=by)
+def _print_speed(source: QuerySource, given: dict[str, str | None], by: str) -> None:
+    answer = ask(source, "/api/v1/summary", **given, by=by)
     name, columns = _SPEED_BY[by]
-    days = days_between(since, until, answer)
+    days = _which(given, answer)
     if rows := [row for row in answer[name] if "speed" in row]:
         title = " ".join(filter(None, ("speed by", by.replace("_", " and "), days)))
         tables.print_table(f"{title}: p50 / p90 / p99", [*columns, *show.SPEEDS], rows)
@@ -117,14 +125,13 @@ def _print_speed(source: QuerySource, since: str | None, until: str | None, by: 
 def _whole(
     source: QuerySource,
     target: Target,
-    since: str | None,
-    until: str | None,
+    given: dict[str, str | None],
     by: str | None,
     *,
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    answer = ask(source, "/api/v1/summary", since=since, until=until, by=by)
+    answer = ask(source, "/api/v1/summary", **given, by=by)
     lists = {"day": "days", "day_model": "days_by_model", "tool": "tools"}
     if as_csv:
         name = lists.get(by or "", "models")
@@ -133,9 +140,10 @@ def _whole(
     if as_json:
         show.show_json(answer)
         return
-    total, days = answer["total"], days_between(since, until, answer)
+    total, days = answer["total"], _which(given, answer)
     if not total["calls"] and not total.get("spans"):
         click.echo(f"Nothing was spent {days} in {source.name}." if days else nothing_counted(source))
+        print_others(answer)
         return
     columns = show.SPEND if days else [column for column in show.TOTALS if column[0] != "models"]
     others = "" if target.tenant else other_tenants(source)
@@ -151,12 +159,18 @@ def _whole(
         click.echo(f"Of it, {_of_gone(total['sessions_gone'], total['gone_usd'])}: spanledger summary --gone")
     if "days" in answer:
         tables.print_table("by day", show.DAY, answer["days"])
-    if "days_by_model" in answer:
-        tables.print_table("by day and model", [show.DAY[0], *show.BY_MODEL], answer["days_by_model"])
-    if "models" in answer:
-        tables.print_table("by model", show.BY_MODEL, answer["models"])
+    print_others(answer)
+    for name, title, more in (("days_by_model", "by day and model", show.DAY[:1]), ("models", "by model", ())):
+        if rows := answer.get(name):
+            by_model = show.BY_MODEL if "calls" in rows[0] else show.MODEL_COST  # the cost alone, of a value
+            tables.print_table(title, [*more, *by_model], rows)
     if "tools" in answer:
         _print_tools(answer)
+
+
+def _which(given: dict[str, str | None], answer: Row) -> str:
+    """Return in words of which value and which days an answer is; empty for everything."""
+    return " ".join(filter(None, (of_value(answer), days_between(given["since"], given["until"], answer))))
 
 
 def _print_tools(answer: Row) -> None:
