@@ -119,14 +119,14 @@ def test_runs_are_those_with_a_session_of_the_value(page: Page, served: Served) 
         ("speed", "by model and provider alone"),
         ("tools", "by day and by session alone"),
         ("by/user", "two dimensions together"),
-        ("by/team", "two dimensions together"),
+        ("by/team", "all values of team are shown"),
     ],
 )
 def test_a_view_that_cannot_be_filtered_says_so_and_keeps_the_filter(
     view: str, why: str, page: Page, served: Served
 ) -> None:
     open_view(page, served, f"{view}?{RED}")
-    expect(page.get_by_role("note")).to_contain_text("Not filtered by team")
+    expect(page.get_by_role("note")).to_contain_text("Not filtered")
     expect(page.get_by_role("note")).to_contain_text(why)
     expect(page.locator("main .bad")).to_have_count(0)
     expect(page.locator("main h2").first).not_to_contain_text("red")

@@ -156,7 +156,7 @@ function filterForm(view, id, path, given, names) {
   };
   const wanted = names.filter((name) => name !== "tenant" || given.tenant || tenants.length > 1);
   const kept = given.dimension && !names.includes("dimension") ? [make("input", { type: "hidden", name: "dimension", value: given.dimension })] : [];
-  const note = notFiltered(path.startsWith("by/") ? "by" : view, given);
+  const note = notFiltered(path.startsWith("by/") ? "by" : view, given, id || "user");
   const clear = Object.entries(given).some(([name, value]) => value && name !== "tenant") ? make("a", { href: address(path, { tenant: given.tenant }), class: "clear" }, "Clear") : null;
   const focused = isFiltering() && document.activeElement.name;
   form.replaceChildren(...wanted.flatMap(field), ...kept, ...(clear && wanted.length ? [clear] : []), ...(note ? [make("p", { class: "warn", role: "note" }, note)] : []));

@@ -27,8 +27,9 @@ const INSTEAD = {
 };
 
 // Why a view shows more than the value that is asked for; empty where it does not.
-export function notFiltered(view, given) {
+export function notFiltered(view, given, shownBy = "") {
   const of = valueOf(given);
+  if (of && view === "by" && of.name === shownBy) return `Not filtered: all values of ${of.name} are shown.`;
   if (!of || !(view in INSTEAD) || (view === "speed" && of.name in { model: 1, provider: 1 })) return "";
   return `Not filtered by ${of.name}: ${INSTEAD[view]}. All is shown.`;
 }

@@ -29,11 +29,11 @@ export async function list(kind, given) {
   const none = cursor ? "None so far: there is more to look through." : isFiltered ? "None that fit the filter." : isSessions ? "No session yet." : "No run yet: a run is listed when it is named, or has more than one session.";
   return [
     make("h2", {}, title, ...whose(given)),
-    given.dimension ? soft(`${isSessions ? "Sessions in which" : "Runs in a session of which"} anything has this value, whatever else they spent on. Of a session with more than three values three are known; agents, models and providers all.`) : null,
+    given.dimension ? soft(`${isSessions ? "Sessions in which something has" : "Runs of which a session has"} this value, with all that they spent. Where a session has more than three values of a dimension three are known, of agents, models and providers all.`) : null,
     given.sort === "cost" && (given.since || given.until) ? soft(`The dearest of those last active in this time: ${rangeText(given)}.`) : null,
     comparedSince ? soft(`So many runs are sorted in slices by last activity: this one goes back to ${when(comparedSince)} UTC, and dearer ones may stand on later pages.`) : null,
     rows.length ? table(title, columns, rows, { csv: false }) : soft(none),
-    isSessions || given.all ? null : soft("Sessions that are runs of their own are not among them; ", link("all runs", kind, { ...given, all: "true", cursor: "" }), " add up to the whole."),
+    isSessions || given.all ? null : soft("Sessions that are runs of their own are not among them; ", link("all runs", kind, { ...given, all: "true", cursor: "" }), isFiltered ? "." : " add up to the whole."),
     make(
       "div",
       { class: "more" },
