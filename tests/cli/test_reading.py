@@ -397,7 +397,9 @@ def test_of_one_value_of_a_dimension(tmp_path: Path) -> None:
     shown = output("summary", *red, "--since", "2026-01-01", *state)
     assert "of team red since 2026-01-01 (UTC)" in shown
     assert re.search(r"openai/gpt-4o-mini +\$0.000420", shown)
-    assert re.search(r"2026-01-30 +openai/gpt-4o-mini +\$0.000420", output("summary", *red, "--by", "day_model", *state))
+    assert re.search(
+        r"2026-01-30 +openai/gpt-4o-mini +\$0.000420", output("summary", *red, "--by", "day_model", *state)
+    )
     (row,) = csv.DictReader(io.StringIO(output("summary", *red, "--csv", *state)))
     assert (row["model"], row["cost_usd_exact"], row["calls"]) == ("openai/gpt-4o-mini", "0.00042", "")
     shown = output("unpriced", *red, *state)

@@ -144,13 +144,17 @@ def test_a_value_is_offered_typed_and_led_to(page: Page, served: Served) -> None
     open_view(page, served)
     page.get_by_label("only").select_option("team")
     field = page.get_by_label("is", exact=True)
-    field.focus()
+    expect(field).to_be_focused()
     offered = page.locator("datalist option")
     expect(offered).to_have_count(2)
     assert sorted(option.get_attribute("value") or "" for option in offered.all()) == ["blue", "red"]
     field.fill("blue")
     field.press("Enter")
     expect(page.locator("main h2").first).to_have_text("Spent, team blue")
+    page.get_by_label("only").select_option("model")
+    expect(field).to_have_value("")  # a team is no model
+    expect(field).to_be_focused()
+    expect(offered).to_have_count(2)
     open_view(page, served, "by/team")
     page.get_by_role("link", name="red", exact=True).click()
     expect(page.locator("main h2").first).to_have_text("Spent, team red")

@@ -259,6 +259,17 @@ def test_what_the_server_could_not_do_is_told(browser: Browser, served: Served) 
         expect(page.locator("main .bad")).to_contain_text("cannot be reached")
 
 
+def test_a_view_that_cannot_be_drawn_again_stays_and_says_so(browser: Browser, served: Served) -> None:
+    with browser.new_context() as context:
+        page = context.new_page()
+        open_view(page, served)
+        expect(page.locator("#live")).to_contain_text("live")
+        page.route(re.compile("/api/v1/summary"), lambda route: route.fulfill(status=503, json={"error": "no space"}))
+        served.export(request(chat()))
+        expect(page.locator("#live")).to_contain_text("as it was before: no space")
+        expect(page.locator("main h2").first).to_have_text("Spent")
+
+
 def test_rows_that_are_left_out_of_a_list_are_told(page: Page, served: Served) -> None:
     """As many as the API says, with the calls that they stand for."""
 

@@ -117,6 +117,10 @@ function filterForm(view, id, path, given, names) {
   const apply = (event) => {
     event.preventDefault();
     if (event.target.validity?.valid === false) return; // half a day
+    if (event.target.name === "of") {
+      form.elements.value.value = ""; // of another dimension
+      return form.elements.value.focus();
+    }
     const filter = Object.fromEntries(new FormData(form));
     if (event.target.name === "from") filter.since = filter.from;
     if (event.target.name === "since") delete filter.until; // the last so many days may all be later
@@ -146,7 +150,7 @@ function filterForm(view, id, path, given, names) {
       const options = Object.fromEntries(dimensions.map((one) => [one, one]));
       const known = make("datalist", { id: "values" });
       const suggest = () => suggestValues(known, form.elements.of.value, given);
-      return [choice("of", of || "user", of && !(of in options) ? { ...options, [of]: of } : options, LABELS.dimension), text("value", rest.join(":"), "is", { placeholder: "any", list: "values", onfocus: suggest }), known];
+      return [choice("of", of || "user", of && !(of in options) ? { ...options, [of]: of } : options, LABELS.dimension), text("value", rest.join(":"), "is", { placeholder: "any", list: "values", onfocus: suggest, oninput: (event) => event.inputType === "insertReplacementText" && apply(event) }), known];
     }
     if (name in CHOICES) {
       const [title, options] = CHOICES[name];
