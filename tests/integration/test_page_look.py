@@ -309,4 +309,4 @@ def test_agents_beyond_those_that_are_told_apart_are_no_ones_of_none(page: Page,
         }""",
         [agents, spans],
     )
-    assert shown == [["(unattributed)", "$2.00"], ["(other)", "$3.00"], ["lead", "$5.00"]]
+    assert shown == [["(unattributed)", "$2.00"], ["lead", "$5.00"], ["(other)", "$3.00"]]

@@ -41,9 +41,9 @@ export function timeline(session, remembered, spawned, given) {
   const ofOthers = spans.filter((span) => span.agent && agents.length && !known.has(span.agent)); // the dearest agents alone are told apart
   const lanes = [];
   if (own.length || !agents.length) lanes.push(lane("own", agents.length ? NONE : "this session", agents.length ? rest(false, NOTHING) : session, barsOf(own, agents.length ? {} : session), calls(own, given)));
-  if (rest(true)) lanes.push(lane("others", OTHERS, rest(true), barsOf(ofOthers, rest(true)), calls(ofOthers, given)));
   for (const agent of agents) if (!known.has(agent.parent_id) || agent.parent_id === agent.id) lanes.push(agentLane(agent).lane);
   for (const agent of agents) if (!drawn.has(agent.id)) lanes.push(agentLane(agent).lane); // agents above each other
+  if (rest(true)) lanes.push(lane("others", OTHERS, rest(true), barsOf(ofOthers, rest(true)), calls(ofOthers, given)));
   for (const child of spawned.slice(0, 50)) {
     const name = make("span", {}, "session ", make("a", { href: address(`session/${encodeURIComponent(child.id)}`, { tenant: given.tenant }) }, named(child.name || child.id)));
     lanes.push(lane(`session ${child.id}`, name, child, child.first ? [bar(at(child.first), at(child.last), "spawned", `${when(child.first)} to ${when(child.last)}`)] : [], []));
