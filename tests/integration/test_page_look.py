@@ -283,6 +283,24 @@ def test_rows_that_are_left_out_of_a_list_are_told(page: Page, served: Served) -
     expect(page.locator("main")).to_contain_text("422 further rows, of 432 calls")
 
 
+def test_what_is_left_out_of_a_session_is_told(page: Page, served: Served) -> None:
+    """Sessions that it spawned, and calls that were made again, beyond those that the page asks for."""
+
+    def answer(route: Route) -> None:
+        route.fulfill(json={**route.fetch().json(), "next_cursor": "x"})
+
+    page.route(re.compile("/api/v1/(sessions\\?parent|tools)"), answer)
+    open_view(page, served, "session/talk")
+    expect(page.locator("main")).to_contain_text("The first 1; all that it spawned.")
+    expect(page.locator("main")).to_contain_text("There are more: spanledger tools --session talk.")
+    page.unroute_all()
+    page.get_by_role("link", name="all that it spawned").click()
+    expect(page.get_by_role("region", name="Sessions").locator("tbody tr")).to_contain_text(["spawned-0123"])
+    expect(page.locator("main")).to_contain_text("Only those that session talk spawned.")
+    page.get_by_label("order").select_option("cost")
+    expect(page).to_have_url(re.compile("parent=talk.*sort=cost|sort=cost.*parent=talk"))
+
+
 def test_what_has_no_value_has_one_word(page: Page, served: Served) -> None:
     for view, region in (("by/user", "By user"), ("runs?all=true", "Runs"), ("sessions", "Sessions")):
         open_view(page, served, view)

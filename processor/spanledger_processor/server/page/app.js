@@ -159,7 +159,8 @@ function filterForm(view, id, path, given, names) {
     return text(name, value, LABELS[name] || name);
   };
   const wanted = names.filter((name) => name !== "tenant" || given.tenant || tenants.length > 1);
-  const kept = given.dimension && !names.includes("dimension") ? [make("input", { type: "hidden", name: "dimension", value: given.dimension })] : [];
+  const unseen = ["dimension", "parent"].filter((name) => given[name] && !names.includes(name)); // kept, though not to be changed here
+  const kept = unseen.map((name) => make("input", { type: "hidden", name, value: given[name] }));
   const note = notFiltered(path.startsWith("by/") ? "by" : view, given, id || "user");
   const clear = Object.entries(given).some(([name, value]) => value && name !== "tenant") ? make("a", { href: address(path, { tenant: given.tenant }), class: "clear" }, "Clear") : null;
   const focused = isFiltering() && document.activeElement.name;

@@ -3,6 +3,7 @@
 
 import { NONE, OTHERS, address, cost, costCell, counted, duration, link, make, money, named, soft, table, unpricedCalls, when, whole } from "./draw.js";
 
+const MOST_SPAWNED = 50;
 const NOTHING = { calls: 0, cost_usd: 0, cost_usd_exact: "0" };
 
 const at = (text) => (text ? Date.parse(text) : NaN);
@@ -44,13 +45,14 @@ export function timeline(session, remembered, spawned, given) {
   for (const agent of agents) if (!known.has(agent.parent_id) || agent.parent_id === agent.id) lanes.push(agentLane(agent).lane);
   for (const agent of agents) if (!drawn.has(agent.id)) lanes.push(agentLane(agent).lane); // agents above each other
   if (rest(true)) lanes.push(lane("others", OTHERS, rest(true), barsOf(ofOthers, rest(true)), calls(ofOthers, given)));
-  for (const child of spawned.slice(0, 50)) {
+  for (const child of spawned.slice(0, MOST_SPAWNED)) {
     const name = make("span", {}, "session ", make("a", { href: address(`session/${encodeURIComponent(child.id)}`, { tenant: given.tenant }) }, named(child.name || child.id)));
     lanes.push(lane(`session ${child.id}`, name, child, child.first ? [bar(at(child.first), at(child.last), "spawned", `${when(child.first)} to ${when(child.last)}`)] : [], []));
   }
   return [
     make("div", { class: "timeline", role: "group", "aria-label": "Timeline" }, make("div", { class: "axis" }, make("span", {}, `${when(new Date(from).toISOString())} UTC`), make("span", {}, `${duration((to - from) / 1000)} until ${when(new Date(to).toISOString()).slice(11)}`)), lanes),
     make("p", { class: "soft legend" }, make("i", { class: "key llm" }), "model call ", make("i", { class: "key tool" }), "tool ", make("i", { class: "key failed" }), "failed ", make("i", { class: "key spawned" }), "spawned session"),
+    spawned.length > MOST_SPAWNED ? soft(`${MOST_SPAWNED} of the sessions that it spawned are drawn; they are all in the table below.`) : null,
     spans.length < session.spans ? soft(`${counted(spans.length, "span")} of ${whole(session.spans)}: single calls are remembered for as long as state.retention.spans says (24 h by default).`) : null,
   ];
 }

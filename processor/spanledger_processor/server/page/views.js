@@ -29,6 +29,7 @@ export async function list(kind, given) {
   const none = cursor ? "None so far: there is more to look through." : isFiltered ? "None that fit the filter." : isSessions ? "No session yet." : "No run yet: a run is listed when it is named, or has more than one session.";
   return [
     make("h2", {}, title, ...whose(given)),
+    given.parent ? soft("Only those that session ", named(given.parent), " spawned.") : null,
     given.dimension ? soft(`${isSessions ? "Sessions in which something has" : "Runs of which a session has"} this value, with all that they spent. Where a session has more than three values of a dimension three are known, of agents, models and providers all.`) : null,
     given.sort === "cost" && (given.since || given.until) ? soft(`The dearest of those last active in this time: ${rangeText(given)}.`) : null,
     comparedSince ? soft(`So many runs are sorted in slices by last activity: this one goes back to ${when(comparedSince)} UTC, and dearer ones may stand on later pages.`) : null,
@@ -92,7 +93,7 @@ const USE_BY_MODEL = [
 
 export async function session(id, given) {
   const row = await json(`sessions/${inPath(id)}`, { tenant: given.tenant });
-  const [remembered, { sessions: children }, { tools: repeats }, toLookAt] = await Promise.all([
+  const [remembered, { sessions: children, next_cursor: moreSpawned }, { tools: repeats, next_cursor: moreRepeats }, toLookAt] = await Promise.all([
     json(`timeline/${inPath(id)}`, { tenant: given.tenant, limit: 500 }),
     id ? json("sessions", { parent: id, tenant: given.tenant, limit: 200 }) : { sessions: [] }, // asked of no id they are all
     id ? json("tools", { session: id, tenant: given.tenant, limit: 50 }) : { tools: [] },
@@ -109,6 +110,7 @@ export async function session(id, given) {
   parts.push(...(used.some((model) => model.calls) ? [make("h2", {}, "By model"), table("By model", USE_BY_MODEL, used)] : byModel(row.models || [])));
   if (row.agents?.length) parts.push(make("h2", {}, "By agent"), table("By agent", [["agent", (agent) => (agent.other ? OTHERS : agent.id ? named(agent.id) : NONE), "id"], ["below", (agent) => (agent.parent_id ? named(agent.parent_id) : "-"), "id"], ...SPENT], row.agents));
   if (spawned.length) parts.push(make("h2", {}, "Sessions that it spawned"), table("Sub-agents", [["session", (child) => sessionLink(child, given), "id", (child) => child.id], ["state", stateCell], ...SPENT], spawned));
+  if (moreSpawned) parts.push(soft(`The first ${spawned.length}; `, link("all that it spawned", "sessions", { parent: id, tenant: given.tenant }), "."));
   parts.push(...toLookAt);
   if (row.tools?.length) parts.push(make("h2", {}, "Tools"), ...toolTable(row.tools));
   const again = repeats.filter((call) => call.times > 1);
@@ -120,6 +122,7 @@ export async function session(id, given) {
       ["loop", (call) => (call.loop ? make("span", { class: "bad" }, "loop") : "")],
       ["last, UTC", (call) => when(call.last), "time"],
     ], again));
+    if (moreRepeats) parts.push(soft("There are more: ", make("code", {}, `spanledger tools --session ${id}`), "."));
   }
   if (row.by_task?.length) parts.push(make("h2", {}, "By task"), table("By task", [["task", (task) => task.id ? named(task.id) : NONE, "id"], ["kinds of work", (task) => Object.keys(task.kinds || {}).filter(Boolean).join(", ")], ...SPENT], row.by_task));
   return parts;
