@@ -123,6 +123,12 @@ TEXT_CLASSES, OTHER_CLASSES = CLASS_NAMES[:6], CLASS_NAMES[6:]
 """The classes in which usage of text is counted, and those beside them."""
 
 _NO_COUNTS: tuple[int, ...] = (0,) * len(USAGE_CLASSES)
+_UNKNOWN: Mapping[int | None, int] = {None: 0}
+
+
+def known_counts(counts: Sequence[int | None]) -> tuple[int, ...]:
+    """Return counts with 0 in place of those that are not known."""
+    return tuple(map(_UNKNOWN.get, counts, counts))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

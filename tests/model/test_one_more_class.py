@@ -29,7 +29,7 @@ cost = Pricer().cost(call, at)
 decision = Decision("llm", "otel", usage=usage, cost=cost)
 sums = Sums()
 span = span_of(Fact(b"t" * 16, b"s" * 8, call=call, cost=cost))
-sums.spend(span.claim.spend)
+sums.enter(span.added("counted", 1, at))
 print(json.dumps({
     "usd": cost.amount / 1e12,
     "estimate": cost.estimate,

@@ -14,11 +14,12 @@ from spanledger_processor.accounting.one_call import DOUBTS, Reason
 from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, NO_DETAIL, REPEATS, Claim, Detail, Span, Trace
 from spanledger_processor.ledger.keys import bounded_ids
 from spanledger_processor.ledger.runs import run_of_session
-from spanledger_processor.model import CLASS_NAMES, Call, Cost, Decision, Usage, UsageVector, counts_of
+from spanledger_processor.model import CLASS_NAMES, Call, Cost, Decision, Usage, UsageVector, counts_of, known_counts
 from spanledger_processor.pricing import priced_name, sold_by
 from spanledger_processor.units import Pico
 
 _TIER = ORIGIN.index("tier")
+_MOST_TOKENS = 1 << 63
 
 
 def span_of(fact: Fact) -> Span:
@@ -96,7 +97,11 @@ def _fresh(cost: Cost) -> Pico | None:
 def _tokens(usage: Usage | None) -> tuple[int | None, ...]:
     if usage is None:
         return ()
-    return tuple([None if count is None or not 0 <= count < 1 << 63 else count for count in counts_of(usage)])
+    counts = counts_of(usage)
+    known = [*filter(None, counts)]
+    if not known or (min(known) >= 0 and max(known) < _MOST_TOKENS):
+        return counts
+    return tuple([None if count is None or not 0 <= count < _MOST_TOKENS else count for count in counts])
 
 
 CARRIED = "part of this cost was on a span already sent that turned out to repeat it"
@@ -189,6 +194,8 @@ def _carried_usage(usage: Usage | None, carried: UsageVector) -> Usage | None:
     if usage is None:
         return None
     counts = counts_of(usage)
+    if known_counts(counts) == carried.counts:
+        return usage
     parts = {
         name: rest
         for name, count, rest in zip(CLASS_NAMES, counts, carried.counts, strict=True)

@@ -37,7 +37,7 @@ from spanledger_processor.ledger.runs import (
     sessions_under,
 )
 from spanledger_processor.ledger.store import Changes, Key, Reader
-from spanledger_processor.ledger.sums import Sums, count_names
+from spanledger_processor.ledger.sums import Added, Sums, count_names
 from spanledger_processor.model import CONTAINERS
 from spanledger_processor.units import NS_PER_MS, Pico
 
@@ -86,32 +86,32 @@ class Totals:
     def post(self, span: Span, posting: Posting, sign: int = 1, *, trace_id: bytes) -> None:
         """Post `span` of a trace (sign 1), or take it out again (sign -1)."""
         added = span.added(posting.role, sign, self._now_ns)
-        self._of_group(span, posting).add(added)
+        self._of_group(span, posting).enter(added)
         if span.session_labels != _NO_LABELS:
             self._describe(span, posting)
         if posting.role == COUNTED and span.claim is not None:
             for totals, key in self._of_claim(span, posting):
-                _of(totals, key).add(added)
+                _of(totals, key).enter(added)
             self.post_speeds(span, span.claim.day, span.speeds, sign)
         elif span.fee:
             detail = span.detail
             day = (detail.day, "", tool_label(detail.tool), posting.agent, detail.dimensions)
-            _of(self._days, day).add(added)
+            _of(self._days, day).enter(added)
         self._post_tool(span, posting, added, sign)
         if posting.session:
             self._notes_of(posting.session).take(span, posting, added, sign, trace_id)
             for sums in self._of_parts(span, posting, sign):
-                sums.add(added)
+                sums.enter(added)
                 _enter_outcome(sums, span, sign)
             if span.detail.tool and span.again and (span.loops or span.fails):
                 _enter_outcome(_of(self._parts, (posting.session, TOOL, span.detail.tool)), span, sign)
 
-    def _post_tool(self, span: Span, posting: Posting, added: Sums, sign: int) -> None:
+    def _post_tool(self, span: Span, posting: Posting, added: Added, sign: int) -> None:
         """Enter a span's data on tools: an execution by its day, and what results of tools brought into a call."""
         tool, claim = span.detail.tool, span.claim
         if tool and not span.again:
             of_day = _of(self._tools, (span.detail.day, tool))
-            of_day.add(added)
+            of_day.enter(added)
             _enter_outcome(of_day, span, sign)
         elif tool and (span.loops or span.fails):
             _enter_outcome(_of(self._tools, (span.detail.day, tool)), span, sign)
@@ -403,7 +403,7 @@ class _Notes:
     instances: set[str] = field(default_factory=set)
     used: list[tuple[str, ModelUse]] = field(default_factory=list)
 
-    def take(self, span: Span, posting: Posting, added: Sums, sign: int, trace_id: bytes) -> None:
+    def take(self, span: Span, posting: Posting, added: Added, sign: int, trace_id: bytes) -> None:
         """Gather the facts of one span, of which `added` goes to its totals."""
         detail = span.detail
         self.turns += sign * posting.turn

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from operator import neg
 from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
@@ -13,8 +14,8 @@ from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.dialects.registry import library_of
 from spanledger_processor.dialects.schema import Library
 from spanledger_processor.ledger.facts import activity_ns
-from spanledger_processor.ledger.sums import Sums, speeds_of
-from spanledger_processor.model import CONTAINERS, INPUT, NO_SPEND, OUTPUT, Call, Cost, Usage, UsageVector
+from spanledger_processor.ledger.sums import Added, speeds_of
+from spanledger_processor.model import CONTAINERS, INPUT, NO_SPEND, OUTPUT, Call, Cost, Usage, UsageVector, known_counts
 from spanledger_processor.pricing import canonical_model
 from spanledger_processor.pricing.pricer import cost_on
 from spanledger_processor.pricing.rate_card import read_card
@@ -111,9 +112,7 @@ class Claim:
         if self._spend is None:
             counts = () if self.cached else self.tokens
             amount = self.amount or 0
-            self._spend = (
-                UsageVector(amount, tuple([count or 0 for count in counts])) if counts else UsageVector(amount)
-            )
+            self._spend = UsageVector(amount, known_counts(counts)) if counts else UsageVector(amount)
         return self._spend
 
 
@@ -361,34 +360,27 @@ class Span:
         day = self.claim.day if self.claim is not None else self.detail.day
         return day * NS_PER_DAY if 0 < day < self.start_ns // NS_PER_DAY - 1 else self.start_ns
 
-    def added(self, role: str, sign: int, now_ns: int) -> Sums:
-        """Return what this span adds to each of its totals if it plays `role`; with `sign` -1, what takes it out again.
-
-        They only read it.
-        """
-        sums, claim = Sums(spans=sign), self.claim
+    def added(self, role: str, sign: int, now_ns: int) -> Added:
+        """Return what this span adds to each total if it plays `role`; with `sign` -1, what takes it out again."""
+        added, claim = Added(sign), self.claim
         if self.kind == "tool" and not self.again:
-            sums.tool_calls = 0 if self.asked_before else sign
+            added.tool_calls = 0 if self.asked_before else sign
             if fee := self.detail.fee:
-                sums.cost = sign * fee
-                sums.models[tool_label(self.detail.tool)] = sign * fee
+                added.models = ((tool_label(self.detail.tool), sign * fee),)
         if sign > 0:
-            sums.first_ns, sums.last_ns = self.activity(now_ns)
+            added.first_ns, added.last_ns = self.activity(now_ns)
             if self.closes:
-                sums.closed_ns = sums.last_ns
+                added.closed_ns = added.last_ns
         if role != COUNTED or claim is None or claim.cached:
-            return sums
-        sums.calls = sign
-        if claim.granularity:
-            sums.granularities[claim.granularity] = sign
-        sums.spend(claim.spend, sign)
+            return added
+        counts = claim.spend.counts
+        added.calls, added.granularity = sign, claim.granularity
+        added.usage = counts if sign > 0 else tuple(map(neg, counts))
         if claim.amount is None:
-            sums.unpriced = sign
-            sums.reasons[claim.unpriced] = sign
+            added.reason = claim.unpriced
         else:
-            sums.priced = sign
-            sums.add_model(claim.label, sign * claim.amount)
-        return sums
+            added.models = (*added.models, (claim.label, sign * claim.amount))
+        return added
 
 
 @dataclass(slots=True)

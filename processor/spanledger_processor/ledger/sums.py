@@ -12,7 +12,7 @@ from bisect import bisect
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from operator import add, neg, sub
+from operator import add, neg
 from typing import Any, TypeVar
 
 from spanledger_processor.ledger.facts import MODELS_KEPT, OTHER_MODELS, Facts
@@ -29,6 +29,25 @@ _NAMES_KEPT = 16
 """Runs, and parents, that are told apart in one record: they come from the network."""
 _OTHER_NAMES = ""
 """In place of all beyond them; no run or session has it for its id."""
+
+
+@dataclass(slots=True)
+class Added:
+    """What one span adds to each of its totals, or takes out of them: then all of its numbers are negative.
+
+    `models` has its costs by the names of what they are for, `reason` is why a call has no price.
+    """
+
+    spans: int
+    tool_calls: int = 0
+    first_ns: int = 0
+    last_ns: int = 0
+    closed_ns: int = 0
+    calls: int = 0
+    usage: tuple[int, ...] = _NO_COUNTS
+    models: Sequence[tuple[str, int]] = ()
+    reason: str | None = None
+    granularity: str = ""
 
 
 @dataclass(slots=True)
@@ -107,6 +126,28 @@ class Sums:
         for name, text in other.labels.items():
             if text < labels.setdefault(name, text):
                 labels[name] = text
+
+    def enter(self, added: Added) -> None:
+        """Add what one span adds, or takes out."""
+        self.spans += added.spans
+        self.tool_calls += added.tool_calls
+        self.widen(added.first_ns, added.last_ns)
+        if added.closed_ns > self.closed_ns:
+            self.closed_ns = added.closed_ns
+        for model, amount in added.models:
+            self.cost += amount
+            self.add_model(model, amount)
+        if calls := added.calls:
+            self.calls += calls
+            if added.usage is not _NO_COUNTS:
+                self.usage = added.usage if self.usage is _NO_COUNTS else tuple(map(add, self.usage, added.usage))
+            if added.reason is None:
+                self.priced += calls
+            else:
+                self.unpriced += calls
+                _merge_counts(self.reasons, {added.reason: calls})
+            if added.granularity:
+                _merge_counts(self.granularities, {added.granularity: calls})
 
     def _add_rest(self, other: Sums) -> None:
         """Add what only some records have."""
@@ -196,19 +237,6 @@ class Sums:
     def spent(self) -> UsageVector:
         """Return the cost and the counts by class."""
         return UsageVector(self.cost, self.usage)
-
-    def spend(self, spent: UsageVector, sign: int = 1) -> None:
-        """Add a cost and counts by class, or with `sign` -1 take them out again."""
-        self.cost += sign * spent.cost
-        self.usage = tuple(map(add if sign > 0 else sub, self.usage, spent.counts))
-
-    def add_reason(self, reason: str, sign: int = 1) -> None:
-        """Count one more, or with `sign` -1 one fewer, unpriced call for `reason`."""
-        _merge_counts(self.reasons, {reason: sign})
-
-    def add_granularity(self, granularity: str, sign: int = 1) -> None:
-        """Count one more, or with `sign` -1 one fewer, counted span of a granularity other than per-message."""
-        _merge_counts(self.granularities, {granularity: sign})
 
     def add_models(self, models: Mapping[str, int]) -> None:
         """Merge costs by model."""
