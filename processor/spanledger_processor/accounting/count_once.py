@@ -87,8 +87,9 @@ class Match:
 def match(trace: Trace) -> Match:
     """Find the role of every span of a trace that claims usage or cost."""
     claimants = _claimants(trace)  # rule 1
-    if len(trace.spans) == 1 and claimants and _stands_alone(trace, claimants[0]):
-        return Match({claimants[0].span_id: COUNTED})
+    if len(claimants) < 2 and _stand_alone(trace, claimants):
+        roles = {span.span_id: COUNTED for span in claimants}
+        return Match(roles, _doubts(trace, claimants, roles))
     forest = Forest(trace.spans)
     spending = {span.span_id: 1 for span in claimants if span.spends}
     twins = {span.span_id: DUPLICATE + span.forgotten_twin for span in claimants if span.forgotten_twin}  # rule 2
@@ -104,9 +105,11 @@ def match(trace: Trace) -> Match:
     return Match(roles, reports.reasons | richer.reasons | _doubts(trace, claimants, roles), richer.repeated)
 
 
-def _stands_alone(trace: Trace, only: Span) -> bool:
-    """Return whether no rule but the last one has a say on the only span of a trace."""
-    return not (only.forgotten_twin or only.carries_below or trace.awaited or trace.cut)
+def _stand_alone(trace: Trace, claimants: list[Span]) -> bool:
+    """Return whether no rule but the last one has a say on the only claim of a trace, as none is forgotten."""
+    if trace.awaited or trace.cut or any(span.forgotten_twin for span in claimants):
+        return False
+    return not any(span.carries_below for span in trace.spans.values())
 
 
 def _claimants(trace: Trace) -> list[Span]:

@@ -40,13 +40,14 @@ class Forest:
 
     def _walk(self, roots: Iterable[bytes], children: Mapping[bytes, list[bytes]]) -> None:
         stack = [(root, -1) for root in roots]
+        order, places, ups = self._order, self._at, self._up
         while stack:
             span_id, up = stack.pop()
-            if span_id in self._at:
+            if span_id in places:
                 continue
-            self._at[span_id] = at = len(self._order)
-            self._order.append(span_id)
-            self._up.append(up)
+            places[span_id] = at = len(order)
+            order.append(span_id)
+            ups.append(up)
             for child in children.get(span_id, ()):
                 stack.append((child, at))  # noqa: PERF401 - a call less a span
 
@@ -80,10 +81,10 @@ class Forest:
     def sums_below(self, amounts: Mapping[bytes, int]) -> dict[bytes, int]:
         """Return for each span the sum of its descendants' amounts; spans above none of `amounts` are left out."""
         sums: dict[bytes, int] = {}
-        for at in range(len(self._order) - 1, -1, -1):
-            span_id, up = self._order[at], self._up[at]
+        order = self._order
+        for span_id, up in zip(reversed(order), reversed(self._up), strict=True):
             if up >= 0 and (span_id in amounts or span_id in sums):
-                upper = self._order[up]
+                upper = order[up]
                 sums[upper] = sums.get(upper, 0) + sums.get(span_id, 0) + amounts.get(span_id, 0)
         return sums
 

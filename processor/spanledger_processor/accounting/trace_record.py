@@ -143,55 +143,50 @@ def pack_plain(span: Span) -> bytes:
 
 def state_of(span: Span) -> list[Any]:
     """Return what later spans may change: flags, place, what was sent, twins. Defaults at the end are left out."""
-    posting, claim, sent = span.posting, span.claim, span.sent
+    posting, sent = span.posting, span.sent
     flags = (_AGAIN if span.again else 0) | (_CARRIES_BELOW if span.carries_below else 0)
     if span.loops:
         flags |= _LOOPS if span.loops == 1 else _LOOPS | (span.loops + _NO_LOOPS) << _LOOPS_FROM
     if span.asked_before or span.failed_before:
         flags |= (_ASKED_BEFORE if span.asked_before else 0) | (_FAILED_BEFORE if span.failed_before else 0)
-    role = session = run = agent = agent_parent = fed = asked = stuck = repeated = own_session = None
+    role = session = run = agent = agent_parent = fed = asked = stuck = repeated = own_session = of_sent = None
     if posting is not None:
         flags |= _KNOWN_PLACE | (_TURN if posting.turn else 0)
-        role = posting.role or None
+        role, repeated = posting.role, posting.repeated
         session = None if posting.session == span.session.id else posting.session
         run = None if posting.run == span.run.id else posting.run
         detail = span.detail
         agent = None if posting.agent == detail.agent else posting.agent
         agent_parent = None if posting.agent_parent == detail.agent_parent else posting.agent_parent
-        fed = list(map(list, posting.fed)) if posting.fed else None
-        asked, stuck = list(posting.asked) or None, list(posting.stuck) or None
-        repeated = posting.repeated or None
+        fed, asked, stuck = posting.fed, posting.asked, posting.stuck
         own_session = _NO_SESSION if posting.own_session == "" else posting.own_session
-    of_sent: Any = None
     if sent is not NO_SPEND and sent:
-        spend = None if claim is None else claim.spend
+        spend = None if span.claim is None else span.claim.spend
         of_sent = True if sent is spend or sent == spend else [sent.cost, *sent.counts]
-    lent, price = span.lent_session or None, list(span.lent_price) if span.lent_price else None
-    state = [flags, role, session, run, of_sent, span.twin or None, lent]
-    sources, twins = sorted(span.reported_by) or None, [*chain.from_iterable(span.twins)] or None
-    elsewhere = sorted(span.elsewhere) if span.elsewhere else None
-    twin_trace = span.twin_trace or None
+    state: list[Any] = [flags, role or None, session, run]
     rest = (
-        sources,
+        sorted(span.reported_by) if span.reported_by else None,
         agent,
         agent_parent,
-        price,
-        fed,
-        asked,
-        stuck,
-        twins,
-        elsewhere,
-        twin_trace,
-        repeated,
+        list(span.lent_price) if span.lent_price else None,
+        list(map(list, fed)) if fed else None,
+        list(asked) if asked else None,
+        list(stuck) if stuck else None,
+        [*chain.from_iterable(span.twins)] if span.twins else None,
+        sorted(span.elsewhere) if span.elsewhere else None,
+        span.twin_trace or None,
+        repeated or None,
         own_session,
         span.failed_elsewhere or None,
     )
-    if any(rest):
-        state += rest
-    end = len(state)
-    while end and not state[end - 1]:
-        end -= 1
-    return state[:end]
+    has_rest = any(rest)
+    if has_rest or of_sent or span.twin or span.lent_session:
+        state += (of_sent, span.twin or None, span.lent_session or None)
+        if has_rest:
+            state += rest
+    while state and not state[-1]:
+        state.pop()
+    return state
 
 
 _NO_SESSION = True
