@@ -49,10 +49,20 @@ def test_whole_numbers_of_every_length_also_longer_than_needed(number: Any, padd
     assert attributes(attribute(b"k", encoded)).get("k") == number
 
 
-@pytest.mark.parametrize("size", [0, 1, 126, 127, 128, 20_000])
+@pytest.mark.parametrize("size", [0, 1, 126, 127, 128, 16_383, 16_384, 20_000, 2**21 - 1, 2**21])
 def test_text_of_every_length(size: int) -> None:
     encoded = message(1, b"x" * size)
     assert attributes(attribute(b"k", encoded)).get("k") == "x" * size
+
+
+@pytest.mark.parametrize("size", [200, 20_000, 2**21])
+def test_long_text_that_is_not_utf_8_or_has_more_behind_it(size: int) -> None:
+    text = b"x" * size
+    assert (
+        attributes(attribute(b"k", message(1, text + b"\xed\xa0\x80"))).get("k")
+        == "x" * size + 3 * "\N{REPLACEMENT CHARACTER}"
+    )
+    assert attributes(attribute(b"k", message(1, text) + b"\x18\x05")).get("k") == 5
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class Attributes:
         encoded = self._encoded.get(key)
         if encoded is None:
             return None
-        # Short strings and small numbers, nearly all that is asked for, are cut out: three times as fast as a message.
+        # Text and small numbers, nearly all that is asked for, are cut out: two to three times as fast as a message.
         size = len(encoded)
         if 1 < size < 0x82:
             tag = encoded[0]
@@ -62,6 +62,8 @@ class Attributes:
                 return encoded[2:].decode("utf-8", "replace")
             if tag == _INT_TAG and size < 10 and (number := _number(encoded, size)) is not None:
                 return number
+        elif start := _text_start(encoded):
+            return str(memoryview(encoded)[start:], "utf-8", "replace")
         try:
             return plain(schema.AnyValue.FromString(encoded))
         except DecodeError:
@@ -130,7 +132,7 @@ class Attributes:
     def is_unmarked(self, key: str, marks: tuple[bytes, ...]) -> bool:
         """Return whether the value of `key` is a text that holds none of `marks`."""
         encoded = self._encoded.get(key)
-        if encoded is None or not _is_text(encoded):
+        if encoded is None or not _text_start(encoded):
             return False
         return not holds(encoded, 0, len(encoded), marks)
 
@@ -141,7 +143,7 @@ class Attributes:
             MalformedError: as `get`.
         """
         encoded = self._encoded.get(key)
-        if encoded is not None and len(encoded) > 2 and _is_text(encoded):
+        if encoded is not None and len(encoded) > 2 and _text_start(encoded):
             return True
         return self.get(key) not in (None, "")
 
@@ -257,21 +259,21 @@ def holds(body: bytes, start: int, end: int, marks: tuple[bytes, ...]) -> bool:
     return False
 
 
-def _is_text(encoded: bytes) -> bool:
-    """Return whether an AnyValue is one string and nothing else."""
+def _text_start(encoded: bytes) -> int:
+    """Return where the text begins in an AnyValue that is one string and nothing else; 0 in any other."""
     size = len(encoded)
     if size < 2 or encoded[0] != _STRING_TAG:
-        return False
+        return 0
     if size < 0x82:
-        return encoded[1] == size - 2
+        return 2 if encoded[1] == size - 2 else 0
     if encoded[1] < 0x80:
-        return False
+        return 0
     if encoded[2] < 0x80:
-        return encoded[1] & 0x7F | encoded[2] << 7 == size - 3
+        return 3 if encoded[1] & 0x7F | encoded[2] << 7 == size - 3 else 0
     if encoded[3] < 0x80:
-        return encoded[1] & 0x7F | (encoded[2] & 0x7F) << 7 | encoded[3] << 14 == size - 4
+        return 4 if encoded[1] & 0x7F | (encoded[2] & 0x7F) << 7 | encoded[3] << 14 == size - 4 else 0
     length = write_varint(size - 5)  # of 2 MiB and more
-    return len(length) == 4 and encoded[1:5] == length
+    return 5 if len(length) == 4 and encoded[1:5] == length else 0
 
 
 def _number(encoded: bytes, size: int) -> int | None:
