@@ -53,7 +53,7 @@ def measure(load: Load, rounds: int, seconds: float) -> dict[str, Sample]:
         running = [end]
         try:
             end.start()
-            measured = systems(Path(folder), end.port)
+            measured = systems(Path(folder), end.port, recorded=load[0] == "recorded")
             for system in measured:
                 running.append(system)
                 system.start()

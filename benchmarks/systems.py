@@ -48,6 +48,7 @@ WORKERS = "Spanledger, two workers"
 PROXY = "a proxy, same stack"
 PASSING = "Collector, passing on"
 PRICING = "Collector, pricing by OTTL"
+PRICING_RECORDED = "Collector, pricing the recordings by OTTL"
 LOOP = "Collector with Spanledger in its loop"
 COMPONENT = "Collector with the component, and Spanledger"
 
@@ -93,8 +94,8 @@ def sink(folder: Path) -> System:
     return System("sink", folder, port, [sys.executable, "-m", "benchmarks.passing", "sink", str(port)])
 
 
-def systems(folder: Path, to: int) -> list[System]:
-    """All that are compared, sending to the port `to`."""
+def systems(folder: Path, to: int, *, recorded: bool) -> list[System]:
+    """All that are compared, sending to the port `to`; with a Collector more for what was `recorded`."""
     passing, pricing, proxy = free_port(), free_port(), free_port()
     return [
         _spanledger(SPANLEDGER, folder / "alone", to),
@@ -102,6 +103,7 @@ def systems(folder: Path, to: int) -> list[System]:
         System(PROXY, folder, proxy, [interpreter(), "-m", "benchmarks.passing", "proxy", str(proxy), str(to)]),
         System(PASSING, folder, passing, _collector(folder, "collector-passing.yaml", passing, to)),
         System(PRICING, folder, pricing, _collector(folder, "collector-pricing.yaml", pricing, to)),
+        *([_pricing_recorded(folder, to)] if recorded else []),
         _loop(folder / "loop", to),
         _component(folder / "component", to),
     ]
@@ -111,6 +113,11 @@ def _spanledger(name: str, folder: Path, to: int, *options: str) -> System:
     port = free_port()
     serve = _serve(folder, "spanledger.yaml", {IN: _at(port), OUT: _at(to)})
     return System(name, folder, port, [*serve, *options])
+
+
+def _pricing_recorded(folder: Path, to: int) -> System:
+    port = free_port()
+    return System(PRICING_RECORDED, folder, port, _collector(folder, "collector-pricing-recorded.yaml", port, to))
 
 
 def _loop(folder: Path, to: int) -> System:
