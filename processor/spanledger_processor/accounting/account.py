@@ -224,7 +224,7 @@ class _Account:
         span.posting = posting = state.posting(span)
         self._totals.post(span, posting, trace_id=state.trace_id)
         self._posted.append((index, span))
-        if self._tool_parts.is_sent_before(span):
+        if span.detail.fee and self._tool_parts.is_sent_before(span):
             self._tool_parts.fees -= span.fee
         if posting.role != COUNTED or span.claim is None:
             return credit

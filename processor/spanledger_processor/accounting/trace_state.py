@@ -324,8 +324,7 @@ class TraceState:
             return self.groups
         if self._own_groups is None:
             lent = {one.span_id: replace(one, session=Named()) for one in self.trace.spans.values() if one.lent_session}
-            trace = Trace(self.trace.spans | lent, sessions=self.trace.sessions, runs=self.trace.runs)
-            self._own_groups = _groups_of(trace) if lent else self.groups
+            self._own_groups = _groups_of(replace(self.trace, spans=self.trace.spans | lent)) if lent else self.groups
         return self._own_groups
 
     def lend_session(self, span: Span, session: str) -> None:
