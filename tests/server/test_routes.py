@@ -513,8 +513,23 @@ async def test_a_span_is_explained_from_the_ledger() -> None:
         assert (first["role"], first["counts_now"], first["cost"]["cost_usd"]) == ("counted", True, COST)
         assert (again["role"], again["counts_now"], again["duplicate_of"]) == ("duplicate", False, one.span_id.hex())
         assert "share a response or call id" in again["why"]
+        assert "counts for the same call" in again["why"]
         for unknown in ("00" * 16 + "/" + "00" * 8, "zz/zz", f"{one.trace_id.hex()}/{'00' * 8}"):
             assert (await client.get(f"/api/v1/spans/{unknown}")).status_code == 404
+
+
+async def test_a_span_that_counts_and_came_behind_one_alike_says_which_was_sent_with_the_cost() -> None:
+    first, counted = sorted([_named("a"), _named("a")], key=attrgetter("span_id"))
+    for span in (first, counted):
+        set_attributes(span, {"gen_ai.response.id": "r1"})
+    async with served(request(first), request(counted)) as client:
+        was_first, is_counted = [
+            (await client.get(f"/api/v1/spans/{span.trace_id.hex()}/{span.span_id.hex()}")).json()
+            for span in (first, counted)
+        ]
+    assert (was_first["role"], was_first["counts_now"], was_first["cost"]["cost_usd"]) == ("counted", False, COST)
+    assert (is_counted["role"], is_counted["counts_now"], is_counted["cost"]) == ("duplicate", True, None)
+    assert is_counted["why"].startswith(f"span {first.span_id.hex()} was sent with the cost of the same call")
 
 
 async def test_everything_streams_as_lines_and_as_csv() -> None:

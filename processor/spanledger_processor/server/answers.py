@@ -385,7 +385,7 @@ def _page(name: str, page: Page) -> Answer:
 
 def _explained(ids: Mapping[str, str], stored: StoredSpan) -> Answer:
     decision = stored.decision
-    role, why = _role(decision)
+    role, why = _role(decision, counts_now=stored.counts)
     return {
         "trace_id": ids["trace_id"].lower(),
         "span_id": ids["span_id"].lower(),
@@ -411,7 +411,7 @@ def _explained(ids: Mapping[str, str], stored: StoredSpan) -> Answer:
     }
 
 
-def _role(decision: Decision) -> tuple[str, str]:
+def _role(decision: Decision, *, counts_now: bool) -> tuple[str, str]:
     """Return the role that a span was given, and why (the rules of docs/counting.md)."""
     code, other = decision.reason if decision.reason else ("", "")
     if decision.repeats_children:
@@ -419,7 +419,8 @@ def _role(decision: Decision) -> tuple[str, str]:
         return "repeats_children", f"its usage is that of spans below it{below}"
     if decision.duplicate_of:
         why = f": {ONE_CALL[code]}" if code in ONE_CALL else ""
-        return "duplicate", f"span {decision.duplicate_of} counts for the same call{why}"
+        sent = "was sent with the cost of the same call, and this one counts in its place" if counts_now else ""
+        return "duplicate", f"span {decision.duplicate_of} {sent or 'counts for the same call'}{why}"
     if decision.cost is None:
         return "none", "it reports no usage, or other spans report it"
     near = ""

@@ -554,8 +554,12 @@ DECISION: Shape = {
     "granularity": Field("string", "`spanledger.granularity`."),
     "role": Field("string", "`counted`, `duplicate`, `repeats_children` or `none`, as it was sent."),
     "why": Field("string", "Why it has this role."),
-    "counts_now": Field("boolean", "Whether it is in the ledger's sums now; later spans may have proved it a repeat."),
-    "duplicate_of": Field("string", "The span that counts instead.", null=True),
+    "counts_now": Field(
+        "boolean",
+        "Whether it is in the ledger's sums now: a later span may have proved it a repeat, and a duplicate may count "
+        "in the place of the span that was sent with the cost.",
+    ),
+    "duplicate_of": Field("string", "The span that was counted for the same call when it came.", null=True),
     "usage": Field("object", "Usage that it adds, by class; null where a class is not reported.", null=True),
     "cost": Field("object", "Amount, source, price, parts, estimate, or why it is unpriced.", null=True),
     "provider": Field("string", "Who sold the call, under one name.", null=True),
