@@ -412,6 +412,9 @@ def test_of_one_value_of_a_dimension(tmp_path: Path) -> None:
         assert [row["id"] for row in rows] == ["of red"]
     model = output("summary", "--dimension", "model:gpt-4o-mini", *state)
     assert re.search(r"openai +gpt-4o-mini +\$0.000630", model)
+    assert "speed by model of provider openai" in output("summary", "--speed", "--dimension", "provider:openai", *state)
+    refused = run("summary", "--speed", *red, *state)
+    assert (refused.exit_code, "kept by model and provider alone" in refused.output) == (2, True)
     for more in (["--by", "team"], ["--by", "tool"], ["--gone"], ["--session", "of red"]):
         result = run("summary", *red, *more, *state)
         assert (result.exit_code, "--dimension goes with" in result.output) == (2, True)

@@ -22,6 +22,7 @@ from spanledger_processor.cli.lists import (
 from spanledger_processor.cli.of_value import OF_VALUE, of_value, print_others
 from spanledger_processor.cli.options import FAILED, fail, whole_ids
 from spanledger_processor.cli.single import print_tools, show_one
+from spanledger_processor.ledger.dimensions import MODEL, PROVIDER
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.rows import Row
 from spanledger_processor.server.routes import route_of
@@ -99,6 +100,8 @@ def summary(
         raise click.UsageError(
             "--speed is a table by model, day or day_model; --json and --csv hold it without --speed"
         )
+    if speed and dimension is not None and dimension.partition(":")[0] not in (MODEL, PROVIDER):
+        raise click.UsageError("--speed is kept by model and provider alone: --dimension model:NAME or provider:NAME")
     with target.open() as source:
         if of_gone:
             _gone(source, since, until, as_json=as_json, as_csv=as_csv)
