@@ -677,13 +677,15 @@ def test_tools_lists_calls_that_only_a_models_messages_tell_of_each_once(
 def test_the_last_time_of_a_repeated_call_is_none_of_a_clock_that_is_wrong(
     ends_ns: int, tmp_path: Path, *, is_first: bool
 ) -> None:
-    """Neither 1970 nor a time far ahead, in whichever order they come; of the latter the arrival stands for it."""
+    """Neither 1970 nor a time far ahead, in whichever order they come: what ended before it started was done at its
+    start, and of a time far ahead the arrival stands for it.
+    """
     spans = [_executing("s", number) for number in range(3)]
     odd = _executing("s", 3, ends_ns)
     now_ns = time.time_ns() + 60 * 10**9
     state = ledger(tmp_path, *map(request, [odd, *spans] if is_first else [*spans, odd]), now_ns=now_ns)
     (row,) = answer("tools", *state)
-    last = now_ns if ends_ns > now_ns else spans[-1].end_time_unix_nano
+    last = now_ns if ends_ns > now_ns else odd.start_time_unix_nano
     assert (row["times"], row["last"]) == (4, time_of(last))
 
 
