@@ -689,6 +689,16 @@ def test_the_last_time_of_a_repeated_call_is_none_of_a_clock_that_is_wrong(
     assert (row["times"], row["last"]) == (4, time_of(last))
 
 
+def test_a_repeated_call_of_which_no_time_is_known_stands_behind_those_made_as_often(tmp_path: Path) -> None:
+    timeless = [_executing("never", number) for number in range(2)]
+    for span in timeless:
+        span.start_time_unix_nano = span.end_time_unix_nano = 10**9
+    known = [_executing("known", number) for number in range(2)]
+    state = ledger(tmp_path, request(*timeless), request(*known), now_ns=time.time_ns())
+    rows = answer("tools", *state)
+    assert [(row["session"], row["last"] is None) for row in rows] == [("known", False), ("never", True)]
+
+
 def test_a_long_id_is_cut_in_the_middle_of_a_table_and_whole_elsewhere(tmp_path: Path) -> None:
     """Ids often begin alike, and end so."""
     names = ["0199" + "a" * 248 + end for end in ("1234", "5678")]

@@ -238,7 +238,7 @@ def tools(
 
 
 def _by_times(row: Row) -> tuple[int, int, str]:
-    return row["times"], row["in_a_row"], row["last"]
+    return row["times"], row["in_a_row"], row["last"] or ""
 
 
 def _end_without(source: QuerySource, session_id: str | None, nothing: str) -> None:
