@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from spanledger_processor.ledger import dimensions
+from spanledger_processor.ledger import budgets, dimensions
+from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.keys import dimension_key, total_key
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.of_value import days_of_value
@@ -103,3 +104,17 @@ def test_a_model_or_provider_has_its_records_by_day() -> None:
         days, _ = days_of_value(reader, TENANT, "provider", "acme")
         assert [(row["model"], row["calls"]) for row in days.by("model")] == [("own", 16), ("other", 4), ("gpt", 2)]
         assert [row["model"] for row in days_of_value(reader, TENANT, "model", "gpt")[0].unpriced()] == ["gpt"]
+
+
+def test_a_budget_of_a_value_of_which_more_was_taken_back_than_is_left_has_used_nothing() -> None:
+    store = ledger_of(
+        of_day(DAY, "openai", "gpt", 3, 3),
+        of_team(DAY, "red", {"openai/gpt": -1}, -1, unknown_model=-1),
+        of_team(DAY, None, {"openai/gpt": 4}, 4),
+    )
+    rules = [BudgetRule("each", USD, "day", dimension="team"), BudgetRule("red", USD, "day", 0, "team", "red")]
+    with store.snapshot() as reader:
+        rows = budgets.rows(reader, TENANT, rules, START_NS, None)
+    assert [(row["value"], row["used_usd_exact"], row["used"], row["unpriced_calls"]) for row in rows] == [
+        ("red", "0", 0, 0)
+    ] * 2

@@ -356,7 +356,7 @@ def _of_sums(sums: Sums) -> Used:
 
 
 def _row(rule: BudgetRule, value: str, spent: Used, now_ns: int) -> Row:
-    used = spent.cost
+    used = max(0, spent.cost)  # a part of a value may have joined the others of its day, and was taken back since
     return {
         "budget": rule.name,
         "period": rule.period,
@@ -368,7 +368,7 @@ def _row(rule: BudgetRule, value: str, spent: Used, now_ns: int) -> Row:
         "used_usd": usd(used),
         "used_usd_exact": exact_usd(used),
         "used": share(used, rule.amount),
-        "unpriced_calls": max(0, spent.unpriced),  # a part of a value may have joined the others of its day
+        "unpriced_calls": max(0, spent.unpriced),  # likewise
         "passed": rule.passed(used),
         "forecast": rule.will_not_last(used, now_ns),
         "over": used >= rule.amount,
