@@ -84,6 +84,19 @@ def test_what_is_not_distinguished_on_its_day_is_said() -> None:
         assert [(row["cost_usd_exact"], row["calls"]) for row in rows if row.get("other")] == [("6", 6)]
 
 
+def test_no_model_of_a_value_has_cost_less_than_nothing() -> None:
+    """A part of what is taken back of it may have joined the others before."""
+    store = ledger_of(
+        of_day(DAY, "openai", "gpt", 10, 10),
+        of_team(DAY, "red", {"openai/gpt": -1}, -1),
+        of_team(DAY, None, {"other": 4, "acme/own": 2}, 4),
+    )
+    with store.snapshot() as reader:
+        (row, _), _ = dimensions.values(reader, TENANT, "team")
+    models = [(model["model"], model["cost_usd_exact"]) for model in row["models"]]
+    assert (row["cost_usd_exact"], models) == ("5", [("other", "3"), ("acme/own", "2")])
+
+
 def test_a_model_or_provider_has_its_records_by_day() -> None:
     store = ledger_of(
         of_day(DAY - 1, "openai", "gpt", 1, 1, unknown_model=1),

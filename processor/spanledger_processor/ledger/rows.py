@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from spanledger_processor.ledger.facts import OTHER_MODELS
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import USAGE_CLASSES
 from spanledger_processor.pricing import provider_name
@@ -76,11 +77,15 @@ def listed_model(label: str) -> str:
 
 
 def models(sums: Sums) -> list[Row]:
-    """Return the cost on each model, the dearest first."""
+    """Return the cost on each model, the dearest first. One that more was taken back of than it has is part of the
+    others: of a value or session with many models a part of it joined them before.
+    """
     spent: dict[str, Pico] = {}
     for name, cost in sums.models.items():
         listed = listed_model(name)
         spent[listed] = spent.get(listed, 0) + cost
+    for name in [name for name, cost in spent.items() if cost < 0 and name != OTHER_MODELS]:
+        spent[OTHER_MODELS] = spent.get(OTHER_MODELS, 0) + spent.pop(name)
     ranked = sorted(spent.items(), key=lambda item: (-item[1], item[0]))
     return [{"model": name, **money(cost)} for name, cost in ranked]
 
