@@ -599,6 +599,21 @@ def test_an_item_of_a_cell_of_csv_is_named_with_its_cost_or_its_values() -> None
     assert lines([*row], [row]) == 'a=0.5; b=unknown,"at=2026-01-31, input_tokens=5","team=red, blue",50; 80\r\n'
 
 
+@pytest.mark.parametrize(
+    ("row", "cost"),
+    [
+        ({"calls": 2, "unpriced": {"unknown_model": 2}, "cost_usd": 0.0, "cost_usd_exact": "0"}, "unknown"),
+        ({"calls": 3, "unpriced": {"unknown_model": 2}, "cost_usd": 0.5, "cost_usd_exact": "0.5"}, "0.5"),
+        ({"calls": 1, "unpriced": {"no_usage": 1}, "cost_usd": 0.01, "cost_usd_exact": "0.01"}, "0.01"),
+        ({"calls": 1, "unpriced": {}, "cost_usd": 0.0, "cost_usd_exact": "0"}, "0"),
+    ],
+    ids=["no call has a price", "some have", "a tool has", "free"],
+)
+def test_what_calls_without_a_price_cost_is_unknown_in_csv_never_0(row: dict[str, Any], cost: str) -> None:
+    assert lines(["cost_usd_exact"], [row]) == f"{cost}\r\n"
+    assert lines(["models"], [{"models": [{"model": "a", **row}]}]) == f"a={cost}\r\n"
+
+
 async def test_numbers_stay_numbers_in_csv() -> None:
     """Amounts below nothing among them; what is no number and begins as a formula is text."""
     texts = ["-0.000021", "+5", "12", "-5-1", "+1 555", "@SUM(A1)", "\t=1", "\r=1", "-"]

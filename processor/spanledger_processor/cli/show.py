@@ -10,7 +10,7 @@ import click
 
 from spanledger_processor.cli.options import shows_whole_ids
 from spanledger_processor.cli.tables import Column, Shortened, plain
-from spanledger_processor.server.forms import to_json
+from spanledger_processor.server.forms import is_unknown, to_json
 
 _LONGEST_ID = 64
 """Characters of an id or name in a table: more than those of a UUID, a signature, or the ids of a span."""
@@ -76,10 +76,9 @@ def used(row: dict[str, Any]) -> str:
 
 def spent(row: dict[str, Any]) -> str:
     """Return the cost of a row. What is not known is never shown as zero."""
-    unknown = sum(row["unpriced"].values())
-    if unknown and unknown == row["calls"]:
+    if is_unknown(row):
         return "unknown"
-    return money(row["cost_usd"]) + (" + ?" if unknown else "")
+    return money(row["cost_usd"]) + (" + ?" if any(row["unpriced"].values()) else "")
 
 
 def count(number: int | None) -> str:

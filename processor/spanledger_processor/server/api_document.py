@@ -41,7 +41,8 @@ The API listens on `api.endpoint` (127.0.0.1:4320 unless configured). What the r
   page; null: there is none. A page may hold fewer rows, or none, and still have a next one: a filter that lets few rows
   through is worked off in slices. `format=ndjson` and `format=csv` stream all rows, each thousand as the ledger is by
   then. In CSV a text that a spreadsheet would take for a formula (it begins with `=`, `+`, `-`, `@`, a tab or a return,
-  and is no number) has an apostrophe in front, there as in that of commands and the page.
+  and is no number) has an apostrophe in front, there as in that of commands and the page. Of a row whose
+  calls all lack a price the cost is `unknown` in CSV.
   Sorted by cost, sessions whose costs differ by 1.6 % at most may change places where more than 2,000 of them
   lie together; runs are sorted in slices of up to 400 by last activity, the latest slice first, and `compared_since`
   says how far back the slice of a page goes. `spanledger runs --sort cost` compares all of them.

@@ -21,6 +21,9 @@ _CLASSES = {
 }
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for a formula where a text begins with it; ids and names come from the network."""
+_COSTS = ("cost_usd", "cost_usd_exact")
+_UNKNOWN = "unknown"
+"""In CSV, what calls without a price cost."""
 _NAMES = ("model", "day", "id")
 """Keys of what an item of a list is of."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
@@ -83,9 +86,18 @@ def _columns(name: str) -> list[str]:
     return [f"{name}.{inner}" for inner in _CLASSES[name]] if name in _CLASSES else [name]
 
 
+def is_unknown(row: Mapping[str, Any]) -> bool:
+    """Return whether nothing is known of what a row of sums cost: none of its calls has a price."""
+    unpriced = row.get("unpriced")
+    return isinstance(unpriced, dict) and 0 < row["calls"] == sum(unpriced.values()) and not row["cost_usd"]
+
+
 def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    costs = _COSTS if is_unknown(row) else ()
     for name, value in row.items():
-        if name in _CLASSES and isinstance(value, dict):
+        if name in costs:
+            yield name, _UNKNOWN
+        elif name in _CLASSES and isinstance(value, dict):
             yield from ((f"{name}.{inner}", count) for inner, count in value.items())
         else:
             yield name, _cell(value)
@@ -125,4 +137,4 @@ def _brief(item: Any) -> str:
     if "cost_usd_exact" not in item and "calls" not in item:
         return ", ".join(_pairs(item))
     name = next((item[key] for key in _NAMES if item.get(key)), "")
-    return f"{name}={item.get('cost_usd_exact', 'unknown')}"
+    return f"{name}={_UNKNOWN if is_unknown(item) else item.get('cost_usd_exact', _UNKNOWN)}"
