@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chats import COST, chat, request, set_attributes
+from chats import COST, MODEL, chat, request, set_attributes
 from commands import answer, ledger, output, run
 from spanledger_processor.config import ConfigError, load
 
@@ -82,6 +82,71 @@ def test_a_budget_of_the_sessions_of_a_team_is_none_of_others(tmp_path: Path) ->
         for of in ((), ("--of", "of red"), ("--of", "of blue"), ("--of", "of "))
     }
     assert shown == {(): ["of red"], ("--of", "of red"): ["of red"], ("--of", "of blue"): [], ("--of", "of "): []}
+
+
+def test_a_session_is_stopped_by_each_budget_that_its_calls_count_against(tmp_path: Path) -> None:
+    """Its own, its run's, those of its team, agent, model and provider; not those of others; and those of all."""
+    keys = {"gen_ai.conversation.id": "of red", "workflow.run_id": "r", "team": "red", "gen_ai.agent.name": "coder"}
+    red, also_of_run, blue = chat(), chat(), chat()
+    set_attributes(red, keys)
+    set_attributes(also_of_run, {"gen_ai.conversation.id": "other", "workflow.run_id": "r"})
+    set_attributes(
+        blue,
+        {
+            "gen_ai.conversation.id": "of blue",
+            "team": "blue",
+            "gen_ai.agent.name": "critic",
+            "gen_ai.request.model": "claude-sonnet-4-5",
+            "gen_ai.provider.name": "anthropic",
+        },
+    )
+    rules = (
+        {**SESSION, "name": "session"},
+        {**SESSION, "name": "run", "period": "run"},
+        {**MONTH, "name": "team", "dimension": "team"},
+        {**MONTH, "name": "red", "dimension": "team", "value": "red"},
+        {**MONTH, "name": "blue", "dimension": "team", "value": "blue"},
+        {**MONTH, "name": "agent", "dimension": "agent"},
+        {**MONTH, "name": "model", "dimension": "model"},
+        {**MONTH, "name": "provider", "dimension": "provider"},
+        {**MONTH, "name": "anthropic", "dimension": "provider", "value": "anthropic"},
+        {**MONTH, "name": "all"},
+    )
+    sets = ('processor.dimensions={"team": ["team"]}', _budgets(*rules))
+    state = ledger(tmp_path, *(request(span) for span in (red, also_of_run, blue)), now_ns=time.time_ns(), sets=sets)
+
+    def of(session: str) -> dict[str, str]:
+        rows = json.loads(output("budgets", "--session", session, "--json", *state))["budgets"]
+        return {row["budget"]: row["value"] for row in rows}
+
+    assert of("of red") == {
+        "session": "of red",
+        "run": "r",
+        "team": "red",
+        "red": "red",
+        "agent": "coder",
+        "model": MODEL,
+        "provider": "openai",
+        "all": "",
+    }
+    assert of("of blue") == {
+        "session": "of blue",
+        "run": "of blue",
+        "team": "blue",
+        "blue": "blue",
+        "agent": "critic",
+        "model": "claude-sonnet-4-5",
+        "provider": "anthropic",
+        "anthropic": "anthropic",
+        "all": "",
+    }
+    assert of("of nobody yet") == of("") == {"all": ""}
+    used = {
+        row["budget"]: row["used"]
+        for row in json.loads(output("budgets", "--session", "of red", "--json", *state))["budgets"]
+    }
+    assert used["run"] == pytest.approx(0.2), "what the other session of the run spent is in it"
+    assert run("budgets", "--session", "a", "--of", "a", *state).exit_code == 2
 
 
 def test_nearly_all_is_not_all(tmp_path: Path) -> None:

@@ -312,12 +312,13 @@ def holds_usage(upper: Claim | None, call: Claim | None) -> bool:
 # Which report tells more.
 
 
-def order_of_reports(span: Span) -> tuple[tuple[bool, bool, int, int, int], tuple[bool, bool, int, bool], bytes]:
+def order_of_reports(span: Span) -> tuple[tuple[bool, bool, int, int, int], tuple[bool, bool, int, bool, bool], bytes]:
     """Return the order of reports of one call: by the claim's richness, then by what is named (a session, a run, values
-    of dimensions, an agent), then by id.
+    of dimensions, an agent) and whether it tells how long the call took, then by id.
     """
     claim, detail = span.claim or Claim(), span.detail
-    names = bool(span.own_session), bool(span.run.id), len(detail.dimensions), bool(detail.agent)
+    lasts = span.end_ns > span.start_ns
+    names = bool(span.own_session), bool(span.run.id), len(detail.dimensions), bool(detail.agent), lasts
     return claim.richness, names, span.span_id
 
 

@@ -260,14 +260,19 @@ _BUDGETS: tuple[tables.Column, ...] = (
 
 @click.command()
 @click.option("--of", "value", metavar="VALUE", help="Of this value of a dimension, session or run, and of all.")
+@click.option(
+    "--session", metavar="ID", help="Against which its calls count: its own, its run's, those of its values, of all."
+)
 @click.option("--check", is_flag=True, help="End with exit code 1 if one is used up.")
 @whole_ids
 @asks
 @as_csv
-def budgets(value: str | None, target: Target, *, check: bool, as_json: bool, as_csv: bool) -> None:
+def budgets(
+    value: str | None, session: str | None, target: Target, *, check: bool, as_json: bool, as_csv: bool
+) -> None:
     """Show what is used of each budget, the most used first."""
     with target.open() as source:
-        result = ask(source, "/api/v1/budgets", value=value)
+        result = ask(source, "/api/v1/budgets", value=value, session=session)
     if as_json:
         show.show_json(result)
     elif as_csv:

@@ -16,7 +16,7 @@ from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.crossings import REPORTED_FOR, Crossing, crossings, share
 from spanledger_processor.ledger.day_values import UNPRICED
 from spanledger_processor.ledger.dimensions import AGENT, MODEL, PROVIDER
-from spanledger_processor.ledger.facts import OTHER_MODELS, VALUES_OF_A_NAME
+from spanledger_processor.ledger.facts import OTHER_MODELS, VALUES_OF_A_NAME, Facts
 from spanledger_processor.ledger.keys import (
     EVERY_TENANT,
     bounded_id,
@@ -30,7 +30,7 @@ from spanledger_processor.ledger.keys import (
 from spanledger_processor.ledger.orders import Order, cost_rank, walk
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, usd
-from spanledger_processor.ledger.runs import each_session_of_run, one_run
+from spanledger_processor.ledger.runs import each_session_of_run, one_run, run_of
 from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.pricing import provider_name
@@ -282,19 +282,52 @@ def _total(spent: Iterable[Used]) -> Used:
     return Used(cost, unpriced)
 
 
-def rows(reader: Reader, tenant: bytes, rules: Iterable[BudgetRule], now_ns: int, wanted: str | None) -> list[Row]:
+def rows(
+    reader: Reader,
+    tenant: bytes,
+    rules: Iterable[BudgetRule],
+    now_ns: int,
+    wanted: str | None,
+    session_id: str | None = None,
+) -> list[Row]:
     """Return what is used of each budget, the most used first.
 
     With `wanted`, of that value of a dimension, session or run only, and of the budgets of all; empty: only of those.
+    With a session, of the budgets that its calls count against.
     """
     spent = SpentByDay(reader, tenant)
     result = [
         _row(rule, value, used, now_ns)
         for rule in rules
         if rule.concerns(tenant)
-        for value, used in islice(_used(reader, tenant, rule, spent, now_ns // NS_PER_DAY, wanted), _ROWS)
+        for one in ((wanted,) if session_id is None else _values_of(reader, tenant, rule, session_id))
+        for value, used in islice(_used(reader, tenant, rule, spent, now_ns // NS_PER_DAY, one), _ROWS)
     ]
     return sorted(result, key=lambda row: (-row["used"], row["budget"], row["value"]))
+
+
+def _values_of(reader: Reader, tenant: bytes, rule: BudgetRule, session_id: str) -> Iterable[str]:
+    """Return the values by which calls of a session count against a budget: those that anything in it has."""
+    if rule.period == SESSION:
+        return (session_id,)
+    if rule.period == RUN:
+        return (run_of(reader, tenant, session_id),)
+    if not rule.dimension:
+        return ("",)
+    key = session_key(tenant, session_id)
+    if not session_id or reader.get(key) is None:
+        return ()
+    session = reader.sums(key)
+    if rule.value:
+        return (rule.value,) if concerns(reader, tenant, rule, session) else ()
+    if rule.dimension == AGENT:
+        return [agent.labels["id"] for agent in dimensions.agents_of(reader, tenant, session_id)]
+    facts = session.facts or Facts()
+    if rule.dimension in (MODEL, PROVIDER):
+        labels = {*session.models, *facts.models} - {OTHER_MODELS}
+        named = [dimensions.names_in(label, rule.dimension) for label in sorted(labels)]
+        return {names[-1] or names[0] for names in named if names}
+    return facts.values.get(rule.dimension, ())
 
 
 def _used(

@@ -256,7 +256,7 @@ def budgets(asked: Question) -> Answer:
     value, only_over, name = asked.values["value"], asked.values["over"], asked.values["name"]
     periods = asked.values["period"] or PERIODS
     rules = [rule for rule in asked.budgets if name in (None, rule.name) and rule.period in periods]
-    rows = of_budgets(asked.reader, asked.tenant, rules, asked.now_ns, value)
+    rows = of_budgets(asked.reader, asked.tenant, rules, asked.now_ns, value, asked.values["session"])
     shown = [row for row in rows if row["over"] or not only_over][: asked.values["limit"]]
     passed = [one.row() for one in islice(thresholds_passed(asked, name), 100)]
     return {"budgets": shown, "over": any(row["over"] for row in rows), "passed": passed}

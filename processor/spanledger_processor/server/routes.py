@@ -144,6 +144,8 @@ def read_parameters(route: Route, given: Given) -> dict[str, Any]:
     _check_days(dict(given))
     if values.get("dimension") and "tool" in (values.get("by") or ()):
         raise ParameterError("parameter by: what tools did is kept by day alone, so not of a value of a dimension")
+    if None not in (values.get("value"), values.get("session")):
+        raise ParameterError("parameter value: not together with session")
     return values
 
 
@@ -379,6 +381,12 @@ ROUTES: tuple[Route, ...] = (
         (
             Parameter("name", str, _TEXT, "Of this budget."),
             Parameter("value", str, _TEXT, "Of this value of a dimension, session or run, and of budgets of all."),
+            Parameter(
+                "session",
+                bounded_id,
+                _TEXT,
+                "Against which its calls count: of this session, its run, values that it has, and of all.",
+            ),
             Parameter("over", _flag, _BOOLEAN, "Only those that are used up.", False),
             Parameter("period", *_some_of(*PERIODS), "Only of these periods, with commas between them."),
             Parameter("limit", _count, LIMIT.schema, "Rows of `budgets`, at most.", MOST_ROWS),
