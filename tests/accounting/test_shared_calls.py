@@ -313,6 +313,18 @@ def test_of_reports_alike_the_one_with_the_greatest_id_tells_how_fast_the_call_w
     assert [counted(reports, order) for order in ([[0], [1]], [[1], [0]], [[0, 1]])] == [only] * 3
 
 
+@pytest.mark.parametrize("trace", ["A", "B"])
+def test_of_reports_alike_one_that_has_a_length_tells_how_fast_the_call_was(trace: str) -> None:
+    """A log event has none where it does not tell it, whatever its id."""
+    reports = [
+        Report("a", response=UNIQUE),
+        Report("z", trace=trace, response=UNIQUE, scope="two", length=0, logged=True),
+    ]
+    only = counted(reports[:1], [[0]])
+    assert only.speeds
+    assert [counted(reports, order) for order in ([[0], [1]], [[1], [0]], [[0, 1]])] == [only] * 3
+
+
 def test_the_later_of_two_reports_alike_is_sent_as_the_duplicate_of_the_first_whichever_counts() -> None:
     """What was sent stays as it is, and what comes later adds nothing to sums over spans."""
     reports = [Report("x", response=UNIQUE), Report("y", trace="B", response=UNIQUE, scope="two", length=SECOND - 5)]
