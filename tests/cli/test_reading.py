@@ -108,6 +108,8 @@ def test_sessions_by_state_parent_and_dimension(tmp_path: Path) -> None:
     assert ids("--parent", "active") == ["idle"]
     assert set(ids("--dimension", "user:ann")) == {"active", "stale"}
     assert ids("--dimension", "user:ann", "--state", "stale") == ["stale"]
+    assert "Whole sessions in which" in output("sessions", "--dimension", "user:ann", *state)
+    assert "Whole sessions in which" not in output("sessions", *state)
     assert run("sessions", "--dimension", "ann", *state).exit_code == 2
     assert run("sessions", "--state", "gone", *state).exit_code == 2
 

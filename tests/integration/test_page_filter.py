@@ -34,6 +34,7 @@ def served(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     budgets = [
         {"name": "of each team", "amount": 2 * COST, "period": "month", "dimension": "team"},
         {"name": "of all", "amount": 1, "period": "month"},
+        {"name": "of each seller", "amount": 1, "period": "month", "dimension": "provider"},
         {"name": "of a session", "amount": COST / 2, "period": "session"},
     ]
     more = {"processor": {"dimensions": {"team": ["app.team"]}, "budgets": budgets}}
@@ -72,9 +73,15 @@ def test_what_was_spent_is_that_of_the_value(page: Page, served: Served) -> None
     dearest = page.get_by_role("region", name="The dearest sessions").locator("tbody tr")
     expect(dearest).to_have_count(2)
     expect(dearest.filter(has_text="session 3")).to_have_count(0)
+    expect(page.locator("main")).to_contain_text("With all that each session spent")
     page.get_by_role("link", name="All sessions by cost").click()
     expect(page.locator("main h2").first).to_have_text("Sessions, team red")
     expect(page.get_by_role("region", name="Sessions").locator("tbody tr")).to_have_count(2)
+
+
+def test_the_budget_of_a_provider_is_found_under_another_spelling(page: Page, served: Served) -> None:
+    open_view(page, served, "?dimension=provider%3Aopenai.chat")
+    expect(page.get_by_role("region", name="Budgets", exact=True).locator("tbody tr")).to_contain_text(["openai"])
 
 
 def test_of_a_model_all_is_known(page: Page, served: Served) -> None:

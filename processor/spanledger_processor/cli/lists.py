@@ -381,6 +381,8 @@ def _list(
     states = [show.STATE] if what == "session" else []
     tables.print_table(title, [show.named(what), *show.described(shown), *show.TOTALS, *states], shown)
     print_note(shown)
+    if given["dimension"]:
+        click.echo(f"Whole {what}s in which something has this value; `summary --dimension` has what it spent itself.")
     if what == "run" and "all" not in given:
         click.echo("Sessions that are runs of their own are not among them; --all lists those, too, and is the whole.")
     if more:

@@ -26,7 +26,7 @@ export async function overview(_, given) {
   ]);
   const total = everything.total;
   if (!of && !total.spans) return empty(given);
-  const rows = of ? budgets.filter((row) => row.dimension === of.name && row.value === of.value) : budgets;
+  const rows = of ? budgets.filter((row) => row.dimension === of.name) : budgets;
   const [days, series] = byDay(daily.days_by_model || [], (row) => (row.other ? OTHERS : quoted(row.model) || NO_MODEL), daily.days);
   const span = rangeText({ ...given, since: sinceOf(given) });
   return [
@@ -84,6 +84,7 @@ function dearestTable(rows, given, span, shown) {
   return [
     make("h2", {}, "The dearest sessions", ...whose(given), `${span === "all days" ? "" : `, active ${span.startsWith("the last") ? "in " : ""}${span}`}`),
     table("The dearest sessions", columns, rows),
+    given.dimension ? soft("With all that each session spent in which something has this value.") : null,
     all,
   ];
 }
