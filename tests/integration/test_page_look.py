@@ -43,7 +43,8 @@ def _conversation() -> Iterator[bytes]:
     """Yield an agent's work in four steps, on two days: large calls, and a tool that fails again and again."""
     for step in range(4):
         agent, call, tool = chat(), chat(), chat()
-        without(agent, *USAGE), without(tool, *USAGE)
+        without(agent, *USAGE)
+        without(tool, *USAGE)
         set_attributes(agent, {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": NAME})
         large = {"gen_ai.usage.input_tokens": 900_000 + step, "gen_ai.response.time_to_first_chunk": 0.05}
         set_attributes(call, {"gen_ai.request.model": "gpt-4.1", **large})

@@ -253,7 +253,7 @@ def _span(row: SpanRow, segment: int) -> Span:
         span.posting.agent_parent = span.detail.agent_parent if parent is None else parent
         span.posting.turn, span.posting.repeated = bool(flags & _TURN), repeated or b""
         names_none = alone is _NO_SESSION or (lent and alone is None)  # as rows of earlier versions leave it
-        span.posting.own_session = "" if names_none else alone
+        span.posting.own_session = "" if names_none else alone if isinstance(alone, str) else None
         if fed:
             span.posting.fed = tuple(Fed(tool, *map(int, numbers)) for tool, *numbers in fed)
         span.posting.asked, span.posting.stuck = tuple(asked or ()), tuple(stuck or ())
