@@ -14,7 +14,7 @@ import click
 
 from spanledger_processor.cli import show, tables
 from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
-from spanledger_processor.cli.of_value import OF_VALUE, of_value, print_others
+from spanledger_processor.cli.of_value import OF_VALUE, of_value, print_others, print_whole
 from spanledger_processor.cli.options import FAILED, as_json, fail, whole_ids
 from spanledger_processor.ledger.facts import STATES
 from spanledger_processor.ledger.keys import UNATTRIBUTED
@@ -369,8 +369,7 @@ def _list(
     shown = list(islice(_rows(source, what, given, most + 1), most + 1))
     more, shown = len(shown) > most, shown[:most]
     if not shown:
-        filtered = any(value is not None for name, value in given.items() if name not in ("sort", "all"))
-        if filtered:
+        if any(value is not None for name, value in given.items() if name not in ("sort", "all")):
             click.echo(f"No {what} of this kind in {source.name}.")
         elif what == "run" and "all" not in given and ask(source, "/api/v1/summary")["total"]["spans"]:
             click.echo("No run is named, and none has several sessions; --all lists each session as a run of its own.")
@@ -381,8 +380,7 @@ def _list(
     states = [show.STATE] if what == "session" else []
     tables.print_table(title, [show.named(what), *show.described(shown), *show.TOTALS, *states], shown)
     print_note(shown)
-    if given["dimension"]:
-        click.echo(f"Whole {what}s in which something has this value; `summary --dimension` has what it spent itself.")
+    print_whole(what, given["dimension"])
     if what == "run" and "all" not in given:
         click.echo("Sessions that are runs of their own are not among them; --all lists those, too, and is the whole.")
     if more:

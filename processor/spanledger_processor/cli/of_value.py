@@ -21,3 +21,9 @@ def print_others(answer: Row) -> None:
     if others["calls"]:
         spent = f"{show.money(others['cost_usd'])} of {show.counted(others['calls'], 'call')}"
         click.echo(f"Not in it: {spent} of values that are not told apart any more; a part may be this one's.")
+
+
+def print_whole(what: str, value: str | None) -> None:
+    """Say of a list of sessions or runs in which something has a value that they are whole ones."""
+    if value is not None:
+        click.echo(f"Whole {what}s in which something has this value; `summary --dimension` has what it spent itself.")
