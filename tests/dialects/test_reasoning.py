@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dialect_view import chat, read, span
 from spanledger_processor.model import Usage
 
@@ -53,3 +55,27 @@ def test_vercel_4_tells_reasoning_in_the_providers_metadata_only() -> None:
         "ai.response.providerMetadata": '{"openai":{"reasoningTokens":16,"cachedPromptTokens":768}}',
     }
     assert read(span(attributes)).usage == Usage(1042, 62, 768, reasoning=16)
+
+
+@pytest.mark.parametrize(
+    ("counts", "output", "estimate"),
+    [
+        # https://github.com/vercel/ai/pull/12425: grok-3-mini, what its API said, and the total that a library made
+        ({"input_tokens": 12, "output_tokens": 2, "reasoning_tokens": 317, "total_tokens": 331}, 319, False),
+        ({"input_tokens": 12, "output_tokens": 2, "reasoning_tokens": 317, "total_tokens": 14}, 319, True),
+        ({"input_tokens": 12, "output_tokens": 2, "reasoning_tokens": 317}, 319, True),
+        ({"input_tokens": 12, "output_tokens": 0, "reasoning_tokens": 317}, 317, True),
+        # less than the output: the total alone tells
+        ({"input_tokens": 20, "output_tokens": 7, "reasoning_tokens": 3, "total_tokens": 30}, 10, True),
+        ({"input_tokens": 20, "output_tokens": 7, "reasoning_tokens": 3, "total_tokens": 27}, 7, False),
+        ({"input_tokens": 20, "output_tokens": 7, "reasoning_tokens": 3}, 7, False),
+    ],
+)
+def test_an_output_that_cannot_have_it_in_leaves_it_out(
+    counts: dict[str, int],
+    output: int,
+    estimate: bool,  # noqa: FBT001
+) -> None:
+    """xAI counts reasoning beside the completion, and libraries made for OpenAI's form copy both."""
+    found = read(span(chat(**counts, cache_read_tokens=0) | {"gen_ai.provider.name": "x_ai"}))
+    assert (found.usage.output, found.usage.reasoning, found.estimate) == (output, counts["reasoning_tokens"], estimate)

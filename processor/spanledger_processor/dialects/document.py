@@ -26,7 +26,9 @@ What Spanledger reads from the spans of each library, and how. This page is gene
 - Of several keys in a cell the first that holds something is taken; of several cache keys the largest, never the sum.
 - Usage becomes one shape: input includes cache reads and writes, output includes reasoning. "Cache reads and writes
   exceed the input" proves a count exclusive where the table is not sure, unless the span's own total denies it; where
-  the table says that the input includes them, it makes the call `inconsistent_usage`.
+  the table says that the input includes them, it makes the call `inconsistent_usage`. Reasoning that is more than the
+  output, or that the total has beside it, is added to it, whatever the table says: so xAI counts, and libraries that
+  are made for OpenAI's form copy it.
 - What was served counts (tier, speed, region); what was asked only where no response tells.
 - Counts may be integers, whole doubles, or either as text; NaN is none. Anything else under a token key makes the span
   `inconsistent_usage`.

@@ -122,6 +122,7 @@ def normalize(counts: Counts, means: Input, output: Output = Output.INCLUSIVE) -
     Where the table is not sure, a total that is the sum of input, caches and output proves the input exclusive, and so
     do caches that exceed it; unless the total denies that. Where nothing is known of the source, caches that exceed the
     input are only likely to mean so. Where the table says that the input includes them, they are a contradiction.
+    Reasoning that an output cannot include is beside it.
     """
     normalized = NormalizedUsage(
         Usage(counts.input, counts.output, counts.cache_read, counts.cache_write, None, counts.reasoning)
@@ -131,7 +132,9 @@ def normalize(counts: Counts, means: Input, output: Output = Output.INCLUSIVE) -
     cached = (counts.cache_read or 0) + (normalized.usage.cache_write or 0)
     if cached and counts.input is not None:
         _place_cache(counts, cached, means, normalized)
-    if output is not Output.INCLUSIVE:
+    if output is Output.INCLUSIVE:
+        _add_reasoning_beside(counts, normalized)
+    else:
         _add_reasoning(counts, normalized, output)
     for name, number in (counts.parts or {}).items():
         setattr(normalized.usage, name, number)
@@ -196,21 +199,40 @@ def _place_cache(counts: Counts, cached: int, means: Input, normalized: Normaliz
         normalized.estimate = means is Input.UNSURE
 
 
+def _add_reasoning_beside(counts: Counts, normalized: NormalizedUsage) -> None:
+    """Add reasoning to an output that is said to include it, and cannot: it is more, or the total has it beside that.
+
+    So xAI counts, and libraries that are made for OpenAI's form copy it. A total without it may be a library's own.
+    https://docs.x.ai/docs/key-information/consumption-and-rate-limits
+    """
+    usage, reasoning, output = normalized.usage, counts.reasoning or 0, counts.output
+    if not reasoning or output is None:
+        return
+    is_in_total = usage.input is not None and counts.total == usage.input + output + reasoning
+    if is_in_total or reasoning > output:
+        usage.output = output + reasoning
+        normalized.estimate = normalized.estimate or not (is_in_total and reasoning > output)
+
+
 def _add_reasoning(counts: Counts, normalized: NormalizedUsage, means: Output) -> None:
     usage = normalized.usage
     if counts.output is None:
         return
     if means is Output.EXCLUSIVE:
-        if counts.reasoning and usage.input is not None and counts.total == usage.input + counts.output:
+        fits = counts.reasoning is not None and 0 < counts.reasoning <= counts.output
+        if fits and usage.input is not None and counts.total == usage.input + counts.output:
             return  # the total has no place for it beside the output: a gateway's counts in Gemini's form
         usage.output = counts.output + (counts.reasoning or 0)
         normalized.estimate = normalized.estimate or (counts.reasoning is None and counts.output > 0)
         return
     if counts.total is None or usage.input is None:
         normalized.estimate = normalized.estimate or (counts.reasoning is None and counts.output > 0)
+        _add_reasoning_beside(counts, normalized)
         return
     missing = counts.total - usage.input - counts.output
     if missing > 0:
         usage.output = counts.output + missing
         if usage.reasoning is None:
             usage.reasoning = missing
+    else:
+        _add_reasoning_beside(counts, normalized)

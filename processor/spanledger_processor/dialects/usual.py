@@ -227,6 +227,8 @@ def _usage(values: _Values, means: Input) -> tuple[SixCounts, bool] | None:
     given, output, total, cache_read, cache_write, short, hour, reasoning = values
     if given is None or short is not None or hour is not None or total is not None:
         return None
+    if reasoning and output is not None and reasoning > output:
+        return None
     cached = (cache_read or 0) + (cache_write or 0)
     estimate = False
     if cached:

@@ -212,7 +212,8 @@ RUN: Shape = {
     **_DETAILS,
     "sessions": Field(
         "array",
-        "Its sessions by first activity, with `parent_id`; what each spent as a whole. Only of one run.",
+        "Its sessions by first activity, with `parent_id`; what each spent as a whole. What spans of it spent that "
+        "name no session is in the run alone. Only of one run.",
         optional=True,
         rows={**ROW, **_DETAILS, **{name: _FACTS[name] for name in ("label", "state", "loops")}, **_LISTED},
     ),
