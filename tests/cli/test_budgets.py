@@ -149,6 +149,19 @@ def test_a_session_is_stopped_by_each_budget_that_its_calls_count_against(tmp_pa
     assert run("budgets", "--session", "a", "--of", "a", *state).exit_code == 2
 
 
+def test_thresholds_that_were_passed_are_those_of_what_is_asked_for(tmp_path: Path) -> None:
+    sets = (_budgets({**SESSION, "amount": COST}, {**MONTH, "amount": COST}),)
+    state = ledger(tmp_path, _call("a"), _call("b"), now_ns=time.time_ns(), sets=sets)
+
+    def passed(*of: str) -> set[tuple[str, str]]:
+        found = json.loads(output("budgets", *of, "--json", *state))
+        return {(row["budget"], row["value"]) for row in found["passed"]}
+
+    assert passed() == {("session", "a"), ("session", "b"), ("month", "")}
+    assert passed("--of", "a") == passed("--session", "a") == {("session", "a"), ("month", "")}
+    assert passed("--of", "") == {("month", "")}
+
+
 def test_nearly_all_is_not_all(tmp_path: Path) -> None:
     """A budget that is not used up must not read 100 %; one of 30 days counts from 29 days ago on."""
     budget = {**MONTH, "amount": COST * 1.001}

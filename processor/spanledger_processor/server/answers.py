@@ -258,8 +258,15 @@ def budgets(asked: Question) -> Answer:
     rules = [rule for rule in asked.budgets if name in (None, rule.name) and rule.period in periods]
     rows = of_budgets(asked.reader, asked.tenant, rules, asked.now_ns, value, asked.values["session"])
     shown = [row for row in rows if row["over"] or not only_over][: asked.values["limit"]]
-    passed = [one.row() for one in islice(thresholds_passed(asked, name), 100)]
-    return {"budgets": shown, "over": any(row["over"] for row in rows), "passed": passed}
+    passed = thresholds_passed(asked, name)
+    if value is not None or asked.values["session"] is not None:
+        asked_for = {(row["budget"], row["value"]) for row in rows}
+        passed = (one for one in passed if (one.budget, one.value) in asked_for)
+    return {
+        "budgets": shown,
+        "over": any(row["over"] for row in rows),
+        "passed": [one.row() for one in islice(passed, 100)],
+    }
 
 
 def thresholds_passed(asked: Question, name: str | None) -> Iterator[Crossing]:

@@ -466,7 +466,7 @@ BUDGETS: Shape = {
     "over": Field("boolean", "One of those asked for is used up."),
     "passed": Field(
         "array",
-        "The thresholds passed last, newest first, 100 at most.",
+        "The thresholds passed last of what is asked for, newest first, 100 at most.",
         rows={
             "budget": Field("string", "Name of the budget."),
             "value": Field("string", "As above."),
