@@ -78,4 +78,5 @@ def test_an_output_that_cannot_have_it_in_leaves_it_out(
 ) -> None:
     """xAI counts reasoning beside the completion, and libraries made for OpenAI's form copy both."""
     found = read(span(chat(**counts, cache_read_tokens=0) | {"gen_ai.provider.name": "x_ai"}))
+    assert found.usage is not None
     assert (found.usage.output, found.usage.reasoning, found.estimate) == (output, counts["reasoning_tokens"], estimate)
