@@ -75,5 +75,17 @@ def test_what_the_same_tokens_cost_elsewhere() -> None:
     )
 
 
+def test_what_tools_cost_is_not_compared() -> None:
+    """They would cost the same beside any other model."""
+    ledger = _ledger(OPUS, 10_000, 500)
+    paid = make_fact("paid", kind="tool", trace="paid", session="s", agent_id="helper")
+    paid.fee = Cost(USD, "computed", USD, price="tool/search")
+    ledger.take([paid])
+    (row,) = _found(ledger)
+    assert row["cost_usd_exact"] == "1.1875"
+    (alone,) = _found(_ledger(OPUS, 10_000, 500))
+    assert row["same_tokens_on"] == alone["same_tokens_on"]
+
+
 def test_a_session_that_is_not_there_has_none() -> None:
     assert _found(MemoryLedger()) == []

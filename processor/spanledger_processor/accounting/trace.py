@@ -13,7 +13,7 @@ from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.dialects.registry import library_of
 from spanledger_processor.dialects.schema import Library
-from spanledger_processor.ledger.facts import activity_ns
+from spanledger_processor.ledger.facts import TOOL_LABEL, activity_ns
 from spanledger_processor.ledger.sums import Added, speeds_of
 from spanledger_processor.model import CONTAINERS, INPUT, NO_SPEND, OUTPUT, Call, Cost, Usage, UsageVector, known_counts
 from spanledger_processor.pricing import canonical_model
@@ -144,7 +144,7 @@ NO_DETAIL = Detail()
 
 def tool_label(tool: str) -> str:
     """Return the model under which the own cost of a tool is summed."""
-    return f"tool:{tool}"
+    return TOOL_LABEL + tool
 
 
 class Fed(NamedTuple):

@@ -44,6 +44,8 @@ NO_FED = (0, 0, 0, 0)
 MODELS_KEPT = 64
 """Models distinguished in one record; the table of days has them all."""
 OTHER_MODELS = "other"
+TOOL_LABEL = "tool:"
+"""With the name of a tool behind it, the model under which the tool's own cost is summed."""
 ModelUse: TypeAlias = tuple[int, ...]
 """Calls of a model, and their usage by class."""
 

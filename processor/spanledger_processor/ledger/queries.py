@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.day_values import UNPRICED, records_of_days
 from spanledger_processor.ledger.dimensions import agents_of, listed
-from spanledger_processor.ledger.facts import OTHER_MODELS, USUAL, Lifecycle
+from spanledger_processor.ledger.facts import OTHER_MODELS, TOOL_LABEL, USUAL, Lifecycle
 from spanledger_processor.ledger.keys import (
     TENANT_HASH,
     UNATTRIBUTED,
@@ -427,19 +427,23 @@ def candidates(
 
 
 def _compared(agent: Sums, models: Sequence[tuple[str, str]], pricer: Pricer, now_ns: int) -> list[Row]:
-    """Return what the agent's tokens cost on other models: only on those where it is less, the cheapest first."""
+    """Return what the agent's tokens cost on other models: only on those where it is less, the cheapest first.
+
+    Beside what was spent on models: tools that have a price cost the same with any model.
+    """
     average = Usage(
         **{name: count // agent.calls for name, count in zip(CLASS_NAMES, agent.usage, strict=True) if count}
     )
+    of_models = agent.cost - sum(cost for label, cost in agent.models.items() if label.startswith(TOOL_LABEL))
     amounts = [
         (amount * agent.calls, provider, model)
         for provider, model in models
         if (amount := _list_price(provider, model, average, pricer, now_ns)) is not None
     ]
     return [
-        {"provider": provider, "model": model, **money(amount), "share": amount / agent.cost}
+        {"provider": provider, "model": model, **money(amount), "share": amount / of_models}
         for amount, provider, model in sorted(amounts)
-        if amount < agent.cost
+        if amount < of_models
     ]
 
 

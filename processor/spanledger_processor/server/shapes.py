@@ -434,7 +434,7 @@ CANDIDATES: Shape = {
                     "model": Field("string", "The model."),
                     "cost_usd": SPEND["cost_usd"],
                     "cost_usd_exact": SPEND["cost_usd_exact"],
-                    "share": Field("number", "Of what was spent."),
+                    "share": Field("number", "Of what was spent on models."),
                 },
             ),
         },
