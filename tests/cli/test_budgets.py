@@ -149,6 +149,17 @@ def test_a_session_is_stopped_by_each_budget_that_its_calls_count_against(tmp_pa
     assert run("budgets", "--session", "a", "--of", "a", *state).exit_code == 2
 
 
+def test_a_session_of_several_runs_is_asked_about_for_each(tmp_path: Path) -> None:
+    """Its next call may be in any of them."""
+    calls = [chat(), chat()]
+    for run_id, span in zip(("r", "q"), calls, strict=True):
+        set_attributes(span, {"gen_ai.conversation.id": "a", "workflow.run_id": run_id})
+    sets = (_budgets({**SESSION, "name": "run", "period": "run", "amount": COST}),)
+    state = ledger(tmp_path, *map(request, calls), now_ns=time.time_ns(), sets=sets)
+    found = json.loads(output("budgets", "--session", "a", "--json", *state))
+    assert ({row["value"] for row in found["budgets"]}, found["over"]) == ({"r", "q"}, True)
+
+
 def test_thresholds_that_were_passed_are_those_of_what_is_asked_for(tmp_path: Path) -> None:
     sets = (_budgets({**SESSION, "amount": COST}, {**MONTH, "amount": COST}),)
     state = ledger(tmp_path, _call("a"), _call("b"), now_ns=time.time_ns(), sets=sets)

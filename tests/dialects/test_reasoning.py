@@ -80,3 +80,16 @@ def test_an_output_that_cannot_have_it_in_leaves_it_out(
     found = read(span(chat(**counts, cache_read_tokens=0) | {"gen_ai.provider.name": "x_ai"}))
     assert found.usage is not None
     assert (found.usage.output, found.usage.reasoning, found.estimate) == (output, counts["reasoning_tokens"], estimate)
+
+
+@pytest.mark.parametrize(("total", "reasoning", "output"), [(16, 4, 6), (16, 40, 46), (20, 4, 10)])
+def test_a_total_keeps_reasoning_in_an_output_that_can_have_it_in(total: int, reasoning: int, output: int) -> None:
+    """A gateway tells its own counts in Gemini's form; more thoughts than output are beside it all the same."""
+    view = span(
+        chat(input_tokens=10, output_tokens=6, reasoning_tokens=reasoning, total_tokens=total)
+        | {"gen_ai.provider.name": "gcp.gemini"},
+        scope="openlit.instrumentation.google_ai_studio",
+    )
+    found = read(view)
+    assert found.usage is not None
+    assert found.usage.output == output

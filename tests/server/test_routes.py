@@ -546,6 +546,15 @@ async def test_everything_streams_as_lines_and_as_csv() -> None:
         assert len((await client.get(f"/api/v1/sessions?limit={MOST_ROWS}")).json()["sessions"]) == MOST_ROWS
 
 
+@pytest.mark.parametrize("fields", ["cost_usd", "unpriced,cost_usd", "cost_usd,unpriced,calls"])
+async def test_a_streamed_cost_is_unknown_whatever_other_fields_are_asked_for(fields: str) -> None:
+    """Whether a call has a price is in other fields than its cost."""
+    async with served(request(_named("a", JAN_30, model="acme-7b"))) as client:
+        answer = await client.get("/api/v1/sessions", params={"format": "csv", "fields": fields})
+        (row,) = csv.DictReader(io.StringIO(answer.text))
+        assert (list(row), row["cost_usd"]) == (fields.split(","), "unknown")
+
+
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.table], ids=lambda route: route.path)
 async def test_what_is_no_list_in_pages_is_given_as_csv_with_a_head(route: Route) -> None:
     """With all rows, whatever `limit` says."""

@@ -14,8 +14,7 @@ import click
 
 from spanledger_processor.cli import show, tables
 from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
-from spanledger_processor.cli.of_value import OF_VALUE, of_value, print_others, print_whole
-from spanledger_processor.cli.options import FAILED, as_json, fail, whole_ids
+from spanledger_processor.cli.options import FAILED, as_json, fail, of_one_value, whole_ids
 from spanledger_processor.ledger.facts import STATES
 from spanledger_processor.ledger.keys import UNATTRIBUTED
 from spanledger_processor.ledger.pages import MOST_ROWS
@@ -70,7 +69,7 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--unpriced", type=click.Choice(["any", *get_args(Unpriced)]), help="With unpriced calls: any, or a reason."
         ),
-        OF_VALUE,
+        of_one_value,
         click.option("--contains", metavar="TEXT", help="With this text in the id or the name."),
         click.option("--model", metavar="NAME", help="That spent something on this model, named as in the list."),
         click.option("--until", type=DAY, help="Last active on this UTC day or before."),
@@ -159,7 +158,7 @@ def tenants(target: Target, *, as_json: bool, as_csv: bool) -> None:
 @click.command()
 @click.option("--since", type=DAY, help="From a UTC day on: 2026-01-31, today, yesterday, or 7d for the last 7 days.")
 @click.option("--until", type=DAY, help="Up to the end of a UTC day.")
-@OF_VALUE
+@of_one_value
 @whole_ids
 @asks
 @as_csv
@@ -175,12 +174,12 @@ def unpriced(target: Target, *, as_json: bool, as_csv: bool, **given: str | None
             return
         if not rows:
             click.echo(_none_unpriced(source, given))
-            print_others(answer)
+            show.print_others(answer)
             return
         columns = show.UNPRICED if rows[0]["model"] is not None else show.UNPRICED[:2]
-        title = f"{show.counted(answer['calls'], 'unpriced call')} {of_value(answer)}".strip()
+        title = f"{show.counted(answer['calls'], 'unpriced call')} {show.of_value(answer)}".strip()
         tables.print_table(title, columns, rows)
-        print_others(answer)
+        show.print_others(answer)
         if answer["left_out"]:
             click.echo(left_out)
         for reason, meaning in {row["reason"]: row["meaning"] for row in rows}.items():
@@ -380,7 +379,7 @@ def _list(
     states = [show.STATE] if what == "session" else []
     tables.print_table(title, [show.named(what), *show.described(shown), *show.TOTALS, *states], shown)
     print_note(shown)
-    print_whole(what, given["dimension"])
+    show.print_whole(what, given["dimension"])
     if what == "run" and "all" not in given:
         click.echo("Sessions that are runs of their own are not among them; --all lists those, too, and is the whole.")
     if more:
@@ -411,7 +410,7 @@ def print_note(rows: Sequence[Row]) -> None:
 def _none_unpriced(source: QuerySource, given: dict[str, str | None]) -> str:
     """Return the sentence for a ledger without unpriced calls: nothing was counted, or every call has a price."""
     answer = ask(source, "/api/v1/summary", **given, by="model")
-    which = " ".join(filter(None, (of_value(answer), days_between(given["since"], given["until"], answer))))
+    which = " ".join(filter(None, (show.of_value(answer), days_between(given["since"], given["until"], answer))))
     if answer["total"]["calls"]:
         return f"Every call {which + ' ' if which else ''}in {source.name} has a price."
     return f"Nothing was spent {which} in {source.name}." if which else nothing_counted(source)

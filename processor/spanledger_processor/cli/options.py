@@ -48,6 +48,12 @@ def as_json(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")(command)
 
 
+def of_one_value(command: _Command) -> _Command:
+    """Give a command --dimension; its answer is then of one value (`show.of_value`)."""
+    text = "Of this value of a dimension, such as user:ann."
+    return click.option("--dimension", metavar="NAME:VALUE", help=text)(command)
+
+
 def whole_ids(command: _Command) -> _Command:
     """Give a command of tables --whole (`shows_whole_ids`)."""
 

@@ -91,6 +91,25 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+def of_value(answer: dict[str, Any]) -> str:
+    """Return which value of a dimension an answer is of, in words; empty where it is of all."""
+    return f"of {answer['dimension']} {word(answer['value'])}" if "dimension" in answer else ""
+
+
+def print_others(answer: dict[str, Any]) -> None:
+    """Say what values spent that are not told apart any more, where a part of it may belong to the answer."""
+    others = answer.get("not_distinguished", {"calls": 0})
+    if others["calls"]:
+        spent = f"{money(others['cost_usd'])} of {counted(others['calls'], 'call')}"
+        click.echo(f"Not in it: {spent} of values that are not told apart any more; a part may be this one's.")
+
+
+def print_whole(what: str, value: str | None) -> None:
+    """Say of a list of sessions or runs in which something has a value that they are whole ones."""
+    if value is not None:
+        click.echo(f"Whole {what}s in which something has this value; `summary --dimension` has what it spent itself.")
+
+
 _GRAIN = {"per-message": "call", "per-turn": "turn", "per-session-aggregate": "aggregate", "cost-only": "cost alone"}
 
 

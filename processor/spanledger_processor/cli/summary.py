@@ -19,8 +19,7 @@ from spanledger_processor.cli.lists import (
     print_csv,
     print_note,
 )
-from spanledger_processor.cli.of_value import OF_VALUE, of_value, print_others
-from spanledger_processor.cli.options import FAILED, fail, whole_ids
+from spanledger_processor.cli.options import FAILED, fail, of_one_value, whole_ids
 from spanledger_processor.cli.single import print_tools, show_one
 from spanledger_processor.ledger.dimensions import MODEL, PROVIDER
 from spanledger_processor.ledger.pages import MOST_ROWS
@@ -64,7 +63,7 @@ _SPEED_BY: dict[str | None, tuple[str, Sequence[tables.Column]]] = {
     is_flag=True,
     help="How fast calls were instead of what they cost: percentiles by model, or --by day or day_model.",
 )
-@OF_VALUE
+@of_one_value
 @whole_ids
 @asks
 @as_csv
@@ -146,7 +145,7 @@ def _whole(
     total, days = answer["total"], _which(given, answer)
     if not total["calls"] and not total.get("spans"):
         click.echo(f"Nothing was spent {days} in {source.name}." if days else nothing_counted(source))
-        print_others(answer)
+        show.print_others(answer)
         return
     columns = show.SPEND if days else [column for column in show.TOTALS if column[0] != "models"]
     others = "" if target.tenant else other_tenants(source)
@@ -162,7 +161,7 @@ def _whole(
         click.echo(f"Of it, {_of_gone(total['sessions_gone'], total['gone_usd'])}: spanledger summary --gone")
     if "days" in answer:
         tables.print_table("by day", show.DAY, answer["days"])
-    print_others(answer)
+    show.print_others(answer)
     for name, title, more in (("days_by_model", "by day and model", show.DAY[:1]), ("models", "by model", ())):
         if rows := answer.get(name):
             by_model = show.BY_MODEL if "calls" in rows[0] else show.MODEL_COST  # the cost alone, of a value
@@ -173,7 +172,7 @@ def _whole(
 
 def _which(given: dict[str, str | None], answer: Row) -> str:
     """Return in words of which value and which days an answer is; empty for everything."""
-    return " ".join(filter(None, (of_value(answer), days_between(given["since"], given["until"], answer))))
+    return " ".join(filter(None, (show.of_value(answer), days_between(given["since"], given["until"], answer))))
 
 
 def _print_tools(answer: Row) -> None:

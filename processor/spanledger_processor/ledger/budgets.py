@@ -310,14 +310,14 @@ def _values_of(reader: Reader, tenant: bytes, rule: BudgetRule, session_id: str)
     """Return the values by which calls of a session count against a budget: those that anything in it has."""
     if rule.period == SESSION:
         return (session_id,)
-    if rule.period == RUN:
-        return (run_of(reader, tenant, session_id),)
-    if not rule.dimension:
+    if not rule.dimension and rule.period != RUN:
         return ("",)
     key = session_key(tenant, session_id)
     if not session_id or reader.get(key) is None:
         return ()
     session = reader.sums(key)
+    if rule.period == RUN:  # of several that its spans name, a call may be in each
+        return {run_of(reader, tenant, session_id), *session.runs} - {""}
     if rule.value:
         return (rule.value,) if concerns(reader, tenant, rule, session) else ()
     if rule.dimension == AGENT:

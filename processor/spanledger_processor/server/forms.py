@@ -68,7 +68,7 @@ def header(shape: Shape, fields: Iterable[str] | None = None) -> list[str]:
 
 
 def lines(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return rows as lines of CSV."""
+    """Return whole rows as lines of CSV, of which some columns are wanted."""
     out = io.StringIO()
     writer = csv.writer(out)
     for row in rows:

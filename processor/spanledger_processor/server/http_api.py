@@ -262,10 +262,10 @@ class Api:
             yield first_line(columns).encode()
         while True:
             answer = await self._answer(route, {**values, "limit": MOST_ROWS, "cursor": cursor}, ids)
-            rows = picked(route, answer, values["fields"])[route.rows]
             if values["format"] == "csv":
-                yield lines(columns, rows).encode("utf-8", "replace")
+                yield lines(columns, answer[route.rows]).encode("utf-8", "replace")
             else:
+                rows = picked(route, answer, values["fields"])[route.rows]
                 yield b"".join(to_json(row) + b"\n" for row in rows)
             if (cursor := answer["next_cursor"]) is None:
                 return
