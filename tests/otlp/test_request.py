@@ -24,11 +24,9 @@ from otlp_bytes import (
     values_of,
     varint,
 )
-from spanledger_processor.otlp import envelope
-from spanledger_processor.otlp.envelope import survey
-from spanledger_processor.otlp.request import TraceRequest, count_traces, parse_traces, parsing_traces
+from spanledger_processor.otlp.request import TraceRequest, count_traces, parse_traces
 from spanledger_processor.otlp.views import SpanView
-from spanledger_processor.otlp.wire import MalformedError, finished
+from spanledger_processor.otlp.wire import MalformedError
 
 EXTRA = attribute(b"spanledger.kind", message(1, b"llm"))
 
@@ -105,28 +103,6 @@ def test_any_encoding_reads_as_protobuf_reads_it(nodes: list[Node]) -> None:
             for encoded, recorded in zip(group.items, scoped.spans, strict=True):
                 same_span(SpanView.parse(encoded), recorded)
     assert next(groups, None) is None
-
-
-@settings(max_examples=60, deadline=None)
-@given(rewritten_requests(), st.integers(0, 40))
-def test_what_was_found_when_the_parts_were_counted_is_what_is_read(nodes: list[Node], most: int) -> None:
-    body = encode(nodes)
-    scopes = survey(most, body).scopes
-    read, again = parse_traces(body), finished(parsing_traces(body, scopes))
-    assert [(*group[1:3], *group.items) for group in again.groups] == [
-        (*group[1:3], *group.items) for group in read.groups
-    ]
-    assert not scopes, "all of them are used"
-
-
-def test_spans_that_were_found_are_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    body = message(1, message(2, message(2, message(5, b"a")), message(2)))
-    large, scopes = survey(5, body)
-    assert not large
-    assert survey(2, body).large
-    monkeypatch.setattr(envelope, "_finding", lambda *_: 1 // 0)
-    request = finished(parsing_traces(body, scopes))
-    assert [*request.groups[0].items] == [message(5, b"a"), b""]
 
 
 def same_span(view: SpanView, recorded: Span) -> None:

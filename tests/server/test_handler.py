@@ -20,6 +20,7 @@ from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.config import load
 from spanledger_processor.enrichment.stage import Reading
 from spanledger_processor.model import Decision
+from spanledger_processor.otlp import envelope
 from spanledger_processor.otlp.encoding import delimited
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.handler import Handler
@@ -115,6 +116,19 @@ async def test_what_the_destination_says_the_sender_is_told(result: Result, stat
     assert (answer.verdict, answer.reason) == (status, result.reason)
     assert answer.retry_after == result.retry_after
     assert setup.observer.reported[-1] == ("refused", "traces", 1, result.verdict.value)
+
+
+async def test_the_spans_of_a_request_that_passes_are_counted_without_looking_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(envelope, "_finding", lambda *_: 1 // 0)
+    setup, plain = HandlerSetup(), ExportTraceServiceRequest()
+    for _ in range(200):
+        plain.resource_spans.add().scope_spans.add().spans.add(name="GET", trace_id=bytes(16), span_id=bytes(8))
+    body = plain.SerializeToString()
+    assert await setup.take("traces", body) == ACCEPTED
+    assert [sent for _, _, sent, _ in setup.delivery.sent] == [body]
+    assert setup.observer.reported == [("received", "traces", 200), ("accepted", "traces", 200)]
 
 
 async def test_a_request_sent_again_counts_once_and_bears_the_same_id() -> None:

@@ -26,7 +26,7 @@ from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.model import Call
-from spanledger_processor.otlp.envelope import FoundScopes, Items, ScopeGroup
+from spanledger_processor.otlp.envelope import Items, ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter, next_holding
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
 from spanledger_processor.otlp.values import GIANT, holds
@@ -212,20 +212,20 @@ class Stage:
         now_ns: int,
         *,
         trusted: bool = False,
-        scopes: FoundScopes | None = None,
+        spans: int | None = None,
         claim: EarlierClaim | None = None,
     ) -> Steps[Reading]:
-        """Read one export request (protobuf) in slices: yields after each `SLICE`, returns the reading. `scopes` is
-        what `survey` has found in it. With a `claim` no plain spans that came before are read which another reading
-        has in hand: wait for those that it awaits, and then call `adding_earlier`.
+        """Read one export request (protobuf) in slices: yields after each `SLICE`, returns the reading. `spans` is how
+        many it holds, where that is known. With a `claim` no plain spans that came before are read which another
+        reading has in hand: wait for those that it awaits, and then call `adding_earlier`.
 
         Raises:
             MalformedError: these bytes are no ExportTraceServiceRequest.
         """
         is_marked = yield from self._marks.searching(body)
         if not is_marked and not self._known and self._earlier.keep_unread(body, headers):
-            return Reading((yield from counting_traces(body, scopes)))
-        request = yield from parsing_traces(body, scopes)
+            return Reading((yield from counting_traces(body, spans)))
+        request = yield from parsing_traces(body)
         marks = self._marks.markers if is_marked else ()
         return (yield from self._reading(Reading(request, claim=claim), headers, now_ns, marks, trusted=trusted))
 

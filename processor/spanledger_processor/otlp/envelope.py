@@ -9,11 +9,11 @@ item that cannot be read at all makes no request malformed: it passes as it is.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import islice, repeat
-from typing import Any, NamedTuple, TypeAlias, overload
+from itertools import accumulate, islice, repeat
+from typing import Any, NamedTuple, overload
 
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -30,6 +30,7 @@ from spanledger_processor.otlp.wire import (
     WireField,
     fields,
     finished,
+    pause,
     read_varint,
 )
 
@@ -142,17 +143,11 @@ class ResourceItems(NamedTuple):
     scopes: list[ScopeItems]
 
 
-_Found: TypeAlias = "tuple[array[int], array[int], list[bytes]]"
-"""Where the items of a scope start and end, and the parts of its field `scope`."""
-FoundScopes = dict[int, "_Found"]
-"""What was found in scopes of a request, by where these start: so that none is gone through twice."""
-
-
 class Survey(NamedTuple):
-    """Whether a request is large, and the scopes that were gone through to tell."""
+    """Whether a request is large, and how many items it holds: None where only to read it can tell."""
 
     large: bool
-    scopes: FoundScopes
+    items: int | None
 
 
 def read_envelope(body: bytes, envelope: Envelope) -> list[ResourceItems]:
@@ -164,11 +159,8 @@ def read_envelope(body: bytes, envelope: Envelope) -> list[ResourceItems]:
     return finished(reading_envelope(body, envelope))
 
 
-def reading_envelope(
-    body: bytes, envelope: Envelope, scopes: FoundScopes | None = None
-) -> Generator[None, None, list[ResourceItems]]:
-    """Read an export request in slices: yields after each `SLICE_PARTS`, returns its resources. Takes out of `scopes`
-    what was found before.
+def reading_envelope(body: bytes, envelope: Envelope) -> Steps[list[ResourceItems]]:
+    """Read an export request in slices: yields after each `SLICE_PARTS`, returns its resources.
 
     Raises:
         MalformedError: it is no export request of that signal.
@@ -181,7 +173,7 @@ def reading_envelope(
     result.reverse()
     while result:  # freed on the way: to free many at once takes long
         number, (_, start, end) = len(groups), result.pop()
-        group, read = yield from _reading_group(body, start, end, envelope, f"{envelope.resources}[{number}]", scopes)
+        group, read = yield from _reading_group(body, start, end, envelope, f"{envelope.resources}[{number}]")
         groups.append(group)
         parts += read
         found = sum(len(scoped.items) for scoped in group.scopes)
@@ -190,36 +182,61 @@ def reading_envelope(
             raise MalformedError(f"{envelope.request}: {_TOO_MANY}")
         if number % SLICE_PARTS == SLICE_PARTS - 1 or since >= SLICE_CUT:
             since = 0
-            yield
+            yield None
     yield from _refuse_foreign(groups, envelope)
     return groups
 
 
-def survey(most: int, body: bytes) -> Survey:
-    """Return whether an export request of any signal has more than so many fields, resources, scopes and items in all,
-    and what was found in its scopes.
+def survey(most: int, body: bytes, envelope: Envelope) -> Survey:
+    """Return whether an export request may have more than so many fields in its envelope, items included; and how many
+    items it holds, if it is as requests usually are.
 
-    Looks at no more than about as many; of what cannot be read, at what stands before.
+    protobuf counts them: to find the items of 512 plain spans here takes six times as long.
     """
-    left, scopes = most, FoundScopes()
     try:
-        for group in fields(body, 0, len(body)):
-            for scope in fields(body, group.start, group.end) if _is_part(group, _GROUPS) else ():
-                if _is_part(scope, _SCOPES):
-                    found = array("L"), array("L"), list[bytes]()
-                    is_whole = all(False for _ in islice(_finding(body, scope.start, scope.end, left + 1, found), 1))
-                    if is_whole:
-                        scopes[scope.start] = found
-                    left -= len(found[0])
-                left -= 1
-                if left < 0:
-                    return Survey(True, scopes)
-            left -= 1
-            if left < 0:
-                return Survey(True, scopes)
-    except MalformedError:
-        pass
-    return Survey(False, scopes)
+        request = schema.Request.FromString(body)
+    except DecodeError:
+        return Survey(True, None)  # what protobuf cannot read may be a request all the same
+    if any(fields > most for fields in accumulate(_field_counts(request))):
+        return Survey(True, None)
+    return Survey(False, _usual_count(request, envelope))
+
+
+def _field_counts(request: Any) -> Iterator[int]:
+    """Yield how many fields of its schema each message of a request's envelope has."""
+    yield len(request.resources)
+    for resource in request.resources:
+        yield len(resource.resource) + len(resource.scopes) + len(resource.schema_url)
+        for scope in resource.scopes:
+            yield len(scope.scope) + len(scope.items) + len(scope.schema_url)
+
+
+def _usual_count(request: Any, envelope: Envelope) -> int | None:
+    """Return how many items a request holds, None where `counting_items` might refuse it; empties it."""
+    scopes = [scope for resource in request.resources for scope in resource.scopes]
+    resources = [b"".join(resource.resource) for resource in request.resources]
+    if not scopes or not all(scope.items for scope in scopes) or max(map(len, resources)) > GIANT:
+        return None
+    first, count = scopes[0].items[0], sum(len(scope.items) for scope in scopes)
+    try:
+        for resource in resources:
+            _attributes(resource)
+        for scope in scopes:
+            schema.Scope.FromString(b"".join(scope.scope))
+    except DecodeError:
+        return None
+    is_usual = len(first) <= GIANT and _fits(first, envelope)
+    return None if not is_usual or any(map(_has_other_fields, (*request.resources, request))) else count
+
+
+def _has_other_fields(message: Any) -> bool:
+    """Return whether a message has fields that its schema has not, or not of their wire type; takes out the others.
+
+    `UnknownFieldSet` makes an object of each, of which there may be a million.
+    """
+    for field, _ in message.ListFields():
+        message.ClearField(field.name)
+    return bool(message.ByteSize())
 
 
 _GROUPS, _SCOPES = 1, 2
@@ -231,8 +248,8 @@ def _is_part(field: WireField, number: int) -> bool:
 
 
 def _reading_group(
-    body: bytes, start: int, end: int, envelope: Envelope, location: str, found: FoundScopes | None
-) -> Generator[None, None, tuple[ResourceItems, int]]:
+    body: bytes, start: int, end: int, envelope: Envelope, location: str
+) -> Steps[tuple[ResourceItems, int]]:
     """Return a resource, and of how many parts it is made."""
     parts = yield from _messages(body, start, end, {1: "resource", 2: envelope.scoped, 3: "schema_url"}, location)
     resource = b"".join(body[at:to] for number, at, to in parts if number == 1)
@@ -241,24 +258,20 @@ def _reading_group(
         if number != _SCOPES:
             continue
         scoped = f"{location}.{envelope.scoped}[{len(scopes)}]"
-        scopes.append(
-            (yield from _reading_scope(body, at, to, envelope, scoped, None if found is None else found.pop(at, None)))
-        )
+        scopes.append((yield from _reading_scope(body, at, to, envelope, scoped)))
         if len(scopes) % SLICE_PARTS == 0:
-            yield
+            yield None
     return ResourceItems(location, resource, scopes), len(parts)
 
 
-def _reading_scope(
-    body: bytes, start: int, end: int, envelope: Envelope, location: str, found: _Found | None
-) -> Generator[None, None, ScopeItems]:
-    """Return the items of the scope at [start, end), in slices, unless they have been found."""
-    starts, ends, scope = found or (array("L"), array("L"), list[bytes]())
+def _reading_scope(body: bytes, start: int, end: int, envelope: Envelope, location: str) -> Steps[ScopeItems]:
+    """Return the items of the scope at [start, end), in slices."""
+    starts, ends, scope = array("L"), array("L"), list[bytes]()
     try:
-        for _ in () if found else _finding(body, start, end, SLICE_CUT, (starts, ends, scope)):
+        for _ in _finding(body, start, end, starts, ends, scope):
             if len(starts) > MAX_ITEMS:
                 raise MalformedError(_TOO_MANY)
-            yield
+            yield pause  # a request of few items may have many other fields
     except MalformedError as error:
         raise MalformedError(f"{location}: {error}") from None
     if not starts:
@@ -266,20 +279,21 @@ def _reading_scope(
     return ScopeItems(location, b"".join(scope), Items(body, starts, ends) if starts else Items(body))
 
 
-def _finding(body: bytes, start: int, end: int, at_once: int, found: _Found) -> Iterator[None]:
-    """Find where the items of the scope at [start, end) start and end, and the parts of its field `scope`: adds them to
-    `found`, and yields after so many fields more.
+def _finding(
+    body: bytes, start: int, end: int, starts: array[int], ends: array[int], scope: list[bytes]
+) -> Iterator[None]:
+    """Find where the items of the scope at [start, end) start and end, and the parts of its field `scope`; yields after
+    each `SLICE_CUT` fields.
 
     Goes over every item of a request, so what is common is read in place: a tag of one byte, a length of one or two.
 
     Raises:
         MalformedError: a field that cannot be read.
     """
-    starts, ends, scope = found
     add_start, add_end = starts.append, ends.append
     at, last = start, end - 3
     while True:
-        for _ in repeat(None, at_once):
+        for _ in repeat(None, SLICE_CUT):
             if at <= last and body[at] == _ITEM_TAG:
                 size, content = body[at + 1], at + 2
                 if size > 0x7F:
@@ -309,18 +323,18 @@ _SCOPE, _ITEMS = 1, 2
 _ITEM_TAG = _ITEMS << 3 | LENGTH
 
 
-def _refuse_foreign(groups: list[ResourceItems], envelope: Envelope) -> Generator[None, None, None]:
+def _refuse_foreign(groups: list[ResourceItems], envelope: Envelope) -> Steps[None]:
     foreign, looked_at = None, 0
     for group in groups:
         looked_at += 1
         if looked_at % SLICE_PARTS == 0:
-            yield
+            yield None
         for scoped in group.scopes:
             items = scoped.items
             for start, end in zip(items.starts, items.ends, strict=True):
                 looked_at += 1
                 if looked_at % SLICE_PARTS == 0:
-                    yield
+                    yield None
                 is_one = end - start <= GIANT and _fits(items.body[start:end], envelope)
                 foreign = None if is_one else _contradiction(items.body, start, end, envelope)
                 if foreign is None:
@@ -370,13 +384,13 @@ def _mismatch(field: WireField, known: Mapping[int, int]) -> str | None:
 
 def _messages(
     body: bytes, start: int, end: int, known: Mapping[int, str], location: str
-) -> Generator[None, None, list[tuple[int, int, int]]]:
+) -> Steps[list[tuple[int, int, int]]]:
     """Return number, start and end of each known field; all of them are length-delimited."""
     result = []
     try:
         for read, field in enumerate(fields(body, start, end)):
             if read % SLICE_PARTS == SLICE_PARTS - 1:
-                yield
+                yield pause  # as in a scope
             if field.number in known:
                 if field.wire_type != LENGTH:
                     raise MalformedError(f"{known[field.number]} has wire type {field.wire_type}, not {LENGTH}")
@@ -397,15 +411,14 @@ class ScopeGroup(NamedTuple):
     items: Items
 
 
-def reading_groups(body: bytes, envelope: Envelope, scopes: FoundScopes | None = None) -> Steps[list[ScopeGroup]]:
-    """Read an export request in slices; returns its groups, in the order of their scopes on the wire. `scopes` as in
-    `survey`.
+def reading_groups(body: bytes, envelope: Envelope) -> Steps[list[ScopeGroup]]:
+    """Read an export request in slices; returns its groups, in the order of their scopes on the wire.
 
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
     groups = []
-    read = yield from reading_envelope(body, envelope, scopes)
+    read = yield from reading_envelope(body, envelope)
     read.reverse()
     while read:
         group = read.pop()
@@ -419,14 +432,14 @@ def reading_groups(body: bytes, envelope: Envelope, scopes: FoundScopes | None =
     return groups
 
 
-def counting_items(body: bytes, envelope: Envelope, scopes: FoundScopes | None = None) -> Steps[int]:
-    """Count the items of an export request, in slices. `scopes` as in `survey`.
+def counting_items(body: bytes, envelope: Envelope) -> Steps[int]:
+    """Count the items of an export request, in slices.
 
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
     count = 0
-    read = yield from reading_envelope(body, envelope, scopes)
+    read = yield from reading_envelope(body, envelope)
     while read:  # freed on the way
         group = read.pop()
         if len(group.resource) <= GIANT:
@@ -445,9 +458,14 @@ def counting_items(body: bytes, envelope: Envelope, scopes: FoundScopes | None =
 
 def _resource(group: ResourceItems) -> Attributes:
     try:
-        return (_resource_kept if len(group.resource) <= MOST_COMPARED else _resource_read)(group.resource)
+        return _attributes(group.resource)
     except DecodeError:
         raise MalformedError(f"{group.location}.resource: cannot be read") from None
+
+
+def _attributes(encoded: bytes) -> Attributes:
+    """Return the attributes of a resource."""
+    return (_resource_kept if len(encoded) <= MOST_COMPARED else _resource_read)(encoded)
 
 
 def _resource_read(encoded: bytes) -> Attributes:

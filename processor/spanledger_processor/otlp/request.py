@@ -19,7 +19,6 @@ from spanledger_processor.otlp.envelope import (
     METRICS,
     SLICE_PARTS,
     TRACES,
-    FoundScopes,
     ScopeGroup,
     counting_items,
     reading_envelope,
@@ -116,19 +115,20 @@ def parse_traces(body: bytes) -> TraceRequest:
     return finished(parsing_traces(body))
 
 
-def parsing_traces(body: bytes, scopes: FoundScopes | None = None) -> Steps[TraceRequest]:
-    """Do as `parse_traces`, in slices; `scopes` is what `survey` has found in this request."""
-    groups = yield from reading_groups(body, TRACES, scopes)
+def parsing_traces(body: bytes) -> Steps[TraceRequest]:
+    """Do as `parse_traces`, in slices."""
+    groups = yield from reading_groups(body, TRACES)
     return TraceRequest(body, groups, sum(len(group.items) for group in groups))
 
 
-def counting_traces(body: bytes, scopes: FoundScopes | None = None) -> Steps[TraceRequest]:
-    """Return the same request in slices, its spans counted and not handed out, for one that passes.
+def counting_traces(body: bytes, spans: int | None = None) -> Steps[TraceRequest]:
+    """Return the same request in slices, its spans counted and not handed out, for one that passes. `spans` is how many
+    it holds, where that is known (`envelope.survey`).
 
     Raises:
         MalformedError: it is none; says what is wrong and where.
     """
-    return TraceRequest(body, [], (yield from counting_items(body, TRACES, scopes)))
+    return TraceRequest(body, [], (yield from counting_items(body, TRACES)) if spans is None else spans)
 
 
 def count_traces(body: bytes) -> TraceRequest:
@@ -168,7 +168,7 @@ def count_data_points(body: bytes) -> int:
     return finished(counting_data_points(body))
 
 
-def counting_data_points(body: bytes) -> Generator[None, None, int]:
+def counting_data_points(body: bytes) -> Steps[int]:
     """Do as `count_data_points`, in slices."""
     groups = yield from reading_envelope(body, METRICS)
     count = 0
@@ -176,7 +176,7 @@ def counting_data_points(body: bytes) -> Generator[None, None, int]:
     for number, metric in enumerate(metrics):
         count += _points(metric)
         if number % SLICE_PARTS == SLICE_PARTS - 1:
-            yield
+            yield None
     return count
 
 

@@ -2,7 +2,8 @@
 
 On the wire a sub-message and a `bytes` field look the same, and so do `repeated KeyValue` and a map. Events and data
 points are therefore declared as bytes, and attributes as a map from key to encoded AnyValue: look-ups are made in a C
-hash map, and only the values asked for are decoded. What stands around items has no schema (`envelope`).
+hash map, and only the values asked for are decoded. What stands around items has a schema to count by alone, in which
+every field is a list, so that none hides another; for reading, offsets matter (`envelope`).
 
 The syntax is proto2, which does not check UTF-8: invalid text reads as bytes and never makes a request fail.
 Field numbers are those of opentelemetry-proto v1.
@@ -30,6 +31,18 @@ _MAP = "map"
 _REPEATED = "repeated "
 
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
+    # An export request of any signal.
+    "Request": {"resources": (1, "repeated ResourceItems")},
+    "ResourceItems": {
+        "resource": (1, "repeated bytes"),
+        "scopes": (2, "repeated ScopeItems"),
+        "schema_url": (3, "repeated bytes"),
+    },
+    "ScopeItems": {
+        "scope": (1, "repeated bytes"),
+        "items": (2, "repeated bytes"),
+        "schema_url": (3, "repeated bytes"),
+    },
     "Resource": {"attributes": (1, _MAP)},
     "Scope": {"name": (1, "string"), "version": (2, "string")},
     "Span": {
@@ -137,6 +150,7 @@ def _class(name: str) -> Any:
     return GetMessageClass(_POOL.FindMessageTypeByName(f"spanledger.wire.{name}"))
 
 
+Request = _class("Request")
 Resource = _class("Resource")
 Scope = _class("Scope")
 Span = _class("Span")

@@ -33,7 +33,7 @@ from spanledger_processor.enrichment.redaction import Redacted, Redactor
 from spanledger_processor.ledger.store import StateError, UnitTooLargeError
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.encoding import SynthesizedSpan
-from spanledger_processor.otlp.envelope import FoundScopes
+from spanledger_processor.otlp.envelope import LOGS, METRICS, TRACES, Envelope, Survey
 from spanledger_processor.otlp.request import TraceRequest, count_log_records, counting_data_points, counting_traces
 from spanledger_processor.otlp.splice import RequestPart
 from spanledger_processor.otlp.wire import MalformedError
@@ -83,6 +83,8 @@ _GROWTH = 1536
 _SYNTHESIZED_BYTES = 1024
 """What is held of each synthesized span that is not encoded yet."""
 
+_SURVEYED: Mapping[Signal, Envelope] = {"traces": TRACES, "logs": LOGS}
+"""Signals of which requests are read; metrics are counted, which takes little."""
 _LARGE_KNOWN = 64
 """Large requests that are known to have been accepted."""
 _LARGE_SECONDS = 20.0
@@ -156,8 +158,8 @@ class _DeliveryTime:
 class _Request:
     """An export request but for its bytes, which are let go of as soon as they are read: the parameters of `handle`.
 
-    `identifier` is a hash of the bytes. `large`: it is worked on in slices, one at a time. `scopes` is what was found
-    in it when that was decided.
+    `identifier` is a hash of the bytes. `large`: it is worked on in slices, one at a time. `items` is how many it
+    holds, where that showed when this was decided.
     """
 
     signal: Signal
@@ -168,7 +170,7 @@ class _Request:
     trusted: bool
     hold: Callable[[int], None]
     large: bool
-    scopes: FoundScopes
+    items: int | None
 
 
 @dataclass(slots=True, eq=False)
@@ -236,9 +238,9 @@ class Handler:
                 await self._limits.admit(sender, headers, len(body))
         except RateLimitedError as limited:
             return self._limited(limited)
-        large, scopes = (False, FoundScopes()) if signal == "metrics" else survey_size(body)
+        large, items = survey_size(body, _SURVEYED[signal]) if signal in _SURVEYED else Survey(False, None)
         delivery_time = _DeliveryTime(deadline, waits if large else 0.0)
-        request = _Request(signal, identifier, headers, delivery_time, sender, trusted, hold, large, scopes)
+        request = _Request(signal, identifier, headers, delivery_time, sender, trusted, hold, large, items)
         if not large:
             return await self._through(request, body)
         key = signal, identifier, frozenset(headers.items())  # the tenant may stand in a header
@@ -297,7 +299,7 @@ class Handler:
             if signal == "logs":
                 items, synthesized = await self._synthesize(request, body)
             else:
-                items = await work(counting_data_points(body), large=is_large(body))
+                items = await work(counting_data_points(body), large=is_large(body, METRICS))
             self._observer.received(signal, items)
             if synthesized:
                 of_spans = await self._deliver_synthesized(request, synthesized, len(body))
@@ -419,9 +421,9 @@ class Handler:
             with self._stage.claim() as claim:
                 async with self._lock.held(request.sender, large=large):
                     if isinstance(spans, bytes):
-                        trusted, scopes = request.trusted, request.scopes
+                        trusted, items = request.trusted, request.items
                         steps = self._stage.reading(
-                            body, headers, self._now_ns(), trusted=trusted, scopes=scopes, claim=claim
+                            body, headers, self._now_ns(), trusted=trusted, spans=items, claim=claim
                         )
                     else:
                         steps = self._stage.reading_synthesized(spans, headers, self._now_ns(), claim=claim)
