@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
 
-import msgpack
+from msgspec.msgpack import decode, encode
 
 from spanledger_sidecar.tokens import TokenVector
 
@@ -201,11 +201,9 @@ def nested(value: Any, *keys: str) -> Any:
 
 def pack(value: Any) -> bytes:
     """Return the stored form of a plain value."""
-    packed: bytes | None = msgpack.packb(value)
-    assert packed is not None, "only a stream packs to nothing"
-    return packed
+    return encode(value)
 
 
 def unpack(packed: bytes) -> Any:
     """Return the plain value of a stored form."""
-    return msgpack.unpackb(packed, strict_map_key=False)
+    return decode(packed)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgpack.exceptions import FormatError
+from msgspec import DecodeError
 
 from spanledger_processor.ledger.housekeeping import Housekeeping
 from spanledger_processor.ledger.keys import link_key
@@ -107,7 +107,7 @@ def test_changes_over_a_record_that_cannot_be_read_leave_nothing(store: LmdbStor
         enter(unit, Changes(replace={session("bad"): b"\xc1"}))
     both = Changes(add={session("good"): Sums(cost=1), session("bad"): Sums(cost=1)})
     with store.unit() as unit:
-        with pytest.raises(FormatError), unit.part() as part:
+        with pytest.raises(DecodeError), unit.part() as part:
             enter(part, both)
         assert cost_of(unit, "good") == 0
 

@@ -12,7 +12,6 @@ from hashlib import blake2b
 from typing import Any, TypeAlias
 
 import lmdb
-import msgpack
 
 from spanledger_processor.ledger.budgets import LargeRun
 from spanledger_processor.ledger.crossings import Crossing, crossing_moved
@@ -236,7 +235,7 @@ def _replaced(record: bytes, replaced: Mapping[Any, Any]) -> bytes:
         values = unpack(record)
         if not isinstance(values, list) or pack(values) != record:
             return record
-    except (ValueError, TypeError, msgpack.UnpackException):
+    except (ValueError, TypeError):
         return record
     return pack(_walked(values, replaced))
 

@@ -16,8 +16,6 @@ from itertools import chain, groupby, islice, takewhile
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from msgpack.exceptions import UnpackException
-
 from spanledger_processor.ledger.crossings import Crossing, placed_crossings
 from spanledger_processor.ledger.keys import (
     ID_HASH,
@@ -468,7 +466,7 @@ def read_cursor(tenant: bytes, text: str) -> RowPosition:
     try:
         kind, rank, id_hash, given_for = unpack(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         position = (int(kind), int(rank), bytes(id_hash))
-    except (ValueError, TypeError, UnpackException) as error:
+    except (ValueError, TypeError) as error:
         raise CursorError("not a cursor that an answer gave") from error
     if not 0 <= position[1] < 1 << 128:
         raise CursorError("not a cursor that an answer gave")

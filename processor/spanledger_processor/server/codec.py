@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, fields, is_dataclass
 from itertools import repeat
 from operator import attrgetter
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
-import msgpack
+from msgspec.msgpack import encode
 
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule, Ruling
 from spanledger_processor.accounting.grouping import Named
@@ -249,7 +249,7 @@ class _Unpacked:
 
 def _packed(values: list[Any]) -> bytes:
     try:
-        return _PLAIN + cast(bytes, msgpack.packb(values))
+        return _PLAIN + encode(values)
     except (OverflowError, UnicodeEncodeError):
         return _WIDE + pack(values)
 
