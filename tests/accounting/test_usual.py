@@ -405,7 +405,7 @@ def test_usual_calls_that_come_out_of_a_collector_are_cut_out() -> None:
         facts = [[values(fact) for fact in made.read(body, {}, NOW).batches[0].facts] for made in (fast, full)]
         assert facts[0] == facts[1]
     (known,) = fast._usual._groups.values()
-    assert known.found >= 60
+    assert known.layouts.used >= 60
 
 
 def test_usual_calls_take_the_fast_path() -> None:

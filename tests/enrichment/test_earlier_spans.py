@@ -22,7 +22,7 @@ from spanledger_processor.accounting.account import account
 from spanledger_processor.config import load
 from spanledger_processor.dialects import MARKERS
 from spanledger_processor.enrichment import Reading, Stage, earlier_spans
-from spanledger_processor.enrichment.earlier_spans import naming_marks
+from spanledger_processor.enrichment.plain_spans import naming_marks
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.dimensions import values
 from spanledger_processor.ledger.memory_store import MemoryStore
@@ -424,6 +424,23 @@ def test_what_names_a_session_or_run_is_found_by_a_marker_or_a_name(keys: set[by
         for marker in markers:
             for text in (key + marker, marker + key, key + marker[1:], marker + key[1:], key[:-1] + marker):
                 assert key not in text or marks.hits(text) or naming.hits(text)
+
+
+@given(st.integers(0, 5), st.lists(st.booleans(), min_size=1, max_size=12))
+def test_places_without_some_of_them(first: int, taken: list[bool]) -> None:
+    places = range(first, first + len(taken))
+    some = [place for place, is_taken in zip(places, taken, strict=True) if is_taken]
+    assert [*earlier_spans.but(places, some)] == [place for place in places if place not in some]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3 * GIANT), st.integers(0, 9)), min_size=1, max_size=9), st.integers(0, 99))
+def test_among_some_spans_a_giant_one_is_found(spans: list[tuple[int, int]], at: int) -> None:
+    starts, ends = [], []
+    for size, gap in spans:
+        starts.append(at + gap)
+        ends.append(at + gap + size)
+        at = ends[-1]
+    assert earlier_spans._has_giant(starts, ends) == any(size > GIANT for size, _ in spans)
 
 
 def test_the_markers_that_are_looked_for_by_default_are_few_enough_for_a_vector_search() -> None:

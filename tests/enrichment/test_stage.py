@@ -18,15 +18,15 @@ from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.config import load
 from spanledger_processor.config.processing import Alias
 from spanledger_processor.enrichment import Reading, Stage, write
-from spanledger_processor.enrichment import stage as stage_module
 from spanledger_processor.enrichment.attributes import ALIASES, alias_keys
 from spanledger_processor.enrichment.facts import FactBuilder
+from spanledger_processor.enrichment.names import Names
+from spanledger_processor.enrichment.plain_spans import PlainSpans
 from spanledger_processor.enrichment.stage import SLICE
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.model import COST_ALIASES
 from spanledger_processor.otlp.encoding import delimited
-from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import MalformedError, finished
 from spanledger_processor.server.wiring import make_stage
@@ -170,13 +170,13 @@ def test_plain_spans_of_traces_without_genai_spans_are_not_looked_at_further(
     """Neither as libraries encode them nor as the Collector does."""
     stage.read(request(span(1, CHAT)).SerializeToString(), {}, NOW)
     looked_at: list[bytes] = []
-    plain = stage_module._plain_fact
+    plain = PlainSpans.fact
 
-    def noted(builder: FactBuilder, encoded: bytes, group: ScopeGroup, *, may_name: bool = True) -> Fact | None:
+    def noted(reader: PlainSpans, encoded: bytes, resource: Names, scope: str = "") -> Fact:
         looked_at.append(SpanView.parse(encoded).span_id)
-        return plain(builder, encoded, group, may_name=may_name)
+        return plain(reader, encoded, resource, scope)
 
-    monkeypatch.setattr(stage_module, "_plain_fact", noted)
+    monkeypatch.setattr(PlainSpans, "fact", noted)
     body = encode(request(span(5, trace=9), span(6, trace=1), span(7, trace=9)))
     reading = stage.read(body, {}, NOW)
     ids = [fact.span_id for batch in reading.batches for fact in batch.facts]
@@ -192,13 +192,13 @@ def test_of_a_plain_span_that_names_nothing_the_ids_and_times_alone_are_read(
     for one in spans:
         one.start_time_unix_nano, one.end_time_unix_nano = NOW, NOW + 1
     whole: list[bytes] = []
-    plain = FactBuilder.plain
+    parsed = PlainSpans._parsed
 
-    def noted(builder: FactBuilder, view: SpanView, group: ScopeGroup) -> Fact:
-        whole.append(view.span_id)
-        return plain(builder, view, group)
+    def noted(reader: PlainSpans, encoded: bytes) -> Any:
+        whole.append(SpanView.parse(encoded).span_id)
+        return parsed(reader, encoded)
 
-    monkeypatch.setattr(FactBuilder, "plain", noted)
+    monkeypatch.setattr(PlainSpans, "_parsed", noted)
     (batch,) = stage.read(request(*spans).SerializeToString(), {}, NOW).batches
     assert whole == [one.span_id for one in spans[1:]]
     assert [(fact.span_id, fact.session.id, fact.start_ns, fact.end_ns) for fact in batch.facts] == [

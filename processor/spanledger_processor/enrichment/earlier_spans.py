@@ -11,25 +11,24 @@ from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Container, Iterator, Mapping, Sequence
+from itertools import compress, filterfalse, repeat
 from operator import add, sub
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from spanledger_processor.accounting.facts import Fact
-from spanledger_processor.enrichment.facts import NO_NAMES, FactBuilder
-from spanledger_processor.enrichment.names import IdResolver, Names
+from spanledger_processor.enrichment.names import Names
+from spanledger_processor.enrichment.plain_spans import NO_NAMES, ROLES, PlainSpans, link
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.otlp.envelope import Items
 from spanledger_processor.otlp.values import GIANT
-from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.otlp.views import head_of
 from spanledger_processor.otlp.wire import MalformedError
 
 NAMING_BYTES, LINKING_BYTES, UNREAD_BYTES = 8 << 20, 4 << 20, 8 << 20
 """Kept at most of spans that name a session or run, of those that only link others, and of requests not yet read."""
 UNREAD_REQUEST = 1 << 20
 """Bytes of the largest request that is kept without being read: it is read in one go."""
-_ROLES = ("session", "run")
 _TRACE_ID, _SPAN_ID, _PARENT_ID = b"\x0a\x10", b"\x12\x08", b"\x22\x08"
 """Tag and length of each id: libraries write them in this order, the Collector in the reverse one."""
 _TRACE_STATE = 0x1A
@@ -51,6 +50,7 @@ _LONGEST = 1 << 20
 _BOTH_IDS = 28
 """Bytes of a span's own two ids with their tags."""
 
+T = TypeVar("T")
 UnreadRequest: TypeAlias = tuple[bytes, Mapping[str, str]]
 """The bytes and headers of a request."""
 
@@ -69,7 +69,7 @@ class _Block(ABC):
         """About how many bytes it takes beside its traces."""
 
     @abstractmethod
-    def facts(self, trace_id: bytes, builder: FactBuilder) -> Iterator[Fact]:
+    def facts(self, trace_id: bytes, reader: PlainSpans) -> Iterator[Fact]:
         """Yield what the spans of a trace link and name."""
 
 
@@ -83,14 +83,14 @@ class _Heads(_Block):
         traces = set(map(heads.__getitem__, _TRACE_IDS[: len(heads) // _HEAD]))
         super().__init__(tenant, resource, len(heads), traces)
 
-    def facts(self, trace_id: bytes, builder: FactBuilder) -> Iterator[Fact]:
+    def facts(self, trace_id: bytes, _: PlainSpans) -> Iterator[Fact]:
         """See `_Block`."""
         key, heads = _TRACE_ID + trace_id, self._heads
         at = heads.find(key)
         while at >= 0:
             if at % _HEAD == 0:
                 parent = heads[at + 30 : at + _HEAD] if heads.startswith(_PARENT_ID, at + 28) else b""
-                yield builder.link(Fact(trace_id, heads[at + 20 : at + 28], parent), NO_NAMES, self.resource)
+                yield link(Fact(trace_id, heads[at + 20 : at + 28], parent), NO_NAMES, self.resource)
             at = heads.find(key, at + 1)
 
 
@@ -113,7 +113,7 @@ class _Whole(_Block):
         self._starts, self._ends = array("L", starts), array("L", ends)
         super().__init__(tenant, resource, len(self._spans) + _PLACE_BYTES * len(starts), traces)
 
-    def facts(self, trace_id: bytes, builder: FactBuilder) -> Iterator[Fact]:
+    def facts(self, trace_id: bytes, reader: PlainSpans) -> Iterator[Fact]:
         """See `_Block`."""
         first, last = self._first, self._ends[-1] - self._first
         at = self._spans.find(trace_id, self._starts[0] - first, last)
@@ -122,12 +122,11 @@ class _Whole(_Block):
             start, end = self._starts[place] - first, self._ends[place] - first
             if at < end:
                 try:
-                    view = SpanView.parse(self._spans[start:end])
-                    fact, names = Fact(*view.head()), builder.resolver.names(view.attributes)
+                    fact = reader.fact(self._spans[start:end], self.resource)
                 except MalformedError:
-                    fact, names = _UNREADABLE, NO_NAMES  # it went on as it came, and costs the request read now nothing
+                    fact = _UNREADABLE  # it went on as it came, and costs the request read now nothing
                 if fact.trace_id == trace_id:
-                    yield builder.link(fact, names, self.resource)
+                    yield fact
             at = self._spans.find(trace_id, max(at + 1, end), last)
 
 
@@ -210,58 +209,64 @@ class _Blocks:
 
 
 class SpanSlice:
-    """Up to `MOST` spans of a group, at `places`, whose traces are cut out all at once: libraries write a span's trace
-    first, the Collector last and the span's own id before it.
+    """Some of the spans of a group, at `places`, in order, whose traces are cut out all at once: libraries write a
+    span's trace first, the Collector last and the span's own id before it.
     """
 
-    __slots__ = ("_ids", "_tags", "_traces", "items", "places")
+    __slots__ = ("_ids", "_tagged", "_tags", "ends", "items", "places", "starts")
 
-    def __init__(self, items: Items, first: int) -> None:
-        """Take `MOST` spans from `first` on; there is one at least."""
-        self.items, self.places = items, range(first, min(first + MOST, len(items)))
-        body, (starts, ends) = items.body, self.bounds(self.places)
-        self._tags, self._ids = _TRACE_ID, [body[start : start + 18] for start in starts]
+    def __init__(self, items: Items, places: Sequence[int]) -> None:
+        """Take the spans at `places`; there is one at least, and `MOST` at most."""
+        self.items, self.places = items, places
+        self.starts, self.ends = starts, ends = _at(places, items.starts), _at(places, items.ends)
+        body = items.body
+        self._tags = _TRACE_ID
+        self._ids: Sequence[bytes] = [body[start : start + 18] for start in starts]
         if not self._ids[0].startswith(_TRACE_ID):
             self._tags = _SPAN_ID + _TRACE_ID
             self._ids = [body[end - 28 : end - 26] + body[end - 18 : end] for end in ends]
-        self._traces = set(self._ids)
+        self._tagged = set(self._ids)
 
-    def bounds(self, places: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
-        """Return where the spans at some places begin and end."""
-        starts, ends = self.items.starts, self.items.ends
-        if isinstance(places, range):
-            return starts[places.start : places.stop], ends[places.start : places.stop]
-        return [*map(starts.__getitem__, places)], [*map(ends.__getitem__, places)]
+    def split(self, known: Container[bytes]) -> tuple[Sequence[int], SpanSlice | None]:
+        """Return the places of spans of these traces, and of those whose ends do not tell theirs; and all others."""
+        tags, ids, body = self._tags, self._ids, self.items.body
+        some = {one for one in self._tagged if not one.startswith(tags) or one[len(tags) :] in known}
+        maybe = [*compress(range(len(ids)), map(some.__contains__, ids))] if some else []
+        found = [number for number in maybe if _may_be_of(known, body, self.starts[number], self.ends[number])]
+        if not found:
+            return (), self
+        others = but(range(len(ids)), found)
+        if not others:
+            return self.places, None
+        rest = SpanSlice.__new__(SpanSlice)
+        rest.items, rest.places, rest._tags = self.items, _at(others, self.places), tags
+        rest.starts, rest.ends, rest._ids = _at(others, self.starts), _at(others, self.ends), _at(others, ids)
+        rest._tagged = self._tagged - some if len(found) == len(maybe) else set(rest._ids)
+        return _at(found, self.places), rest
 
-    def but(self, *without: Collection[int]) -> Sequence[int]:
-        """Return its places without some; those that stand side by side as a range."""
-        left = sorted(set(self.places).difference(*without)) if any(without) else self.places
-        return range(left[0], left[-1] + 1) if left and left[-1] - left[0] < len(left) else left
+    def traces(self) -> set[bytes]:
+        """Return the traces of its spans, as far as they can be read."""
+        tags = self._tags
+        if all(one.startswith(tags) for one in self._tagged):
+            return {one[len(tags) :] for one in self._tagged}
+        return set[bytes]().union(*(_trace_of(self.items[place]) for place in self.places))
 
-    def maybe_of(self, known: Container[bytes], others: Container[int]) -> Sequence[int]:
-        """Return the places, without `others`, of spans of these traces, and of those whose ends do not tell theirs."""
-        tags, items = self._tags, self.items
-        some = {one for one in self._traces if not one.startswith(tags) or one[len(tags) :] in known}
-        return [
-            place
-            for place, one in (enumerate(self._ids, self.places.start) if some else ())
-            if one in some
-            and place not in others
-            and _may_be_of(known, items.body, items.starts[place], items.ends[place])
-        ]
 
-    def traces_of(self, places: Sequence[int]) -> set[bytes]:
-        """Return the traces of the spans at some of its places, as far as they can be read."""
-        ids, first, tags = self._ids, self.places.start, self._tags
-        if places is self.places:
-            found = self._traces
-        elif isinstance(places, range):
-            found = set(ids[places.start - first : places.stop - first])
-        else:
-            found = {ids[place - first] for place in places}
-        if all(one.startswith(tags) for one in found):
-            return {one[len(tags) :] for one in found}
-        return set[bytes]().union(*(_trace_of(self.items[place]) for place in places))
+def _at(places: Sequence[int], column: Sequence[T]) -> Sequence[T]:
+    """Return what stands at some places of a column."""
+    return column[places.start : places.stop] if isinstance(places, range) else [*map(column.__getitem__, places)]
+
+
+def but(places: Sequence[int], some: Sequence[int]) -> Sequence[int]:
+    """Return places, of which `some` are among them; both are in order. Those of a range that are its first or last
+    ones are taken off its end.
+    """
+    number = len(some)
+    if not number or some[-1] == places[number - 1]:
+        return places[number:]
+    if some[0] == places[-number]:
+        return places[:-number]
+    return [*filterfalse(set(some).__contains__, places)]
 
 
 def _may_be_of(known: Container[bytes], body: bytes, start: int, end: int) -> bool:
@@ -275,12 +280,12 @@ def _may_be_of(known: Container[bytes], body: bytes, start: int, end: int) -> bo
 
 
 class EarlierSpans:
-    """Plain spans whose trace has no GenAI span of their tenant yet, as far as they were kept. `builder` makes facts of
+    """Plain spans whose trace has no GenAI span of their tenant yet, as far as they were kept. `reader` makes facts of
     them.
     """
 
-    def __init__(self, builder: FactBuilder) -> None:
-        self._builder = builder
+    def __init__(self, reader: PlainSpans) -> None:
+        self._reader = reader
         self._naming, self._linking = _Blocks(NAMING_BYTES), _Blocks(LINKING_BYTES)
         self._unread: deque[tuple[int, UnreadRequest]] = deque()
         self._unread_bytes = 0
@@ -309,29 +314,26 @@ class EarlierSpans:
         self._unread_bytes -= size
         return request
 
-    def add(self, tenant: str, spans: SpanSlice, places: Sequence[int], resource: Names, *, may_name: bool) -> None:
-        """Keep those spans of a slice that stand at `places`, in order, of one resource. If they `may_name` a session
-        or run, they are kept whole: to look for those that do would take longer.
+    def add(self, tenant: str, spans: SpanSlice, resource: Names, *, may_name: bool) -> None:
+        """Keep the spans of a slice, of one resource. If they `may_name` a session or run, they are kept whole: to look
+        for those that do would take longer.
         """
-        if not places:
-            return
-        body, (starts, ends) = spans.items.body, spans.bounds(places)
+        body, starts, ends = spans.items.body, spans.starts, spans.ends
         if not may_name:
             heads, odd = _heads(body, starts, ends)
-            names = {role: resource.ranked[role] for role in _ROLES if role in resource.ranked}
+            names = {role: resource.ranked[role] for role in ROLES if role in resource.ranked}
             self._enter(self._naming if names else self._linking, _Heads(tenant, Names(names), heads))
             for start, end in odd:
                 self._keep_whole(tenant, body, (start,), (end,), resource, _trace_of(body[start:end]))
-        elif ends[-1] - starts[0] <= GIANT or (
-            ends[-1] - starts[0] <= _LONGEST and max(map(sub, ends, starts)) <= GIANT
-        ):
-            self._keep_whole(tenant, body, starts, ends, resource, spans.traces_of(places))
+        elif ends[-1] - starts[0] <= _LONGEST and not _has_giant(starts, ends):
+            self._keep_whole(tenant, body, starts, ends, resource, spans.traces())
         else:
-            for place, start, end in zip(places, starts, ends, strict=True):
+            for place, start, end in zip(spans.places, starts, ends, strict=True):
+                one = SpanSlice(spans.items, (place,))
                 if end - start <= GIANT:
-                    self._keep_whole(tenant, body, (start,), (end,), resource, spans.traces_of((place,)))
+                    self._keep_whole(tenant, body, (start,), (end,), resource, one.traces())
                 else:
-                    self.add(tenant, spans, (place,), resource, may_name=False)
+                    self.add(tenant, one, resource, may_name=False)
 
     def _keep_whole(
         self,
@@ -342,7 +344,7 @@ class EarlierSpans:
         resource: Names,
         traces: set[bytes],
     ) -> None:
-        names = {role: resource.ranked[role] for role in _ROLES if role in resource.ranked}
+        names = {role: resource.ranked[role] for role in ROLES if role in resource.ranked}
         self._enter(self._naming, _Whole(tenant, Names(names), body, starts, ends, traces))
 
     def _enter(self, blocks: _Blocks, block: _Block) -> None:
@@ -353,7 +355,7 @@ class EarlierSpans:
         """Yield what is kept of a trace's spans, each with its tenant: of one tenant, by its hash, or of all."""
         for blocks in (self._linking, self._naming):
             for block in blocks.of(trace_id, tenant):
-                for fact in block.facts(trace_id, self._builder):
+                for fact in block.facts(trace_id, self._reader):
                     yield block.tenant, fact
 
     def has(self, trace_id: bytes, tenant: bytes) -> bool:
@@ -366,10 +368,15 @@ class EarlierSpans:
         self._naming.forget(trace_id, tenant)
 
 
-def naming_marks(resolver: IdResolver, markers: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Return what to look for beside `markers`: what names a session or run holds one of them, or a marker."""
-    marks = {key for key in map(str.encode, resolver.keys_of(_ROLES)) if not any(marker in key for marker in markers)}
-    return tuple(sorted(mark for mark in marks if not any(other != mark and other in mark for other in marks)))
+def _has_giant(starts: Sequence[int], ends: Sequence[int]) -> bool:
+    """Return whether one of some spans, in order, is giant: in such a one stands one of the places that are `GIANT`
+    bytes apart.
+    """
+    for at in range(starts[0] + GIANT, ends[-1], GIANT):
+        place = bisect_right(starts, at) - 1
+        if ends[place] - starts[place] > GIANT:
+            return True
+    return False
 
 
 def _heads(body: bytes, starts: Sequence[int], ends: Sequence[int]) -> tuple[bytes, list[tuple[int, int]]]:
@@ -405,6 +412,6 @@ def _trace_of(span: bytes) -> set[bytes]:
     if span.startswith(_TRACE_ID):
         return {span[2:18]}
     try:
-        return {SpanView.parse(span).head()[0]} - {b""}
+        return {head_of(span)[0]} - {b""}
     except MalformedError:
         return set()

@@ -12,6 +12,7 @@ from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence, Fact, d
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.enrichment.evidence import resource_evidence, span_evidence
 from spanledger_processor.enrichment.names import IdResolver, Names, pick
+from spanledger_processor.enrichment.plain_spans import NO_NAMES, link
 from spanledger_processor.model import CALLS, Call, Cost, Signature, ToolCall
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import Attributes, Event, SpanView
@@ -62,7 +63,6 @@ class ScopedSpanView:
         return self._group.resource_attributes
 
 
-NO_NAMES = Names()
 _MOST_RESOURCES = 256
 _STATUS_ERROR = 2
 
@@ -130,19 +130,9 @@ class FactBuilder:
                 fact.fee = self.pricing.tool_cost(call.tool.name)
         return fact
 
-    def plain(self, view: SpanView, group: ScopeGroup) -> Fact:
-        """Return the links and names of a span that is no GenAI span."""
-        fact = Fact(*view.head(), group.scope_name)
-        return self.link(fact, self.resolver.names(view.attributes), self.names_of(group))
-
-    def link(self, fact: Fact, span: Names, resource: Names) -> Fact:
-        """Return a fact of ids, of a span that is no GenAI span, with what it and its resource name."""
-        fact.session, fact.run = pick("session", span, resource), pick("run", span, resource)
-        return fact
-
     def _named(self, view: SpanView, group: ScopeGroup, call: Call, headers: Mapping[str, str]) -> Fact:
         span, resource = self.resolver.names(view.attributes, call.dialect), self.names_of(group)
-        fact = self.link(Fact(*view.head(), group.scope_name), span, resource)
+        fact = link(Fact(*view.head(), group.scope_name), span, resource)
         fact.call = call
         fact.dimensions = self.resolver.dimensions(span, resource, headers)
         fact.instance = pick("instance", NO_NAMES, resource).id

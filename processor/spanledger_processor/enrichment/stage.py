@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,9 +19,11 @@ from spanledger_processor.dialects.registry import first_token_ns
 from spanledger_processor.enrichment.asked import MessageTools
 from spanledger_processor.enrichment.attributes import ALIASES
 from spanledger_processor.enrichment.claims import EarlierClaim, EarlierClaims
-from spanledger_processor.enrichment.earlier_spans import MOST, EarlierSpans, SpanSlice, naming_marks
-from spanledger_processor.enrichment.facts import NO_NAMES, FactBuilder
+from spanledger_processor.enrichment.earlier_spans import MOST, EarlierSpans, SpanSlice, but
+from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.marks import KIND, OWN, as_sent, is_summary
+from spanledger_processor.enrichment.names import Names
+from spanledger_processor.enrichment.plain_spans import PlainSpans, naming_marks
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
@@ -30,7 +32,7 @@ from spanledger_processor.otlp.envelope import Items, ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter, next_holding
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
 from spanledger_processor.otlp.values import GIANT, holds
-from spanledger_processor.otlp.views import SpanView, head_of
+from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import MalformedError, Steps, finished, pause
 
 KNOWN_TRACES = 8192
@@ -98,11 +100,17 @@ class Reading:
 
 
 class _Taken(NamedTuple):
-    """The batch of a group, the places of its spans that are no plain ones, and whether a plain one holds a marker."""
+    """The batch of a group, the places in order of its spans that are no plain ones, and whether a plain one holds a
+    marker.
+    """
 
     batch: int
-    places: set[int]
+    places: list[int]
     marked: bool
+
+    def plain(self, places: range) -> Sequence[int]:
+        """Return which of these places are those of plain spans, in order."""
+        return but(places, self.places[bisect_left(self.places, places.start) : bisect_left(self.places, places.stop)])
 
 
 class _KnownTraces:
@@ -185,8 +193,9 @@ class Stage:
         self._usual = UsualSpans(builder)
         self._marks = Prefilter(markers)
         naming = naming_marks(builder.resolver, markers)
-        self._naming, self._telling = Prefilter(naming), Prefilter((*markers, *naming))
-        """Every plain span that names a session or run holds one of these words, or a marker; and both."""
+        self._naming = Prefilter(naming)
+        """Every plain span that names a session or run holds one of these words, or a marker."""
+        self._plain = PlainSpans(builder.resolver, (*markers, *naming))
         self._tenant_of = tenant_of
         self.loop, self._asked = loop, MessageTools(builder.signing, loop)
         self._aliases = aliases
@@ -194,7 +203,7 @@ class Stage:
         self.watched = watched
         """As `Batch` has them; they may change while it runs."""
         self._known = _KnownTraces()
-        self._earlier = EarlierSpans(builder)
+        self._earlier = EarlierSpans(self._plain)
         self._claims = EarlierClaims()
 
     def read(self, body: bytes, headers: Mapping[str, str], now_ns: int, *, trusted: bool = False) -> Reading:
@@ -297,7 +306,7 @@ class Stage:
         trusted: bool,  # noqa: FBT001
     ) -> Steps[_Taken]:
         """Read the spans of a group that hold one of `marks`: most hold that which the one before had."""
-        items, taken, marked, tenant = group.items, set[int](), False, reading.batches[batch].tenant
+        items, taken, marked, tenant = group.items, list[int](), False, reading.batches[batch].tenant
         facts, places, now_ns = reading.batches[batch].facts, reading.places[batch], reading.batches[batch].now_ns
         body, starts, ends = items.body, items.starts, items.ends
         index, trace_id, work, likely = 0, b"", 0, marks[0] if marks else b""
@@ -305,7 +314,7 @@ class Stage:
             usual = self._usual_from(reading, group, index, now_ns) if self._usual.may_lay_out or not index else []
             if usual:
                 run = range(index, index + len(usual))
-                taken.update(run)
+                taken += run
                 facts += usual
                 places += zip(repeat(number), run)
                 for trace_id, _ in groupby(usual, key=_trace_id):
@@ -334,7 +343,7 @@ class Stage:
             if fact is None:
                 marked = True
             else:
-                taken.add(index)
+                taken.append(index)
                 if fact is not _PASS:
                     facts.append(fact)
                     places.append(place)
@@ -429,38 +438,57 @@ class Stage:
 
         They may name a session or run where the request holds the key of one, or they a marker.
         """
-        known, read, may_name = self._known.ids, 0, False
-        if any(len(one.places) < len(group.items) for group, one in zip(reading.request.groups, taken, strict=True)):
+        groups, read, may_name = reading.request.groups, 0, False
+        if any(len(one.places) < len(group.items) for group, one in zip(groups, taken, strict=True)):
             may_name = yield from self._naming.searching(reading.request.body)
-        for number, (group, (batch, others, marked)) in enumerate(zip(reading.request.groups, taken, strict=True), 1):
-            if len(others) == len(group.items):
+        for number, (group, one) in enumerate(zip(groups, taken, strict=True)):
+            if number % RELEASED == RELEASED - 1:
+                yield None
+            if len(one.places) < len(group.items):
+                read = yield from self._add_plain_of(reading, number, one, read, may_name=may_name or one.marked)
+
+    def _add_plain_of(self, reading: Reading, number: int, taken: _Taken, read: int, *, may_name: bool) -> Steps[int]:
+        """Add or keep the plain spans of a group. Returns how many were read, with so many before."""
+        group, known = reading.request.groups[number], self._known.ids
+        items, resource = group.items, self._builder.names_of(group)
+        keep = partial(self._earlier.add, reading.batches[taken.batch].tenant_name, resource=resource)
+        for first in range(0, len(items), RELEASED):
+            if first:
+                yield None
+            places = taken.plain(range(first, min(first + RELEASED, len(items))))
+            if not places:
                 continue
-            tenant, of = reading.batches[batch].tenant_name, reading.batches[batch].tenant
-            names = self._builder.names_of(group)
-            for first in range(0, len(group.items), RELEASED):
-                if first or number % RELEASED == 0:
+            spans = SpanSlice(items, places)
+            ours, rest = spans.split(known) if known else ((), spans)
+            if rest is not None:
+                keep(rest, may_name=may_name)
+            for index in ours:
+                read += 1
+                if read % SLICE == 0:
                     yield None
-                spans = SpanSlice(group.items, first)
-                keep = partial(self._earlier.add, tenant, spans, resource=names, may_name=may_name or marked)
-                ours = spans.maybe_of(known, others) if known else ()
-                keep(spans.but(others, ours))
-                for index in ours:
-                    read += 1
-                    if read % SLICE == 0:
-                        yield None
-                    span = group.items[index]
-                    if len(span) <= GIANT:
-                        fact = _plain_fact(self._builder, span, group, may_name=self._telling.is_in(span))
-                    else:
-                        fact = yield partial(_plain_fact, replace(self._builder), span, group)
-                    if fact is None:
-                        reading.failures["malformed_span"] += 1
-                        continue
-                    if self._known.may_be_of(fact.trace_id, of):
-                        reading.batches[batch].facts.append(fact)
-                        reading.places[batch].append((number - 1, index))
-                    if not self._known.is_of(fact.trace_id, of):
-                        keep((index,))
+                linking = partial(self._link, reading, group, index, resource)
+                fact = linking() if items.ends[index] - items.starts[index] <= GIANT else (yield linking)
+                if fact is not None and self._has_others(reading, taken.batch, (number, index), fact):
+                    keep(SpanSlice(items, (index,)), may_name=may_name)
+        return read
+
+    def _link(self, reading: Reading, group: ScopeGroup, index: int, resource: Names) -> Fact | None:
+        """Return the fact of a plain span, None of one that cannot be read."""
+        try:
+            return self._plain.fact(group.items[index], resource, group.scope_name)
+        except MalformedError:
+            reading.failures["malformed_span"] += 1
+            return None
+
+    def _has_others(self, reading: Reading, number: int, place: Place, fact: Fact) -> bool:
+        """Add the fact of a plain span, if its trace may have GenAI spans of its tenant; return whether it may be that
+        it has those of others alone.
+        """
+        batch = reading.batches[number]
+        if self._known.may_be_of(fact.trace_id, batch.tenant):
+            batch.facts.append(fact)
+            reading.places[number].append(place)
+        return not self._known.is_of(fact.trace_id, batch.tenant)
 
     def _add_earlier(
         self,
@@ -503,8 +531,8 @@ class Stage:
                 for group in parse_traces(body).groups:
                     tenant, names = self._tenant_of(group, headers), self._builder.names_of(group)
                     for first in range(0, len(group.items), RELEASED):
-                        spans = SpanSlice(group.items, first)
-                        self._earlier.add(tenant, spans, spans.places, names, may_name=may_name)
+                        places = range(first, min(first + RELEASED, len(group.items)))
+                        self._earlier.add(tenant, SpanSlice(group.items, places), names, may_name=may_name)
             except MalformedError:
                 pass  # it was let pass as it was
             slice_bytes += _UNREAD_BYTES + len(body)
@@ -547,22 +575,6 @@ def _end_of_slice(items: Items, first: int) -> int:
     starts = items.starts
     last = bisect_right(starts, starts[first] + SLICE * _SPAN_BYTES, first + 1, min(first + SLICE, len(starts)))
     return max(last, first + 1)
-
-
-def _plain_fact(builder: FactBuilder, span: bytes, group: ScopeGroup, *, may_name: bool = True) -> Fact | None:
-    """Return the links of a plain span, and its names if it `may_name` any; None of one that cannot be read, as far as
-    it is.
-    """
-    try:
-        if not may_name:
-            return builder.link(Fact(*head_of(span), group.scope_name), NO_NAMES, builder.names_of(group))
-        view = SpanView.parse(span)
-        fact = builder.plain(view, group)
-    except MalformedError:
-        return None
-    if len(span) > GIANT:
-        view.attributes.clear()
-    return fact
 
 
 _trace_id = attrgetter("trace_id")

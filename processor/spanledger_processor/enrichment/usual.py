@@ -43,7 +43,6 @@ _PATIENCE, _LEAST_PATIENCE, _A_TRY = 64, 32, 4
 """For spans of a shape: half of it is for usual calls, which are known when one like them comes again, the other for
 eight spans that another way to read them was looked for in vain."""
 _MOST_SESSIONS = 4096
-_FIRST_LAYOUTS = 256
 _LEAST_USE, _PAUSE = 4, 100_000
 """Spans that each of what is kept has to be of use for; else nothing is kept of so many spans: where each is of another
 user, say, none is like another.
@@ -93,19 +92,11 @@ class _Group:
 
     plans: dict[_Shape, _Plan | AlikePlan | _Unread] = field(default_factory=dict)
     layouts: Layouts[_Reader] = field(default_factory=Layouts)
-    learned: int = 0
-    found: int = 0
-    """Spans whose layouts were kept, and read by them."""
-
-    def learns(self) -> bool:
-        """Return whether a span's layout is worth keeping: none is where spans are too seldom laid out like others."""
-        return self.learned < _FIRST_LAYOUTS or self.found > _LEAST_USE * self.learned
 
     def clear(self) -> None:
         """Know nothing any more."""
         self.plans.clear()
-        self.layouts.forget()
-        self.learned = self.found = 0
+        self.layouts = Layouts()
 
 
 class UsualSpans:
@@ -139,7 +130,7 @@ class UsualSpans:
     @property
     def may_lay_out(self) -> bool:
         """Return whether spans of the group that is read may be laid out like ones before."""
-        return self._known is not None and self._known.learned > 0
+        return self._known is not None and self._known.layouts.learned > 0
 
     def knows_layouts(self, group: ScopeGroup, headers: Mapping[str, str]) -> bool:
         """Return whether spans of a group may be laid out like ones before."""
@@ -164,7 +155,7 @@ class UsualSpans:
                 if fact is None:
                     break
                 facts.append(fact)
-            self._known.found += len(facts)
+            layouts.used += len(facts)
         return facts
 
     def _cut(self, body: bytes, start: int, end: int, found: Found[_Reader], now_ns: int) -> UsualFact | None:
@@ -226,12 +217,12 @@ class UsualSpans:
         reader = plan.readers.get((view.status_code, *view.attributes.fingerprint(plan.compared)))
         if reader is None:
             plan.missed += 1
-            if plan.missed > _PATIENCE and plan.missed > plan.used + known.found:
+            if plan.missed > _PATIENCE and plan.missed > plan.used + known.layouts.used:
                 self._keep(known, shape, _Unread(_LEAST_PATIENCE))
             return None, True
         plan.used += 1
         fact = self._fact_of(reader, plan, view, now_ns)
-        if fact is not None and known.learns():
+        if fact is not None and known.layouts.learns():
             self._lay_out(span, view, known, plan, reader, fact, now_ns)
         return fact, False
 
@@ -249,7 +240,6 @@ class UsualSpans:
         if OWN in span or tells_first_token(reader.reading.dialect, view.attributes):
             return
         reader.has_messages = reader.has_messages or has_messages(view.attributes)
-        known.learned += 1
         known.layouts.learn(span, (plan.session_key, *reader.calls.own_keys), plan.compared, reader)
         found = known.layouts.find(span)
         again = None if found is None else self._cut(span, 0, len(span), found, now_ns)
@@ -334,7 +324,7 @@ class UsualSpans:
     def _forget(self) -> None:
         """Forget all that was learned, and learn nothing for a while if it was of little use."""
         for known in self._groups.values():
-            self._uses += known.found
+            self._uses += known.layouts.used
             known.clear()
         self._pause = _PAUSE if self._uses < _LEAST_USE * self._readers else 0
         self._shapes = self._readers = self._uses = 0

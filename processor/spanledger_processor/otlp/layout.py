@@ -35,6 +35,8 @@ _VARINTS = ("B", "H", "HB")
 _MOST_PIECES, _MOST_EXACT, _MOST_ALIKE, _MOST_LAYOUTS = 128, 256, 16, 8
 """Fields of a span, sets of lengths of a layout, spans of one set that differ in what is compared, layouts."""
 _READERS_OF_NUMBERS = 1024
+_FIRST_LAYOUTS, _LEAST_USE = 256, 4
+"""Spans that are learned in any case; and that each has to be of use for where others are to be learned."""
 
 T = TypeVar("T")
 CutValues: TypeAlias = tuple[Any, ...]
@@ -97,9 +99,15 @@ class Layouts(Generic[T]):
 
     def __init__(self) -> None:
         self._layouts: list[_Layout[T]] = []
+        self.learned = self.used = 0
+        """Spans that were learned; and those that were read by them, which whoever asks counts."""
 
     def __len__(self) -> int:
         return len(self._layouts)
+
+    def learns(self) -> bool:
+        """Return whether a span is worth learning: none is where spans are too seldom laid out like others."""
+        return self.learned < _FIRST_LAYOUTS or self.used > _LEAST_USE * self.learned
 
     def find(self, span: bytes) -> Found[T] | None:
         """Return what is known of spans like this one, and its values; None where nothing is known."""
@@ -133,6 +141,7 @@ class Layouts(Generic[T]):
         """Know spans like this one: they may differ in the values under the `wanted` keys, texts or numbers, which are
         cut out in this order, and in those of keys that are not `compared`.
         """
+        self.learned += 1
         parts = _parts_of(span)
         if parts is None:
             return
