@@ -5,14 +5,15 @@ decision that its attributes are written from again), and behind it what later s
 are written again only if a span in them changes, so to add to a long trace costs as much as to add to a short one.
 
 What usual calls have in common is written once: such a record has what those of one pattern share, and beside it their
-own values alone, by what they are. Read, they are the very rows that the full rules write for such calls.
+own values alone, by what they are; likewise what plain spans of their trace link and name. Read, they are the very rows
+that the full rules write for such spans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.columns import Columns
@@ -134,11 +135,6 @@ def fix(span: Span, decision: bytes = b"") -> None:
     """Pack what does not change any more of a span that has been decided on, and note its state."""
     span.fixed = pack(_fixed(span, decision))
     span.stored = state_of(span)
-
-
-def pack_plain(span: Span) -> bytes:
-    """Return the packed part of a plain span's row, of which nothing is known but what it names and links."""
-    return pack(_fixed(span, b""))
 
 
 def state_of(span: Span) -> list[Any]:
@@ -394,6 +390,11 @@ def _stored(span: Span, decision: Decision) -> StoredSpan:
 OwnValues: TypeAlias = Sequence[Sequence[Any]]
 """What usual calls of a trace have of their own, by what it is: numbers of their patterns in the record, their
 `Columns`, ids and sources of runs, running totals of sessions and runs."""
+Beside: TypeAlias = tuple[Sequence[int], Sequence[Sequence[Any]]]
+"""Plain spans that name no run: their places among all spans of the trace, in order, and by what it is, what they have:
+ids of the span and its parent, start, end, and the session and its source."""
+_LINKS = 4
+"""Values before the session."""
 _OWN_COUNTS, _OWN_PARTS = (1 + Columns._fields.index(name) for name in ("counts", "parts"))
 """Among them: what is made of several values each."""
 _COUNTS, _PARTS = slice(6, 12), slice(13, 18)
@@ -429,13 +430,19 @@ def pattern_of_row(row: Sequence[Any], price: str, models: str, *, estimate: boo
     return pack([fixed, values, state, price, estimate, models])
 
 
-def pack_usual(patterns: Sequence[bytes], own: OwnValues, arrival_ms: int) -> bytes:
-    """Return the record of a trace of usual calls. What is the same of all of them stands there once."""
-    stored = [
+def pack_usual(patterns: Sequence[bytes], own: OwnValues, arrival_ms: int, beside: Beside | None = None) -> bytes:
+    """Return the record of a trace of usual calls, and of the plain spans `beside` them. What is the same of all of
+    them stands there once.
+    """
+    plain = () if beside is None else (beside[0], _stored_once(beside[1]))
+    return pack([_USUAL_VERSION, arrival_ms, patterns, len(own[0]), _stored_once(_flat(own)), *plain])
+
+
+def _stored_once(columns: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
+    return [
         column[:1] if column[0] == column[-1] and column.count(column[0]) == len(column) else column
-        for column in _flat(own)
+        for column in columns
     ]
-    return pack([_USUAL_VERSION, arrival_ms, patterns, len(own[0]), stored])
 
 
 def _flat(own: OwnValues) -> list[Sequence[Any]]:
@@ -444,15 +451,23 @@ def _flat(own: OwnValues) -> list[Sequence[Any]]:
     return [*own[:_OWN_COUNTS], *counts, *own[_OWN_COUNTS + 1 : _OWN_PARTS], *parts, *own[_OWN_PARTS + 1 :]]
 
 
-def usual_rows(patterns: Sequence[bytes], own: OwnValues) -> list[SpanRow]:
-    """Return the rows of usual calls, each whole."""
-    return _rows_of(patterns, len(own[0]), _flat(own))
-
-
-def _rows_of(patterns: Sequence[bytes], number: int, stored: Sequence[Sequence[Any]]) -> list[SpanRow]:
+def _rows_of(
+    patterns: Sequence[bytes],
+    number: int,
+    stored: Sequence[Sequence[Any]],
+    places: Sequence[int] = (),
+    plain: Sequence[Sequence[Any]] = (),
+) -> list[SpanRow]:
     """Return the rows of what `pack_usual` packed, each whole."""
-    columns = [column if len(column) > 1 else repeat(column[0], number) for column in stored]
-    return [_row_of(unpack(patterns[own[0]]), own) for own in zip(*columns, strict=True)]
+    rows = [_row_of(unpack(patterns[own[0]]), own) for own in _by_span(stored, number)]
+    for place, own in zip(places, _by_span(plain, len(places)), strict=True):
+        rows.insert(place, [pack([*own[:_LINKS], *([*own[_LINKS:], "", ""] if own[_LINKS] else ())])])
+    return rows
+
+
+def _by_span(stored: Sequence[Sequence[Any]], number: int) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of each of so many spans."""
+    return zip(*[column if len(column) > 1 else [*column] * number for column in stored], strict=True)
 
 
 def _row_of(pattern: list[Any], own: tuple[Any, ...]) -> SpanRow:

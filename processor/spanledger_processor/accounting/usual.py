@@ -37,15 +37,12 @@ from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import Posting, Span
 from spanledger_processor.accounting.trace_record import (
     SEGMENT_SPANS,
+    Beside,
     Head,
-    OwnValues,
-    pack_head,
-    pack_plain,
     pack_usual,
     pattern_of_row,
     span_in,
     unpack_head,
-    usual_rows,
 )
 from spanledger_processor.ledger.facts import AHEAD_NS, Latest, ModelUse
 from spanledger_processor.ledger.keys import trace_key
@@ -520,8 +517,8 @@ class _Usual:
             of_pattern = [numbers.setdefault(pattern.stored, len(numbers)) for pattern in patterns]
             own = of_pattern, *trace.own, *zip(*runs, strict=True), costs, run_costs
             where = trace_key(self._batch.tenant, trace.trace_id)
-            record = _mixed(trace, [*numbers], own, now_ms) if trace.plain else pack_usual([*numbers], own, now_ms)
-            ruling.changes.replace[where] = record
+            beside = _beside(trace) if trace.plain else None
+            ruling.changes.replace[where] = pack_usual([*numbers], own, now_ms, beside)
             ruling.changes.expire.append(where)
 
     def _decide_on(
@@ -541,12 +538,15 @@ _output, _input = itemgetter(2), itemgetter(1)
 """In a `ModelUse`."""
 
 
-def _mixed(trace: _Trace, patterns: list[bytes], own: OwnValues, arrival_ms: int) -> bytes:
-    """Return the record of a trace in which plain spans stand beside usual calls, in the order in which they came."""
-    of_plain = [[pack_plain(span_of(fact))] for fact in trace.plain]
-    indexes = [*trace.indexes, *trace.of_plain]
-    in_order = sorted(zip(indexes, [*usual_rows(patterns, own), *of_plain], strict=True), key=itemgetter(0))
-    return pack_head(Head(), [row for _, row in in_order], arrival_ms)
+def _beside(trace: _Trace) -> Beside:
+    """Return the plain spans of a trace, in the order in which they came."""
+    rank = {index: place for place, index in enumerate(sorted((*trace.indexes, *trace.of_plain)))}
+    return [rank[index] for index in trace.of_plain], [*zip(*map(_links, trace.plain), strict=True)]
+
+
+_links: Callable[[Fact], tuple[Any, ...]] = attrgetter(
+    "span_id", "parent_id", "start_ns", "end_ns", "session.id", "session.source"
+)
 
 
 def _usual_traces(facts: Sequence[Fact], rest: list[int]) -> Iterator[_Trace]:
