@@ -76,6 +76,32 @@ def test_what_has_nothing_to_rename_is_not_copied(data: bytes) -> None:
     assert rewriter.feed(body) is body
 
 
+@given(
+    st.lists(st.sampled_from((16_383, 16_384, 16_384, 16_384, 16_385, -1)), max_size=8),
+    st.lists(st.integers(0, 2**17), max_size=4),
+)
+def test_long_frames_are_passed_over_together_and_no_header_frame_with_them(sizes: list[int], cuts: list[int]) -> None:
+    """Sizes of data frames, each full of what looks like a header frame; -1 is a header frame."""
+    header = frame(1, LITERAL + plain("grpc-encoding") + plain("zstd"))
+    frames = [header if size < 0 else frame(0, (header * size)[:size]) for size in sizes]
+    renamed = frame(1, LITERAL + plain("grpc-encoding") + plain("gzip"))
+    wanted = [renamed if one is header else one for one in frames]
+    assert passed(PREFACE + b"".join(frames) + header, tuple(cuts)) == PREFACE + b"".join(wanted) + renamed
+
+
+def test_few_heads_of_long_frames_are_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+
+    def read(data: bytes, at: int) -> tuple[int, ...]:
+        looked_at.append(at)
+        return (int.from_bytes(data[at : at + 4], "big"),)
+
+    monkeypatch.setattr(header_rewriter, "_LENGTH_AND_TYPE", read)
+    data = PREFACE + frame(1, b"") + frame(0, b"x" * 16_384) * 31 + frame(0, b"end")
+    assert passed(data) == data
+    assert len(looked_at) == 3
+
+
 @given(st.binary(max_size=500), st.lists(st.integers(0, 500), max_size=4))
 def test_whatever_else_comes_passes(noise: bytes, cuts: list[int]) -> None:
     data = PREFACE + noise + frame(0, b"x" * 70_000) + frame(4, b"")
