@@ -28,8 +28,8 @@ from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.ledger_link import LocalLedger
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
-from spanledger_processor.telemetry.metrics import StageMetrics
 from spanledger_processor.telemetry.registry import Registry
+from spanledger_processor.telemetry.stage_metrics import StageMetrics
 from spanledger_processor.telemetry.table import TABLE
 from stores import WriterInMemory
 

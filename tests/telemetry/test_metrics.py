@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -23,7 +23,7 @@ from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.receivers.driver import RequestObserver
 from spanledger_processor.receivers.refusals import Outcome
 from spanledger_processor.server.handler import StageObserver
-from spanledger_processor.telemetry import metrics, registry
+from spanledger_processor.telemetry import metrics, stage_metrics
 from spanledger_processor.telemetry.metrics import Telemetry
 from spanledger_processor.telemetry.otlp import metrics_request
 from spanledger_processor.telemetry.registry import BoundedLabels, Samples
@@ -267,6 +267,38 @@ def test_models_are_bounded_and_no_spend_is_lost(telemetry: Telemetry) -> None:
     assert sum(spend.values()) == 150
 
 
+def test_what_requests_come_to_is_added_up_until_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request moved each counter once, of ten calls of ten models thirteen of them."""
+    telemetry, counted = Telemetry("1.2.3", window=3600, budget=256), list[str]()
+    count = telemetry.registry.count
+
+    def counting(name: str, *labels: str, **more: Any) -> None:
+        counted.append(name)
+        count(name, *labels, **more)
+
+    monkeypatch.setattr(telemetry.registry, "count", counting)
+    for _ in range(5):
+        facts = [fact(model=f"model-{number}") for number in range(10)]
+        ruling = Ruling(dict(enumerate([priced()] * 10)), fresh=list(range(10)))
+        telemetry.stage.ruled(Batch(b"", facts, NOW_NS), ruling)
+    assert counted == []
+    for _ in range(2):
+        samples = {name: value for name, _, value, _ in telemetry.registry.samples() if "genai_spans" in name}
+        assert samples["spanledger_genai_spans_total"] == 50
+    assert counted.count("cost_usd_total") == 10
+
+
+def test_what_is_added_up_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody may read the counters, and models are named by senders."""
+    monkeypatch.setattr(stage_metrics, "_ADDED_UP", 20)
+    telemetry = Telemetry("1.2.3", window=3600, budget=256)
+    for number in range(100):
+        telemetry.stage.ruled(Batch(b"", [fact(model=f"model-{number}")], NOW_NS), Ruling({0: priced()}, fresh=[0]))
+        assert len(telemetry.stage._spend) <= 20
+    spend = {name: value for name, value in scraped(telemetry).items() if name.startswith("cost_usd_total")}
+    assert (len(spend), sum(spend.values())) == (100, 50)
+
+
 def test_spend_by_tenant_is_bounded_and_whole() -> None:
     telemetry = Telemetry("1.2.3", window=3600, budget=256, dimensions=("tenant",), values=2)
     for tenant in ("", "acme", "other1", "other2"):
@@ -435,17 +467,19 @@ def test_an_exemplar_has_the_time_of_its_count_and_the_latest_of_all_processes_i
 ) -> None:
     def counted_at(seconds: float, number: int) -> Telemetry:
         telemetry = Telemetry("1", window=60, budget=1)
-        for_span = bytes((number,)) * 16, bytes((number,)) * 8
+        one = fact(model="mine")
+        one.trace_id, one.span_id = bytes((number,)) * 16, bytes((number,)) * 8
         with monkeypatch.context() as patched:
-            patched.setattr(registry, "time", lambda: seconds)
-            telemetry.registry.count("cost_usd_total", "openai", "mine", by=number, of=for_span)
+            patched.setattr(stage_metrics, "time", lambda: seconds)
+            ruling = Ruling({0: priced(USD), 1: priced(number * USD)}, fresh=[0, 1])
+            telemetry.stage.ruled(Batch(b"", [fact(model="mine"), one], NOW_NS), ruling)
         return telemetry
 
     whole, *workers = counted_at(20.0, 1), counted_at(30.0, 2), counted_at(10.0, 3)
     text = whole.registry.scrape([one.registry.samples() for one in workers], as_openmetrics=True).decode()
     families = {family.name: family for family in openmetrics_families(text)}  # type: ignore[no-untyped-call]
     (sample,) = families["spanledger_cost_usd"].samples
-    assert sample.value == 6
+    assert sample.value == 3 + 6
     assert sample.exemplar is not None
     assert (float(sample.exemplar.timestamp or 0), sample.exemplar.value) == (30.0, 2)
     assert sample.exemplar.labels["trace_id"] == "02" * 16

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from threading import Lock
-from time import time
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -87,8 +86,15 @@ def _printable(value: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in value) or _NONE
 
 
-SpanIds: TypeAlias = tuple[bytes, bytes]
-"""The ids of a trace and of a span."""
+class CountedSpan(NamedTuple):
+    """A span that was counted, the exemplar of a counter: what was added for it, and when (seconds since 1970)."""
+
+    trace_id: bytes
+    span_id: bytes
+    amount: float
+    at: float
+
+
 _LabelValues: TypeAlias = tuple[tuple[str, str], ...]
 _ENDINGS = ("_total", "_bucket", "_count", "_sum")
 """What a sample's name adds to its metric's."""
@@ -96,7 +102,7 @@ _ENDINGS = ("_total", "_bucket", "_count", "_sum")
 _Metric = TypeVar("_Metric", bound=MetricWrapperBase)
 
 MetricQuestion: TypeAlias = Callable[[], None]
-"""Called before every scrape, to set what is read from elsewhere."""
+"""Called before metrics are read, to set what is read from elsewhere."""
 
 
 ExemplarRow: TypeAlias = Sequence[Any] | None
@@ -153,8 +159,8 @@ class Registry:
         """By name and labels, as the collectors have them, which take a lock to look for one."""
         self._counted: dict[tuple[str, tuple[str, ...]], float] = {}
         """By name and labels: what was added to counters since they were read last."""
-        self._examples: dict[tuple[str, tuple[str, ...]], tuple[bytes, bytes, float, float]] = {}
-        """The latest exemplar of each: the ids of trace and span, what was added for it, and when."""
+        self._examples: dict[tuple[str, tuple[str, ...]], CountedSpan] = {}
+        """The latest exemplar of each."""
         self._set_to: dict[tuple[str, tuple[str, ...]], float] = {}
         """By name and labels: what gauges were set to last."""
         self._counting = Lock()
@@ -162,11 +168,12 @@ class Registry:
             for values in row.beginnings:
                 self._collectors[row.name].labels(*values)
         self._questions: list[MetricQuestion] = []
+        self._added_up: list[MetricQuestion] = []
         self._gone: Samples = []
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
 
-    def count(self, name: str, *labels: str, by: float = 1, of: SpanIds | None = None) -> None:
+    def count(self, name: str, *labels: str, by: float = 1, of: CountedSpan | None = None) -> None:
         """Add to a counter. `labels` are values in the row's order; `of` is a span that was counted, its exemplar."""
         series = name, labels
         if series not in self._children:
@@ -176,10 +183,12 @@ class Registry:
         with self._counting:
             self._counted[series] = self._counted.get(series, 0) + by
         if of is not None:
-            self._examples[series] = of[0], of[1], by, time()
+            self._examples[series] = of
 
     def _enter(self) -> None:
         """Enter what was counted and set into the collectors, which take several times as long for it."""
+        for count in self._added_up:
+            count()
         with self._counting:
             counted, self._counted = self._counted, {}
         for series, amount in counted.items():
@@ -191,8 +200,8 @@ class Registry:
         """Return the exemplars of this process's counters, as samples that add nothing."""
         names = {row.name: row.labels for row in self._rows}
         return [
-            (PREFIX + name, sorted(zip(names[name], labels, strict=True)), 0.0, [one.hex(), other.hex(), by, at])
-            for (name, labels), (one, other, by, at) in [*self._examples.items()]
+            (PREFIX + name, sorted(zip(names[name], labels, strict=True)), 0.0, [one.hex(), other.hex(), amount, at])
+            for (name, labels), (one, other, amount, at) in [*self._examples.items()]
         ]
 
     def begin(self, name: str, *labels: str) -> None:
@@ -218,6 +227,10 @@ class Registry:
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Add one observation to a histogram."""
         self._child(Histogram, name, labels).observe(value)
+
+    def before_reading(self, count: MetricQuestion) -> None:
+        """Call `count` whenever the counters are read, also for another process: it counts what it has added up."""
+        self._added_up.append(count)
 
     def before_scrape(self, question: MetricQuestion) -> None:
         """Call `question` before every scrape; it sets gauges. What it raises fails the scrape."""
