@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields
 from operator import add, attrgetter, sub
 from typing import Any, Final, Literal, TypeAlias
 
+from msgspec import Struct
+
 from spanledger_processor.units import Pico
 
 Kind: TypeAlias = Literal["llm", "embedding", "rerank", "retrieval", "tool", "agent", "workflow", "other"]
@@ -131,8 +133,7 @@ def known_counts(counts: Sequence[int | None]) -> tuple[int, ...]:
     return tuple(map(_UNKNOWN.get, counts, counts))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, slots=True)
-class UsageVector:
+class UsageVector(Struct, frozen=True):
     """Money and counts that are summed over calls; parts of a difference may be negative.
 
     `counts` in the order of `USAGE_CLASSES`.
@@ -176,8 +177,7 @@ NO_SPEND = UsageVector()
 """Nothing was spent."""
 
 
-@dataclass(slots=True)
-class ReportedCost:
+class ReportedCost(Struct):
     """A cost that came in on the span.
 
     `billed` is true where the one that charges (provider or gateway) said it; false for a library's own estimate.
@@ -198,8 +198,7 @@ class ReportedCost:
     same_list: bool = False
 
 
-@dataclass(slots=True)
-class ToolCall:
+class ToolCall(Struct):
     """A tool execution. `arguments` is a str (JSON or other text), bytes, a plain Python value, or None if absent.
 
     `signature` and `signature_scope` are there where the source signed the call itself: its arguments stay where they
@@ -216,8 +215,7 @@ class ToolCall:
     result: Any = None
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct):
     """The content of one GenAI span, whatever its vocabulary.
 
     `problem` is set where usage was there but contradicts itself (cache larger than input, negative counts); `usage`
@@ -262,7 +260,7 @@ class Call:
     answered: bool = False
     prices_events: bool = False
     unknown_operation: str = ""
-    present: frozenset[str] = field(default=frozenset())
+    present: frozenset[str] = frozenset()
 
     @property
     def model(self) -> str:
@@ -274,8 +272,7 @@ CostParts: TypeAlias = tuple[Pico, Pico, Pico, Pico, Pico]
 """The parts of a computed cost, in the order of `Cost`."""
 
 
-@dataclass(slots=True)
-class Cost:
+class Cost(Struct):
     """The money of one call.
 
     `amount` is what counts, by `source`; None exactly where `unpriced` says why. `computed` and its parts are there
@@ -338,8 +335,7 @@ COST_ALIASES: Mapping[str, CostAlias] = {
 """Keys of other backends that a cost is copied to (docs/contract.md#aliases). One that came in is never overwritten."""
 
 
-@dataclass(slots=True)
-class Signature:
+class Signature(Struct):
     """A keyed hash of a tool call: `value` is h1:<key id>:<hash>, `scope` one of full, truncated, name_only."""
 
     value: str

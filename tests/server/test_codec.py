@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from chats import set_attributes
@@ -69,8 +70,8 @@ def without_content(batch: Batch) -> Batch:
     def bare(one: Fact) -> Fact:
         if one.call is None or one.call.tool is None:
             return one
-        tool = dataclasses.replace(one.call.tool, arguments=None, result=None)
-        return dataclasses.replace(one, call=dataclasses.replace(one.call, tool=tool))
+        tool = structs.replace(one.call.tool, arguments=None, result=None)
+        return dataclasses.replace(one, call=structs.replace(one.call, tool=tool))
 
     return dataclasses.replace(batch, facts=[bare(one) for one in batch.facts])
 

@@ -11,6 +11,8 @@ from dataclasses import fields, replace
 from itertools import accumulate
 from operator import attrgetter
 
+from msgspec import structs
+
 from spanledger_processor.accounting.budgets import Budgets
 from spanledger_processor.accounting.count_once import calls_again
 from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex
@@ -265,7 +267,7 @@ class _Account:
                 money = in_doubt(money, reason)
             caller = state.trace.spans.get(span.parent_id) if span.kind == "tool" else None
             if caller is not None and calls_again(caller) and caller.span_id.hex() not in starts:
-                money = money._replace(note=money.note or LATE_ROUND.format(caller.span_id.hex()))
+                money = structs.replace(money, note=money.note or LATE_ROUND.format(caller.span_id.hex()))
             session, run = state.groups.session(span), state.groups.run(span)
             marks = self._tool_marks(fact, self._tool_parts.repeats.get(index), stuck=bool(span.posting.stuck))
             self.ruling.decisions[index] = decide(fact, call, session, run, money, marks, reason)

@@ -33,9 +33,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from spanledger_processor.accounting.links_and_times import NEAREST, EarliestEnds, Forest, FreePlaces
 from spanledger_processor.accounting.one_call import (
@@ -71,8 +72,7 @@ CallReports: TypeAlias = list[Span]
 """The reports of one call."""
 
 
-@dataclass(slots=True)
-class Match:
+class Match(Struct):
     """The role of every span that claims usage or cost: COUNTED, REPEATS, DUPLICATE + the counted span's id, or "".
 
     "" is for a span whose claim other spans report already. `reasons` are those of duplicates, and of spans that count

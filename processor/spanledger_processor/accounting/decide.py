@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
+from msgspec import Struct, structs
+
 from spanledger_processor.accounting.facts import ORIGIN, Batch, Evidence, Fact
 from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.one_call import DOUBTS, Reason
@@ -112,7 +114,7 @@ LATE_ROUND = (
 """The note of a tool below a call that cannot be marked any more."""
 
 
-class Money(NamedTuple):
+class Money(Struct, frozen=True):
     """What a decision says of usage and cost. `subtree` is the cost below a span that repeats its children."""
 
     usage: Usage | None = None
@@ -161,7 +163,7 @@ def money_of(fact: Fact, call: Call, role: str, carried: UsageVector, subtree: P
     if role == COUNTED and fact.cost is not None:
         usage = None if fact.cost.source == "response_cache" else _carried_usage(call.usage or call.fallback, carried)
         is_carried = fact.cost.amount is not None and carried.cost != fact.cost.amount
-        cost = replace(fact.cost, amount=carried.cost) if is_carried else fact.cost
+        cost = structs.replace(fact.cost, amount=carried.cost) if is_carried else fact.cost
         note = call.note or (CARRIED if is_carried else "") or fact.cost.note
         return Money(usage, cost, note, () if fact.cost.amount is None else _free(aliases, call))
     if role == REPEATS:
@@ -173,7 +175,7 @@ def money_of(fact: Fact, call: Call, role: str, carried: UsageVector, subtree: P
 
 def with_fee(money: Money, fact: Fact, call: Call, aliases: tuple[str, ...]) -> Money:
     """Return the money of a tool's span with the fee for the tool as its cost."""
-    return money._replace(cost=fact.fee, aliases=_free(aliases, call))
+    return structs.replace(money, cost=fact.fee, aliases=_free(aliases, call))
 
 
 def in_doubt(money: Money, reason: Reason) -> Money:
@@ -181,7 +183,7 @@ def in_doubt(money: Money, reason: Reason) -> Money:
     if reason.code not in DOUBTS or money.cost is None:
         return money
     note = money.note or DOUBTS[reason.code].format(reason.other or "of another trace")
-    return money._replace(cost=replace(money.cost, estimate=True), note=note)
+    return structs.replace(money, cost=structs.replace(money.cost, estimate=True), note=note)
 
 
 def _free(aliases: tuple[str, ...], call: Call) -> tuple[str, ...]:
@@ -225,7 +227,7 @@ def _decide(fact: Fact, call: Call, trace: Trace, groups: Groups) -> Decision:
     money, cost = Money(note=call.note), fact.cost or fact.fee
     if cost is not None:
         usage = None if fact.cost is None else call.usage
-        money = Money(usage, replace(cost, amount=None, source="", unpriced="not_accounted"), call.note)
+        money = Money(usage, structs.replace(cost, amount=None, source="", unpriced="not_accounted"), call.note)
     return decide(fact, call, session, run, money, ToolMarks())
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
+
+from msgspec import Struct
 
 from spanledger_processor.accounting.facts import LoopRule
 from spanledger_processor.ledger.tool_cycles import (
@@ -35,7 +37,7 @@ _LATEST = 40
 """A session's latest calls that are remembered: eight cycles of five."""
 
 
-class Revised(NamedTuple):
+class Revised(Struct, frozen=True):
     """A session's steps after a change: whether that which was changed completes a loop, and how many more than before
     do so, of itself (`own`) and of others (`shift`); and the runs of calls that have left, the earliest first: digest
     of the signature, calls in a row, and whether one completed a loop.

@@ -18,6 +18,8 @@ from itertools import combinations
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
+from msgspec import structs
+
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.one_call import (
     ONE_CALL,
@@ -237,7 +239,7 @@ def _as_named(call: SharedCall) -> Span:
     span = _named(call.span, call.session)
     if span.run.id == call.run and span.detail.agent == call.agent:
         return span
-    return replace(span, run=Named(call.run), detail=span.detail._replace(agent=call.agent))
+    return replace(span, run=Named(call.run), detail=structs.replace(span.detail, agent=call.agent))
 
 
 def counted_before(group: Sequence[SharedCall], call: SharedCall) -> SharedCall | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
+
+from msgspec import Struct, structs
 
 from spanledger_processor.accounting.facts import Fact, LoopRule, in_pairs
 from spanledger_processor.accounting.grouping import NOTHING
@@ -84,8 +85,7 @@ class Counted(NamedTuple):
         span.again, span.failed_before, span.asked_before, span.loops, span.failed_elsewhere = self
 
 
-@dataclass(frozen=True, slots=True)
-class ToolRepeats:
+class ToolRepeats(Struct, frozen=True):
     """The counts at one report of a tool execution: its session made the same call `times`, `in_a_row` of them last.
 
     `stuck` of them came to nothing new: with one result, or with none that is known, within the window, and without a
@@ -170,11 +170,11 @@ class ToolCounts:
         }
         self.reports.note_asked(session, span, trace_id)
         if before:
-            span.detail = detail._replace(stuck=_without(detail.stuck, before))
+            span.detail = structs.replace(detail, stuck=_without(detail.stuck, before))
         if fact.asked_again:
             loops = {*span.detail.stuck[::2]} - span.elsewhere
             again = [(what, tool, times, row, one in loops) for one, what, tool, times, row in fact.asked_again]
-            span.detail = span.detail._replace(asked_again=tuple(again))
+            span.detail = structs.replace(span.detail, asked_again=tuple(again))
             self._note_asked_again(session, span, 1)
 
     def _find_asked_loops(self, session: bytes, span: Span, signatures: Sequence[str], agent: bytes) -> None:
@@ -185,7 +185,7 @@ class ToolCounts:
         """
         if not signatures:
             return
-        span.detail = span.detail._replace(asked_signatures=tuple(signatures))
+        span.detail = structs.replace(span.detail, asked_signatures=tuple(signatures))
         detail, stuck = span.detail, list[str]()
         has_executions = self._has_executions(session)
         for tool, step in _asked_steps(span):
@@ -193,7 +193,7 @@ class ToolCounts:
             if not has_executions and (repeats.is_loop(self._rule.of(tool)) or repeats.shift > 0):
                 stuck += (step.call_id, tool)
         if stuck:
-            span.detail = detail._replace(stuck=(*detail.stuck, *stuck))
+            span.detail = structs.replace(detail, stuck=(*detail.stuck, *stuck))
 
     def _has_executions(self, session: bytes) -> bool:
         *_, latest = latest_in(self._rows.load(tool_key(self._tenant, session)))
@@ -259,7 +259,7 @@ class ToolCounts:
         if is_full and repeats.times > 1:
             self._note_repeat(session, span, span.detail.tool, span.signature)
         self._tell_misplaced(session, moving)
-        return repeats if repeats.again == again else replace(repeats, again=again)
+        return repeats if repeats.again == again else structs.replace(repeats, again=again)
 
     def _tell_misplaced(self, session: bytes, reports: Sequence[Report]) -> None:
         self.reports.changes += [MisplacedReport(one, session) for one in reports]

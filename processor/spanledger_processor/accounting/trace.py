@@ -9,6 +9,8 @@ from itertools import chain
 from operator import neg
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.dialects.registry import library_of
@@ -116,7 +118,7 @@ class Claim:
         return self._spend
 
 
-class Detail(NamedTuple):
+class Detail(Struct, frozen=True):
     """The data of a GenAI span for sums by agent, tool, failure, denial and dimension.
 
     `dimensions` are names and values in turn. `fee` is what a tool costs by itself, `day` the day on which it was
@@ -159,8 +161,7 @@ class Fed(NamedTuple):
     unpriced: int
 
 
-@dataclass(slots=True)
-class Posting:
+class Posting(Struct):
     """The posting of a span in the ledger: its role, which decides what it adds, and the totals that it adds to.
 
     `agent_parent` is the agent above the one that an agent's span names, `turn` true for an agent's span

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeAlias
 
+from msgspec import structs
+
 from spanledger_processor.accounting.columns import Columns
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence, begun_digest, digest_with
 from spanledger_processor.accounting.grouping import Named
@@ -204,7 +206,7 @@ def _fixed(span: Span, decision: bytes) -> list[Any]:
     if not span.kind:
         return row
     claim = span.claim
-    detail = () if span.detail is NO_DETAIL else (span.detail if span.detail.asked_signatures else span.detail[:-1],)
+    detail = () if span.detail is NO_DETAIL else (_detail_row(span.detail),)
     return [
         *row,
         span.kind,
@@ -218,6 +220,11 @@ def _fixed(span: Span, decision: bytes) -> list[Any]:
         *detail,
         decision,
     ]
+
+
+def _detail_row(detail: Detail) -> Sequence[Any]:
+    values = structs.astuple(detail)
+    return values if detail.asked_signatures else values[:-1]
 
 
 def _claim_row(claim: Claim) -> list[Any]:
@@ -302,9 +309,9 @@ def _of_fixed(fixed: bytes) -> Span:
         agent, parent, tool, failed, dimensions, *more = row[16]
         span.detail = Detail(agent, parent, tool, failed, tuple(dimensions), *more[:3], *map(tuple, more[3:5]))
         if len(more) > 5 and more[5]:
-            span.detail = span.detail._replace(asked_again=tuple(map(tuple, more[5])))
+            span.detail = structs.replace(span.detail, asked_again=tuple(map(tuple, more[5])))
         if len(more) > 6:
-            span.detail = span.detail._replace(asked_signatures=tuple(more[6]))
+            span.detail = structs.replace(span.detail, asked_signatures=tuple(more[6]))
     if claim is not None:
         tokens, amount, *rest = claim
         span.claim = Claim(_all_classes(tokens), None if amount is None else int(amount), *rest[:7])

@@ -20,6 +20,8 @@ from itertools import accumulate, groupby, repeat
 from operator import add, attrgetter, gt, itemgetter, sub
 from typing import Any, NamedTuple, TypeAlias
 
+from msgspec import structs
+
 from spanledger_processor.accounting.columns import Columns, runs_of, sums_of
 from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex, UnknownCalls
 from spanledger_processor.accounting.decide import span_of
@@ -146,7 +148,7 @@ def _call_of(fact: UsualFact) -> Call:
     except AttributeError:
         assert fact.prototype.fact.call is not None
         usage, own = Usage(*fact.counts), {"response_id": fact.response_id, "estimate": fact.is_unsure}
-        fact._call = replace(fact.prototype.fact.call, usage=usage, **own)  # type: ignore[arg-type]
+        fact._call = structs.replace(fact.prototype.fact.call, usage=usage, **own)
         return fact._call
 
 

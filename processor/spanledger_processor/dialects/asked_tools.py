@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
+from msgspec import Struct, structs
 
 from spanledger_processor.dialects.texts import MAX_WHOLE, parse
 from spanledger_processor.otlp.values import Attributes
@@ -41,7 +42,7 @@ _RESULTS = ("tool_call_response", "tool-result", "functionResponse")
 _RESULT_MARKS = tuple(result.encode() for result in _RESULTS)
 
 
-class AskedTool(NamedTuple):
+class AskedTool(Struct, frozen=True):
     """A tool call in a message; `id` is empty where it has none, `arguments` are as plain as in `ToolCall`."""
 
     id: str
@@ -49,7 +50,7 @@ class AskedTool(NamedTuple):
     arguments: Any
 
 
-class ToolResult(NamedTuple):
+class ToolResult(Struct, frozen=True):
     """A result in a message, as text; `id` and `tool` are empty where it does not name them."""
 
     id: str
@@ -57,7 +58,7 @@ class ToolResult(NamedTuple):
     result: str
 
 
-class Step(NamedTuple):
+class Step(Struct, frozen=True):
     """A tool call of an input's history with its result, both as text; `is_new` where no answer followed before.
 
     `id` is made of its place in the conversation where the call has none (`is_made_id`).
@@ -70,7 +71,7 @@ class Step(NamedTuple):
     is_new: bool
 
 
-class Messages(NamedTuple):
+class Messages(Struct, frozen=True):
     """One message: the tool calls that it asks for, and the results that it brings."""
 
     asked: list[AskedTool]
@@ -112,7 +113,7 @@ def asked_in(attributes: Attributes, *, flat: bool = True) -> list[AskedTool]:
             if call.id:
                 by_id.setdefault(call.id, call)
             elif is_first:
-                by_id.setdefault(made := made_id(index), call._replace(id=made))
+                by_id.setdefault(made := made_id(index), structs.replace(call, id=made))
     return [*by_id.values()]
 
 

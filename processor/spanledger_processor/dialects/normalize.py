@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
+
+from msgspec import Struct, field
 
 from spanledger_processor.model import Plan, ReportedCost, Usage
 
@@ -26,8 +27,7 @@ class Output(Enum):
     FROM_TOTAL = "may lack reasoning: the total tells"
 
 
-@dataclass(slots=True)
-class Terms:
+class Terms(Struct):
     """Terms of the price in a usage object, or in the response around it, beside the counts.
 
     `context` holds what was served, by the names of `Call.price_context`; "" is the standard. `unclassed` names what
@@ -60,8 +60,7 @@ def joined(terms: Terms, more: Terms) -> Terms:
     )
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(Struct):
     """Counts as they came. None: not reported. `cache_write` is all cache writes, the other two parts of it.
 
     `parts` are classes that are copied as they are (`Tokens.parts`); `means` is what this very span shows its input to
@@ -107,8 +106,7 @@ def no_text(counts: Counts, text: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(problems)
 
 
-@dataclass(slots=True)
-class NormalizedUsage:
+class NormalizedUsage(Struct):
     """A usage; `problem` where the counts contradict each other, `estimate` where another reading was possible."""
 
     usage: Usage

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Terms
@@ -94,8 +95,7 @@ _MAX_NODES = 4000
 _NESTED = (dict, list)
 
 
-@dataclass(slots=True)
-class Response:
+class Response(Struct):
     """The responses on a span: their usage objects, best place first, and the terms and items beside these."""
 
     usages: list[ParsedUsage] = field(default_factory=list)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from msgspec import Struct
+
 from spanledger_processor.dialects.normalize import Counts, NormalizedUsage, Terms, no_text, normalize
 from spanledger_processor.dialects.usage_shapes import (
     CONTEXT_PATHS,
@@ -34,8 +36,7 @@ _WRITES = "cache_creation_tokens"
 """Told by LiteLLM since it counts writes in; between 1.60 and 1.80 there are releases whose prompt lacks them."""
 
 
-@dataclass(slots=True)
-class ParsedUsage:
+class ParsedUsage(Struct):
     """A usage object: its numbers as they came, the normalized usage, terms of the price, and `UsageShape.billed`."""
 
     counts: Counts

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from spanledger_processor.dialects.normalize import Counts, Input, Output
 
@@ -37,7 +39,7 @@ class UsageShape:
     billed: bool = False
 
 
-COUNTS = tuple(one.name for one in fields(Counts) if one.type.startswith("int") and one.name != "parts")
+COUNTS = tuple(one.name for one in structs.fields(Counts) if one.type == int | None)
 """Classes of `Counts` that a shape has places for, in their order."""
 SHAPE_PATHS = ("needs", "any_of", "adds", *COUNTS)
 """Fields of `UsageShape` that hold paths."""

@@ -24,6 +24,8 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, TypeAlias
 
+from msgspec import structs
+
 from spanledger_processor.accounting.facts import Evidence, Fact, begun_digest, digest_of, models_reported
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.dialects import engine
@@ -51,7 +53,7 @@ _NAMED = ("session", "run")
 _NOTHING = (None, "")
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 _FACT_FIELDS = tuple(one.name for one in fields(Fact))
-_CALL_FIELDS = tuple(one.name for one in fields(Call))
+_CALL_FIELDS = Call.__struct_fields__
 _values_of: Callable[[Call], tuple[Any, ...]] = attrgetter(*_CALL_FIELDS)
 _USAGE, _FALLBACK, _REPORTED, _RESPONSE_ID, _TOOL = map(
     _CALL_FIELDS.index, ("usage", "fallback", "reported", "response_id", "tool")
@@ -399,7 +401,7 @@ def _template(own: Own, usage_call: Call | None, fact: Fact) -> _Template | None
             pairs = zip(CLASS_NAMES, counts_of(call.usage), counts_of(usage_call.usage), strict=True)
             changed = [(name, count) for name, count, before in pairs if count != before]
     if call.tool is not None:  # no content is kept
-        call = replace(call, tool=replace(call.tool, arguments=None, result=None, call_id=None))
+        call = structs.replace(call, tool=structs.replace(call.tool, arguments=None, result=None, call_id=None))
         fact = replace(fact, call=call)
     has_own = call.usage or call.fallback or call.reported or call.tool or own.response_id
     begun = begun_digest(models_reported(call, None))

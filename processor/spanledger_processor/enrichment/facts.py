@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Protocol
+
+from msgspec import structs
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence, Fact, digest_of
 from spanledger_processor.accounting.grouping import Named
@@ -184,7 +186,7 @@ class FactBuilder:
         if call.usage is not None or call.reported is not None or call.problem:
             return self.pricing.cost(call, at_ns, time_known=own)
         if call.fallback is not None:
-            return self.pricing.cost(replace(call, usage=call.fallback), at_ns, time_known=own)
+            return self.pricing.cost(structs.replace(call, usage=call.fallback), at_ns, time_known=own)
         # one without usage is marked, unless it failed before an answer began
         if call.kind in CALLS and (call.answered or view.status_code != _STATUS_ERROR):
             return Cost(unpriced="no_usage")

@@ -35,13 +35,19 @@ _ORDER: dict[type[Any], tuple[str, ...]] = {
 """Records lie on disks: only ever append. A field that is not here yet is stored behind those that are."""
 
 
+def field_names(kind: Any) -> tuple[str, ...]:
+    """Return the names of a record's fields: of a struct, a named tuple or a dataclass."""
+    names: tuple[str, ...] = getattr(kind, "__struct_fields__", ()) or getattr(kind, "_fields", ())
+    return names or tuple(one.name for one in fields(kind))
+
+
 class _Shape:
-    """The codec of one dataclass."""
+    """The codec of one record."""
 
     def __init__(self, cls: type[Any]) -> None:
         order = _ORDER[cls]
         self._cls = cls
-        self._names = (*order, *(field.name for field in fields(cls) if field.name not in order))
+        self._names = (*order, *(name for name in field_names(cls) if name not in order))
         self._values = attrgetter(*self._names)
         hints = get_type_hints(cls)
         kinds = [{hints[name], *get_args(hints[name])} - {NoneType} for name in self._names]
@@ -50,7 +56,7 @@ class _Shape:
         self._tuples = [at for at, name in enumerate(self._names) if get_origin(hints[name]) is tuple]
 
     def row(self, value: Any) -> Any:
-        """Return the values of a dataclass, as they are packed."""
+        """Return the values of a record, as they are packed."""
         if not self._nested:
             return self._values(value)
         row = list(self._values(value))
@@ -60,7 +66,7 @@ class _Shape:
         return row
 
     def read(self, row: list[Any]) -> Any:
-        """Return the dataclass of a packed row."""
+        """Return the record of a packed row."""
         for at, shape in self._nested:
             if at < len(row) and row[at] is not None:
                 row[at] = shape.read(row[at])

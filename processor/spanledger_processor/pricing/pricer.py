@@ -22,13 +22,15 @@ The rules, in order; the first that holds decides:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import lru_cache
 from operator import attrgetter
 from typing import TypeAlias
+
+from msgspec import structs
 
 from spanledger_processor.model import (
     OTHER_CLASSES,
@@ -165,7 +167,7 @@ class Pricer:
         if _TIER in terms or cost.amount is None or not is_far(cost.amount, theirs):
             return cost
         for tier in _TIERS:
-            tiered = replace(call, price_context=tuple(sorted({**terms, _TIER: tier}.items())))
+            tiered = structs.replace(call, price_context=tuple(sorted({**terms, _TIER: tier}.items())))
             rates = self._rates(tiered, at_ns)
             at_tier = None if isinstance(rates, str) else general_cost(tiered, *rates)
             if at_tier is not None and at_tier.amount and abs(at_tier.amount - theirs) <= _ROUNDED:
@@ -214,7 +216,7 @@ class Pricer:
         """Return the card and the rates on it that hold for a call; under a plan else those of the model's maker."""
         rated = self._sellers_rates(call, at_ns)
         if rated == "unknown_model" and call.plan:
-            return self._sellers_rates(replace(call, provider=""), at_ns)
+            return self._sellers_rates(structs.replace(call, provider=""), at_ns)
         return rated
 
     def _sellers_rates(self, call: Call, at_ns: int) -> tuple[Card, ClassRates] | Unpriced:

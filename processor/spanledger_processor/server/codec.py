@@ -1,6 +1,6 @@
 """Batches and rulings as bytes, for the way between a stage worker and the ledger process: columns of plain values.
 
-The columns follow the fields of the dataclasses, so that a new field needs nothing here. A column whose values are all
+The columns follow the fields of the records, so that a new field needs nothing here. A column whose values are all
 equal is written as one value, which most are: what stays is a quarter of the values. Content does not cross: of a tool
 call the arguments and the result, hashed before, are left out.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, fields, is_dataclass
+from dataclasses import astuple, is_dataclass
 from itertools import repeat
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -25,6 +25,7 @@ from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.usual import Prototype, UsualDecision, UsualFact
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.packing import pack, unpack
+from spanledger_processor.ledger.records import field_names
 from spanledger_processor.model import Decision, ToolCall
 
 Values: TypeAlias = Sequence[Any]
@@ -263,7 +264,7 @@ def _writer(kind: Any) -> Write:
     kind = _required(kind)
     if not _has_fields(kind):
         return _write_sets if typing.get_origin(kind) is frozenset else _write_plain
-    hints, names = typing.get_type_hints(kind), _names(kind)
+    hints, names = typing.get_type_hints(kind), field_names(kind)
     row: Convert = attrgetter(*names)
     writers = [_write_nothing if (kind, name) in _LEFT_OUT else _writer(hints[name]) for name in names]
 
@@ -301,7 +302,7 @@ def _reader(kind: Any, *, wide: bool) -> ReadValues:
     if not _has_fields(kind):
         return _plain_reader(_converter(kind, wide=wide))
     hints = typing.get_type_hints(kind)
-    readers = [_reader(hints[name], wide=wide) for name in _names(kind)]
+    readers = [_reader(hints[name], wide=wide) for name in field_names(kind)]
 
     def read(written: Any, count: int) -> Iterable[Any]:
         if written is None:
@@ -342,11 +343,7 @@ def _required(kind: Any) -> Any:
 
 
 def _has_fields(kind: Any) -> bool:
-    return is_dataclass(kind) or hasattr(kind, "_fields")
-
-
-def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(kind._fields) if hasattr(kind, "_fields") else tuple(one.name for one in fields(kind))
+    return is_dataclass(kind) or hasattr(kind, "_fields") or hasattr(kind, "__struct_fields__")
 
 
 _WRITE_FACTS, _WRITE_DECISIONS = _writer(Fact), _writer(Decision)
