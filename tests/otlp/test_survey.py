@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 
 from otlp_bytes import Node, attribute, encode, files, message, name_of, rewritten_requests, varint
 from spanledger_processor.otlp import envelope as envelope_module
+from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.envelope import (
     LOGS,
     METRICS,
@@ -22,7 +24,7 @@ from spanledger_processor.otlp.envelope import (
     survey,
 )
 from spanledger_processor.otlp.request import counting_traces
-from spanledger_processor.otlp.wire import MalformedError, finished, pause
+from spanledger_processor.otlp.wire import MalformedError, fields, finished, pause
 
 ENVELOPES = {"traces": TRACES, "logs": LOGS, "metrics": METRICS}
 MANY = 10**6
@@ -114,6 +116,38 @@ def test_an_odd_field_changes_nothing(odd: bytes, place: Callable[[bytes], bytes
 def test_every_field_of_the_envelope_counts(body: bytes, fields: int) -> None:
     assert not survey(fields, body, TRACES).large
     assert survey(fields - 1, body, TRACES) == Survey(True, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "large"),
+    [
+        (WHOLE + message(1, message(2, *[message(2, message(5, b"n" * 2**18))] * 4)), False),
+        (message(1, message(2, *[message(2, message(5, b"n" * 2**18))] * 4)) + message(1) * 20, True),
+        (message(1, message(2, *[message(2, message(5, b"n" * 2**18))] * 4), message(2) * 20), True),
+        (message(1, message(2, message(2) * 2**20)), True),
+        (message(1, message(2) * 2**20), True),
+        (message(1) * 2**20, True),
+        (message(1, message(2, *[message(2, message(5, b"n" * 2**18))] * 4)) + b"\x0a", True),
+    ],
+    ids=["few", "and resources", "and scopes", "spans", "scopes", "resources", "cut"],
+)
+def test_of_a_longer_request_few_fields_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+    body: bytes,
+    large: bool,  # noqa: FBT001 - a parameter of pytest
+) -> None:
+    """Counted: fields. protobuf would read two million of 4 MiB, in a tenth of a second and into 90 MiB."""
+    read = [0]
+
+    def reading(*span: Any) -> Any:
+        for field in fields(*span):
+            read[0] += 1
+            yield field
+
+    monkeypatch.setattr(envelope_module, "fields", reading)
+    monkeypatch.setattr(schema, "Request", None)
+    assert survey(20, body, TRACES) == Survey(large, None)
+    assert read[0] < 50
 
 
 def test_what_protobuf_cannot_read_is_worked_on_in_slices() -> None:
