@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from msgspec import DecodeError, Raw, Struct
+from msgspec import Raw, Struct
 from msgspec.msgpack import decode, encode
 
 
@@ -29,7 +29,7 @@ def unpack(record: bytes) -> Any:
     """
     try:
         return decode(record)
-    except DecodeError:
+    except ValueError:  # of text before msgspec 0.23 a UnicodeDecodeError
         return _unpack_each(record)
     except RecursionError as error:
         raise ValueError("a record of too many levels") from error
