@@ -152,6 +152,18 @@ def test_a_name_leads_to_the_listing_of_its_seller(provider: str, model: str, ex
     assert (cost.unpriced or cost.price.partition("/")[2]) == expected
 
 
+def test_an_answering_model_without_its_vendor_is_the_one_that_was_asked_for() -> None:
+    """opentelemetry-instrumentation-openai 0.62.4, `_extract_model_name_from_provider_format`: at a gateway."""
+    asked, usage = "anthropic/claude-sonnet-4.5", Usage(1000, 100)
+    named = Call("openllmetry", "llm", provider="openai", request_model=asked, response_model=asked, usage=usage)
+    for answered in ("claude-sonnet-4.5", ""):
+        call = Call("openllmetry", "llm", provider="openai", request_model=asked, response_model=answered, usage=usage)
+        assert Pricer().cost(call, AT) == Pricer().cost(named, AT)
+        assert Pricer().cost(call, AT).amount == 4_500_000_000  # 3 and 15 USD a million
+    other = Call("openllmetry", "llm", provider="openai", request_model=asked, response_model="sonnet-4.5", usage=usage)
+    assert Pricer().cost(other, AT).unpriced == "unknown_model"
+
+
 def test_a_region_of_bedrock_costs_a_tenth_more() -> None:
     def cost(model: str) -> int | None:
         call = Call("otel", "llm", request_model=model, usage=Usage(10**6, 0, 0, 0, 0, 0), granularity="per-turn")

@@ -215,6 +215,9 @@ class Pricer:
     def _rates(self, call: Call, at_ns: int) -> tuple[Card, ClassRates] | Unpriced:
         """Return the card and the rates on it that hold for a call; under a plan else those of the model's maker."""
         rated = self._sellers_rates(call, at_ns)
+        if rated == "unknown_model" and call.request_model.endswith(f"/{call.response_model}"):
+            call = structs.replace(call, response_model="")  # OpenLLMetry cuts off whose model answered
+            rated = self._sellers_rates(call, at_ns)
         if rated == "unknown_model" and call.plan:
             return self._sellers_rates(structs.replace(call, provider=""), at_ns)
         return rated
