@@ -50,6 +50,23 @@ def test_searches_that_are_parts_of_the_answer(parts: tuple[dict[str, Any], ...]
     assert not found.unclassed
 
 
+@pytest.mark.parametrize(
+    ("action", "searches"),
+    [
+        ({"type": "search", "query": "weather", "queries": ["weather", "wind"]}, 1),
+        ({"type": "open_page", "url": "https://example.org"}, None),
+        ({"type": "find_in_page", "url": "https://example.org", "pattern": "x"}, None),
+        (["odd"], 1),
+    ],
+)
+def test_an_action_of_openais_search_that_is_not_charged(action: Any, searches: int | None) -> None:
+    """opentelemetry-instrumentation-genai-openai 1.3b0: the item's action is in `server_tool_call`."""
+    part = SERVER_SEARCH | {"server_tool_call": {"type": "web_search", "status": "completed", "action": action}}
+    found = _answer(part, scope="opentelemetry.instrumentation.genai.openai")
+    assert found.usage is not None
+    assert found.usage.web_searches == searches
+
+
 def test_a_count_goes_before_the_parts() -> None:
     found = _answer(BUILTIN, scope="pydantic-ai", **{"gen_ai.usage.details.web_search_requests": 3})
     assert found.usage is not None
@@ -134,6 +151,20 @@ def test_grounding_in_maps_and_own_data_has_a_price(grounding: dict[str, Any], w
     """https://ai.google.dev/gemini-api/docs/pricing and https://cloud.google.com/vertex-ai/generative-ai/pricing"""
     raw = {"candidates": [{"groundingMetadata": grounding}], "usageMetadata": {"promptTokenCount": 100}}
     assert read(span(OPENINFERENCE | {"output.value": json.dumps(raw)})).unclassed == (what,)
+
+
+def test_grounding_that_langchain_has_twice_counts_once() -> None:
+    """ChatGoogleGenerativeAI puts it into the generation's info and into its message's metadata."""
+    info = {"grounding_metadata": {"web_search_queries": ["a", "b"], "grounding_chunks": []}}
+    generation = {"text": "ok", "generation_info": info, "message": {"kwargs": {"response_metadata": info}}}
+    found = read(span(OPENINFERENCE | {"output.value": json.dumps({"generations": [[generation]]})}))
+    assert found.usage is not None
+    assert found.usage.web_searches == 2
+    other = {"grounding_metadata": {"web_search_queries": ["a", "c"], "grounding_chunks": []}}
+    both = [generation, {"text": "ok", "generation_info": other}]
+    found = read(span(OPENINFERENCE | {"output.value": json.dumps({"generations": [both]})}))
+    assert found.usage is not None
+    assert found.usage.web_searches == 4
 
 
 def test_grounding_without_a_chunk_of_these_has_none() -> None:

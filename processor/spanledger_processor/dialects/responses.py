@@ -57,6 +57,7 @@ _CHUNKS = {"maps": _MAPS, "retrievedContext": _RETRIEVALS, "retrieved_context": 
 """Sources of Google's grounding that have a price of their own, and no class."""
 _OWN_DATA = ("retrievalQueries", "retrieval_queries")
 _LISTS_OF_CHUNKS = ("groundingChunks", "grounding_chunks")
+_GROUNDS = frozenset((*_QUERIES, *_OWN_DATA, *_LISTS_OF_CHUNKS))
 _MAY_BE_ITEMS = ("_call", "earch", "server_tool_use", "etrieval", "unding")
 """One of them stands in every text of something that is sold by the call."""
 _ITEM_MARKS = (*_SOLD_BY_THE_CALL, *_QUERIES, *_OWN_DATA, *_LISTS_OF_CHUNKS)
@@ -303,7 +304,9 @@ def _items(root: Any) -> Iterator[str]:
         elif kind == "server_tool_use" and not (isinstance(item, str) and item in seen):
             seen.add(item if isinstance(item, str) else f"{nodes}")
             yield from _used(node.get("name"), node.get("input"))
-        yield from _grounding(node)
+        if not _GROUNDS.isdisjoint(node) and (written := repr(node)) not in seen:
+            seen.add(written)  # LangChain has the grounding of an answer twice, with it and in its message
+            yield from _grounding(node)
 
 
 def _grounding(node: Mapping[str, Any]) -> Iterator[str]:
@@ -333,6 +336,9 @@ def _used(name: Any, arguments: Any) -> Iterator[str]:
         yield named[:_LONGEST_NAME]
 
 
+    action = about.get("action")  # of OpenAI's item, which the convention's `server_tool_call` holds
+    if isinstance(action, dict):
+        about = {"type": action.get("type")}
 def modalities_in(messages: Any) -> tuple[str, ...]:
     """Return the modalities beside text of the parts of output messages."""
     if isinstance(messages, str) and not any(mark in messages for mark in _TELLS_MODALITY):
