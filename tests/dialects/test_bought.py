@@ -413,6 +413,17 @@ def failed(attributes: dict[str, Any]) -> Call:
 
 
 OI = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-5"}
+
+
+def langchain(*generations: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """A span of LangChain with these texts, and what the metadata of their messages has."""
+    made = [{"text": text, "message": {"kwargs": {"response_metadata": more}}} for text, more in generations]
+    return OI | {
+        "output.value": json.dumps({"generations": [made], "type": "LLMResult"}),
+        "llm.output_messages.0.message.role": "assistant",
+    }
+
+
 AI_SDK = {"ai.operationId": "ai.streamText.doStream", "ai.model.id": "gpt-5", "ai.model.provider": "openai.chat"}
 LANGFUSE = {"langfuse.observation.type": "generation", "langfuse.observation.model.name": "gpt-5"}
 TRACELOOP = {"llm.request.type": "chat", "gen_ai.system": "OpenAI", "gen_ai.request.model": "gpt-5"}
@@ -444,6 +455,40 @@ def test_where_a_failed_request_of_a_library_becomes_a_call(attributes: dict[str
     assert (call.usage, call.answered) == (None, answered)
 
 
+@pytest.mark.parametrize(
+    ("attributes", "answered"),
+    [
+        (langchain(("", {"status_code": 400, "body": {"error": {}}})), False),
+        (langchain(("", {"status_code": 503})), False),
+        (langchain(), False),
+        (langchain(("The wea", {}), ("", {"status_code": 503})), True),
+        (langchain(("", {})), True),  # a call of a tool has no text
+        (langchain(("", {"status_code": "x"})), True),
+    ],
+)
+def test_what_langchain_makes_of_a_refusal_is_no_answer(attributes: dict[str, Any], *, answered: bool) -> None:
+    """`_generate_response_from_error` of langchain_core.language_models.chat_models, as OpenInference puts it down."""
+    assert read(span(attributes, scope="openinference.instrumentation.langchain", status_code=2)).answered is answered
+    assert read(span(attributes, scope="openinference.instrumentation.other", status_code=2)).answered
+
+
+@pytest.mark.parametrize("name", ["First Token Stream Event", "llm.content.completion.chunk"])
+def test_the_first_piece_of_a_stream_shows_that_an_answer_began(name: str) -> None:
+    """`_Stream` of openinference-instrumentation-openai 0.1.66; `LLM_CONTENT_COMPLETION_CHUNK` of OpenLLMetry."""
+    assert read(span(OI, status_code=2, events=[PlainEvent(name)])).answered
+    assert not read(span(OI, status_code=2, events=[PlainEvent("exception")])).answered
+
+
+def test_a_cost_of_nothing_on_a_refused_request_is_none() -> None:
+    """`on_llm_error` of langfuse.langchain.CallbackHandler 5.0.4 sets a total of 0."""
+    attributes = LANGFUSE | {"langfuse.observation.cost_details": '{"total": 0}'}
+    assert read(span(attributes, status_code=2)).reported is None
+    assert read(span(attributes)).reported is not None
+    paid = read(span(LANGFUSE | {"langfuse.observation.cost_details": '{"total": 0.25}'}, status_code=2)).reported
+    assert paid is not None
+    assert paid.amount == USD // 4
+
+
 def test_the_event_of_an_answer_shows_that_one_began() -> None:
     """https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-events/ of release 1.36: `gen_ai.choice`."""
     asked = PlainEvent("gen_ai.user.message")
@@ -455,7 +500,8 @@ def test_the_event_of_an_answer_shows_that_one_began() -> None:
     ("attributes", "answered"),
     [
         ({"gen_ai.response.id": "r1"}, True),
-        ({"gen_ai.response.model": "gpt-5.1"}, True),
+        ({"gen_ai.response.model": "gpt-5.1-2025-11-13"}, True),
+        ({"gen_ai.response.model": "gpt-5.1"}, False),  # logfire 5.4.0, `_default_gen_ai_response_model`
         ({"gen_ai.response.finish_reasons": ["stop"]}, True),
         ({"gen_ai.response.time_to_first_chunk": 0.2}, True),
         ({"http.response.status_code": 200}, True),

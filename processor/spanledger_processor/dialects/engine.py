@@ -37,6 +37,9 @@ _MOST_CHOICES = 128
 _CHOICE = "gen_ai.choice"
 """The event of an answer, one a choice, in releases of the convention before 1.37."""
 _DECISION, _DENIED = "gen_ai.tool.call.decision", "deny"
+_BEGINNINGS = frozenset((_CHOICE, "First Token Stream Event", "llm.content.completion.chunk"))
+"""Events of an answer: the convention's, and of a stream OpenInference's and OpenLLMetry's for its first piece."""
+_RESPONSE_MODEL = "gen_ai.response.model"
 """Proposed to the convention: open-telemetry/semantic-conventions-genai, pull request 535."""
 _HTTP_STATUS = "http.response.status_code"
 """On a failed span of a call, 200 shows that the answer began: the AI SDK 7 keeps it of a stream that was cut."""
@@ -173,12 +176,7 @@ def _take_terms(call: Call, dialect: Dialect, view: ScopedSpan, terms: Terms) ->
 
 def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
     """Mark a call whose answer began, and one that may have used more than is reported."""
-    call.answered = bool(
-        call.response_id
-        or any(map(view.attributes.is_filled, dialect.answered))
-        or (view.status_code == _ERROR and view.attributes.get(_HTTP_STATUS) == HTTPStatus.OK)
-        or any(event.name == _CHOICE for event in view.events)
-    )
+    call.answered = _has_begun(call, dialect, view)
     if call.usage is None or call.kind != "llm":
         return
     _look_at_answers(call, dialect, view)
@@ -195,6 +193,24 @@ def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
 def _look_at_answers(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
     """Mark usage beside more answers than one call gives: by messages, or by two events of one choice."""
     choices = [event.attributes.get("index") for event in view.events if event.name == _CHOICE][:_MOST_CHOICES]
+def _has_begun(call: Call, dialect: Dialect, view: ScopedSpan) -> bool:
+    """Return whether an answer began, so that a failed request is a call.
+
+    Its model is none of the evidence where it is the one that was asked for: several libraries copy that one.
+    """
+    failed, keys = view.status_code == _ERROR, dialect.answered
+    if failed and call.response_model == call.request_model:
+        keys = tuple(key for key in keys if key != _RESPONSE_MODEL)
+    if failed and dialect.refused is not None and dialect.refused(view):
+        keys = ()
+    return bool(
+        call.response_id
+        or any(map(view.attributes.is_filled, keys))
+        or (failed and view.attributes.get(_HTTP_STATUS) == HTTPStatus.OK)
+        or any(event.name in _BEGINNINGS for event in view.events)
+    )
+
+
     repeated = any(isinstance(index, int) and choices.count(index) > 1 for index in choices)
     if repeated or (OUTPUT in dialect.answered and _turns(view.attributes.marked(OUTPUT, _TOOL_ROLE)) > 1):
         call.estimate = True
@@ -395,6 +411,8 @@ def reported(keys: tuple[CostKey, ...], view: ScopedSpan) -> ReportedCost | None
         reported = ReportedCost(amount, billed, cost.key, reliable=cost.reliable, means_zero=cost.means_zero)
         reported.same_list = cost.same_list
         upstreams = (money(get(key), cost.unit) for key in cost.upstream)
+        if not amount and not billed and view.status_code == _ERROR:
+            return None  # what a library reckons of a request that used nothing
         reported.upstream = next((paid for paid in upstreams if paid is not None), None)
         reported.own_key = next((own for key in cost.own_key if (own := flag(get(key))) is not None), None)
         return reported

@@ -376,9 +376,9 @@ class Dialect:
     `asked` those of the request, which count where the response says nothing; `served_in` and `asked_in` are keys of
     objects that hold them: a whole response, and the request's parameters. `endpoints` hold the host that was asked,
     `output_type` the modality that was asked for.
-    `answered` show that an answer began; `own_cache` that it came from the application's or a proxy's own cache,
-    `subscription` that a plan pays for it. `prices_events`: log events below a span report calls and leave the model to
-    it.
+    `answered` show that an answer began, unless `refused` denies it of a failed span; `own_cache` that it came from the
+    application's or a proxy's own cache, `subscription` that a plan pays for it. `prices_events`: log events below a
+    span report calls and leave the model to it. `offers` are the tools that were offered, of whose use nothing is told.
     """
 
     name: str
@@ -413,6 +413,7 @@ class Dialect:
     output_type: Keys = ()
     answered: Keys = ()
     content: ContentKeys = NO_CONTENT
+    refused: Callable[[ScopedSpan], bool] | None = None
     own_cache: tuple[Mark, ...] = ()
     subscription: tuple[Mark, ...] = ()
     prices_events: bool = False

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Input, Output
 from spanledger_processor.dialects.schema import (
     ANSWER,
@@ -81,6 +86,34 @@ def _billed_by_cohere(view: ScopedSpan, call: Call) -> None:
     if not (whole and view.attributes.marked("output.value", (b'"billed_units"',))):
         call.estimate = True
         call.note = call.note or "Cohere bills fewer tokens than it counts, and the span tells those it counted"
+
+
+def _refused(view: ScopedSpan) -> bool:
+    """Return whether the result of a failed call of LangChain's is made of the refusal, or of nothing.
+
+    `_generate_response_from_error` of langchain-core 1.8.3: at most a generation without text, whose message has the
+    HTTP status.
+    """
+    if not view.scope_name.startswith("openinference.instrumentation.langchain"):
+        return False
+    return bool(view.attributes.derived("output.value", (b"generations",), _is_of_error))
+
+
+def _is_of_error(value: Any) -> bool:
+    parsed = texts.parse(value)
+    listed = parsed.get("generations") if isinstance(parsed, dict) else None
+    if not isinstance(listed, list):
+        return False
+    made = [one for inner in listed if isinstance(inner, list) for one in inner]
+    return all(isinstance(one, dict) and not one.get("text") and _has_failed(one) for one in made)
+
+
+def _has_failed(generation: Mapping[str, Any]) -> bool:
+    """Return whether the message of a generation has the HTTP status of a failure."""
+    node: Any = generation
+    for step in ("message", "kwargs", "response_metadata", "status_code"):
+        node = node.get(step) if isinstance(node, dict) else None
+    return isinstance(node, int) and node >= HTTPStatus.BAD_REQUEST
 
 
 OPENINFERENCE = Dialect(
@@ -236,6 +269,7 @@ OPENINFERENCE = Dialect(
         "llm.finish_reason",
         "output.value",
     ),
+    refused=_refused,
     own_cache=(Mark("metadata", path=("cache_hit",)),),
     usage_texts=(UsageText("output.value"), UsageText("metadata")),
     fallback_texts=(UsageText("output.value"),),
