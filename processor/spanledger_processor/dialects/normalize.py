@@ -25,6 +25,7 @@ class Output(Enum):
     INCLUSIVE = "includes reasoning"
     EXCLUSIVE = "excludes reasoning"
     FROM_TOTAL = "may lack reasoning: the total tells"
+    BEGUN = "is of a stream that was not read to its end, and may be more"
 
 
 class Terms(Struct):
@@ -83,6 +84,7 @@ class Counts(Struct):
 _SLACK_TOKENS, _SLACK_SHARE = 10, 50
 """A total may differ by so many tokens, or by this share of it (one in 50): tokenizers of clients are not exact."""
 
+UNREAD = "its stream was not read to its end: the output may be more than was told until then"
 TOTAL_DIFFERS = "the total that it tells differs from its counts: one of them leaves something out"
 
 
@@ -130,8 +132,9 @@ def normalize(counts: Counts, means: Input, output: Output = Output.INCLUSIVE) -
     cached = (counts.cache_read or 0) + (normalized.usage.cache_write or 0)
     if cached and counts.input is not None:
         _place_cache(counts, cached, means, normalized)
-    if output is Output.INCLUSIVE:
+    if output in (Output.INCLUSIVE, Output.BEGUN):
         _add_reasoning_beside(counts, normalized)
+        normalized.estimate = normalized.estimate or output is Output.BEGUN
     else:
         _add_reasoning(counts, normalized, output)
     for name, number in (counts.parts or {}).items():

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from spanledger_processor.dialects import texts
-from spanledger_processor.dialects.normalize import Terms
+from spanledger_processor.dialects.normalize import UNREAD, Terms
 from spanledger_processor.dialects.schema import ScopedSpan, UsageText
 from spanledger_processor.dialects.usage_objects import ParsedUsage, read_usage
 from spanledger_processor.dialects.usage_shapes import STANDARD
@@ -63,6 +63,9 @@ _MAY_BE_ITEMS = ("_call", "earch", "server_tool_use", "etrieval", "unding")
 _ITEM_MARKS = (*_SOLD_BY_THE_CALL, *_QUERIES, *_OWN_DATA, *_LISTS_OF_CHUNKS)
 _BLOCK = re.compile(r"""\btype(?:["']\s{0,4}:\s{0,4}|=)["']server_tool_use["']""")
 _ITEM = re.compile(r"""\btype(?:["']\s{0,4}:\s{0,4}|=)["'](\w{1,32}_call|open_page|find|find_in_page)["']""")
+_UNREAD = re.compile(r"""\bstop_reason(?:["']\s{0,4}:\s{0,4}null|["']\s{0,4}:\s{0,4}None|=None)\b""")
+_READ = re.compile(r"""\b(?:stop|finish)_reason(?:["']\s{0,4}:\s{0,4}|=)["']""")
+_ENDS = ("stop_reason", "finish_reason")
 _FUNCTIONS = re.compile(
     r"""["']automatic(?:_function_calling_history|FunctionCallingHistory)["']\s{0,4}:\s{0,4}\[\s{0,4}\{"""
 )
@@ -82,7 +85,7 @@ MODALITY_MARKS = tuple(mark.encode() for mark in _TELLS_MODALITY)
 ESCAPED = b"\\u00"
 """Begins an ASCII character that JSON has escaped: a key may be spelled so."""
 _TELLS = (
-    *("usage", "Usage", "billed_units", *_COUNTS),
+    *("stop_sequence", "usage", "Usage", "billed_units", *_COUNTS),
     *("service_tier", "serviceTier", "performanceConfig", "automatic_function", "automaticFunction"),
     *(*_SOLD_BY_THE_CALL, "server_tool_use", *_QUERIES, *_OWN_DATA, *_LISTS_OF_CHUNKS),
 )
@@ -253,10 +256,17 @@ def _read_text(value: str, response: Response) -> None:
     latency = _LATENCY.search(value) if "performanceConfig" in value else None
     if latency is not None:
         response.terms.context.setdefault("speed", "" if latency[1].lower() in STANDARD else latency[1].lower())
+    if "stop_sequence" in value and _is_unread(value):
+        response.terms.doubt = UNREAD
     if "automatic" in value and _FUNCTIONS.search(value):
         response.terms.doubt = "automatic function calling made several calls: usage is of the last one"
     if texts.holds(value, _MAY_BE_ITEMS):
         _read_items(value, response)
+
+
+def _is_unread(value: str) -> bool:
+    """Return whether a message of Anthropic's has no reason for its end: the last event of a stream brings it."""
+    return any(texts.matches(_UNREAD, value, _ENDS[:1])) and not any(texts.matches(_READ, value, _ENDS))
 
 
 def _read_items(value: str, response: Response) -> None:
@@ -326,6 +336,9 @@ def _used(name: Any, arguments: Any) -> Iterator[str]:
     named = name if isinstance(name, str) else ""
     arguments = texts.parse(arguments)
     about: Mapping[str, Any] = arguments if isinstance(arguments, dict) else {}
+    action = about.get("action")  # of OpenAI's item, which the convention's `server_tool_call` holds
+    if isinstance(action, dict):
+        about = {"type": action.get("type")}
     if "web_search" in named or "google_search" in named:
         queries = about.get("queries")
         if str(about.get("type")) not in _NO_SEARCH:
@@ -336,9 +349,6 @@ def _used(name: Any, arguments: Any) -> Iterator[str]:
         yield named[:_LONGEST_NAME]
 
 
-    action = about.get("action")  # of OpenAI's item, which the convention's `server_tool_call` holds
-    if isinstance(action, dict):
-        about = {"type": action.get("type")}
 def modalities_in(messages: Any) -> tuple[str, ...]:
     """Return the modalities beside text of the parts of output messages."""
     if isinstance(messages, str) and not any(mark in messages for mark in _TELLS_MODALITY):

@@ -12,8 +12,10 @@ from typing import Any
 from spanledger_processor.dialects.normalize import (
     NO_TERMS,
     TOTAL_DIFFERS,
+    UNREAD,
     Counts,
     Input,
+    Output,
     Terms,
     contradicted,
     joined,
@@ -126,6 +128,8 @@ def _normalized(call: Call, counts: Counts, means: Input | None, source: Source)
     usage = call.usage = normalized.usage
     call.problem = call.problem or normalized.problem
     call.estimate = normalized.estimate
+    if source.output is Output.BEGUN:
+        call.note = UNREAD
     if source.absent_cache_is_zero:
         if usage.cache_read is None:
             usage.cache_read = 0

@@ -237,6 +237,17 @@ SOURCES = (
     Source(
         Input.INCLUSIVE,
         "opentelemetry.instrumentation.genai.anthropic",
+        has=("gen_ai.request.stream",),
+        lacks=("gen_ai.response.finish_reasons",),
+        output=Output.BEGUN,
+        absent_cache_is_zero=True,
+        why="tells why an answer ended, and counts from the first event on",
+        package="pypi:opentelemetry-instrumentation-genai-anthropic",
+        read=("1.3b0", "1.3b0"),
+    ),
+    Source(
+        Input.INCLUSIVE,
+        "opentelemetry.instrumentation.genai.anthropic",
         absent_cache_is_zero=True,
         why="adds the classes up and leaves out classes of 0",
         package="pypi:opentelemetry-instrumentation-genai-anthropic",

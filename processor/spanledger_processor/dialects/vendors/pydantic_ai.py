@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.dialects.normalize import Counts, Input
+from spanledger_processor.dialects.normalize import Counts, Input, Output
 from spanledger_processor.dialects.schema import (
     ANY_INPUT,
     ContentKeys,
@@ -151,6 +151,16 @@ PYDANTIC_AI = replace(
             why="copies Anthropic's own counts",
             package=_PACKAGE,
             read=("0.0.55", "0.1.8"),
+        ),
+        Source(
+            Input.INCLUSIVE,
+            has=("gen_ai.client.operation.time_to_first_chunk",),
+            lacks=("gen_ai.response.finish_reasons",),
+            output=Output.BEGUN,
+            absent_cache_is_zero=True,
+            why="tells why an answer ended, and counts from the first event on",
+            package=_PACKAGE,
+            read=("2.68.0", "2.68.0"),
         ),
         Source(
             Input.INCLUSIVE,
