@@ -21,8 +21,8 @@ PACKAGE = Path(dialects.__file__).parent
 UNREAD = {value.key: value for value in unread_values()}
 DECLARED = ("content", "answered")
 """What names such keys without reading their values; of `answered` it matters that there is one."""
-TOOLS = ("arguments", "result")
-"""What names keys that are read of tool executions only: `unread_values` goes by these tables."""
+TABLES = ("arguments", "result", "offers")
+"""What names keys that are read of some spans: of tool executions, of one vocabulary; `unread_values` goes by these."""
 
 
 def _pattern(key: str) -> re.Pattern[str]:
@@ -30,8 +30,8 @@ def _pattern(key: str) -> re.Pattern[str]:
 
 
 def _literals(tree: ast.AST) -> Iterator[str]:
-    """Every text of a module but those of `DECLARED` and `TOOLS`."""
-    if isinstance(tree, ast.keyword) and tree.arg in (*DECLARED, *TOOLS):
+    """Every text of a module but those of `DECLARED` and `TABLES`."""
+    if isinstance(tree, ast.keyword) and tree.arg in (*DECLARED, *TABLES):
         return
     if isinstance(tree, ast.Constant) and isinstance(tree.value, str):
         yield tree.value

@@ -52,6 +52,80 @@ def test_more_answers_than_usage(messages: list[dict[str, Any]], *, estimate: bo
     assert call.estimate is estimate
 
 
+CHOICE = {"role": "assistant", "parts": [{"type": "text", "content": "fine"}], "finish_reason": "stop"}
+LANGCHAIN = "opentelemetry.instrumentation.langchain"
+
+
+@pytest.mark.parametrize(
+    ("scope", "choices", "counts", "usage", "estimate"),
+    [
+        (LANGCHAIN, 3, (3027, 633), Usage(1009, 211), True),
+        (LANGCHAIN, 1, (3027, 633), Usage(3027, 633), False),
+        (LANGCHAIN, 3, (3027, 634), Usage(3027, 634), True),  # it cannot be a sum of equal ones
+        ("opentelemetry.instrumentation.openai.v1", 3, (3027, 633), Usage(3027, 633), False),
+    ],
+)
+def test_each_choice_of_langchains_is_told_to_have_used_all(
+    scope: str, choices: int, counts: tuple[int, int], usage: Usage, *, estimate: bool
+) -> None:
+    """`set_chat_response_usage` of opentelemetry-instrumentation-langchain 0.62.4 adds up `usage_metadata`."""
+    given = chat(input_tokens=counts[0], output_tokens=counts[1])
+    call = read(span(given | {"gen_ai.output.messages": json.dumps([CHOICE] * choices)}, scope=scope))
+    assert (call.dialect, call.usage, call.estimate) == ("openllmetry", usage, estimate)
+
+
+CLAUDE = "opentelemetry.instrumentation.genai.anthropic"
+BEGUN = {"gen_ai.request.stream": True}
+FIRST = {"gen_ai.client.operation.time_to_first_chunk": 0.02}
+ENDED = {"gen_ai.response.finish_reasons": ["stop"]}
+
+
+@pytest.mark.parametrize(
+    ("scope", "attributes", "estimate"),
+    [
+        (CLAUDE, BEGUN, True),
+        (CLAUDE, BEGUN | ENDED, False),
+        (CLAUDE, {}, False),
+        ("pydantic-ai", FIRST, True),
+        ("pydantic-ai", FIRST | ENDED, False),
+        ("pydantic-ai", {}, False),
+        ("my-app", BEGUN, False),
+    ],
+)
+def test_a_stream_without_a_reason_for_its_end_may_have_used_more(
+    scope: str, attributes: dict[str, Any], *, estimate: bool
+) -> None:
+    """Both tell why an answer ended, and of a stream that was left the usage of Anthropic's first event."""
+    call = read(span(chat(input_tokens=1263, output_tokens=3) | attributes, scope=scope))
+    assert call.usage is not None
+    assert (call.usage.output, call.estimate, bool(call.note)) == (3, estimate, estimate)
+
+
+MESSAGE = (
+    '{"type": "message", "stop_reason": %s, "stop_sequence": null, "usage": {"input_tokens": 40, "output_tokens": 1}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "estimate"),
+    [
+        (MESSAGE % "null", True),
+        (MESSAGE % '"end_turn"', False),
+        ("Message(stop_reason=None, stop_sequence=None, type='message')", True),
+        ("Message(stop_reason='end_turn', stop_sequence=None, type='message')", False),
+        (f"[{MESSAGE % 'null'}, {{'delta': {{'stop_reason': 'end_turn'}}}}]", False),  # the events of a whole stream
+        ('{"choices": [{"finish_reason": "stop", "stop_reason": null}], "stop_sequence": 1}', False),  # vLLM
+    ],
+)
+def test_an_answer_of_anthropics_that_has_no_end_may_have_used_more(answer: str, *, estimate: bool) -> None:
+    """https://platform.claude.com/docs/en/build-with-claude/streaming: `message_delta` brings reason and usage."""
+    given = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 40, "llm.token_count.completion": 1}
+    call = read(
+        span(given | {"output.value": answer}, scope="openinference.instrumentation.anthropic", version="3.1.0")
+    )
+    assert (call.usage and call.usage.output, call.estimate, bool(call.note)) == (1, estimate, estimate)
+
+
 def test_an_agents_output_holds_the_usage_of_all_its_answers() -> None:
     """Haystack's agent: each reply has its own usage in its meta, and the span has none."""
     replies = [{"meta": {"usage": {"prompt_tokens": n, "completion_tokens": 5}}} for n in (100, 200)]

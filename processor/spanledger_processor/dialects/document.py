@@ -111,6 +111,7 @@ def _rows(dialect: Dialect) -> Iterator[tuple[str, str]]:
     yield "tier, speed, region: in the request's parameters", _code(dialect.asked_in)
     yield "host that was asked", _code(dialect.endpoints)
     yield "modality of the output", _code(dialect.output_type)
+    yield "tools that were offered, where their use is not told", _code(dialect.offers)
     yield "an answer began", _code(dialect.answered)
     yield "content not read", _code(dialect.content.unread)
     yield "from a cache of one's own", _code(".".join((mark.key, *mark.path)) for mark in dialect.own_cache)

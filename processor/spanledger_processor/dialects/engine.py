@@ -22,7 +22,7 @@ from spanledger_processor.dialects.responses import (
     modalities_in,
 )
 from spanledger_processor.dialects.schema import NO_TOKENS, Attributes, CostKey, Dialect, Keys, Mark, ScopedSpan
-from spanledger_processor.dialects.usage import add_bought, add_shown, read_usage_of
+from spanledger_processor.dialects.usage import add_bought, add_offered, add_shown, read_usage_of
 from spanledger_processor.dialects.usage_objects import read_context
 from spanledger_processor.dialects.usage_shapes import STANDARD
 from spanledger_processor.dialects.values import flag, identifier, money, text
@@ -36,10 +36,10 @@ _MOST_CHOICES = 128
 """Events of choices that are compared; providers give no more choices to one call."""
 _CHOICE = "gen_ai.choice"
 """The event of an answer, one a choice, in releases of the convention before 1.37."""
-_DECISION, _DENIED = "gen_ai.tool.call.decision", "deny"
 _BEGINNINGS = frozenset((_CHOICE, "First Token Stream Event", "llm.content.completion.chunk"))
 """Events of an answer: the convention's, and of a stream OpenInference's and OpenLLMetry's for its first piece."""
 _RESPONSE_MODEL = "gen_ai.response.model"
+_DECISION, _DENIED = "gen_ai.tool.call.decision", "deny"
 """Proposed to the convention: open-telemetry/semantic-conventions-genai, pull request 535."""
 _HTTP_STATUS = "http.response.status_code"
 """On a failed span of a call, 200 shows that the answer began: the AI SDK 7 keeps it of a stream that was cut."""
@@ -180,6 +180,8 @@ def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
     if call.usage is None or call.kind != "llm":
         return
     _look_at_answers(call, dialect, view)
+    if dialect.offers:
+        add_offered(call, dialect, view)
     if OUTPUT in dialect.answered:
         add_bought(call, bought_in(view.attributes.marked(OUTPUT, BOUGHT_MARKS)))
         add_shown(call, modalities_in(view.attributes.marked(OUTPUT, MODALITY_MARKS)))
@@ -190,9 +192,6 @@ def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
         call.note = call.note or "it ended in an error: the answer may have been cut before all usage was told"
 
 
-def _look_at_answers(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
-    """Mark usage beside more answers than one call gives: by messages, or by two events of one choice."""
-    choices = [event.attributes.get("index") for event in view.events if event.name == _CHOICE][:_MOST_CHOICES]
 def _has_begun(call: Call, dialect: Dialect, view: ScopedSpan) -> bool:
     """Return whether an answer began, so that a failed request is a call.
 
@@ -211,6 +210,9 @@ def _has_begun(call: Call, dialect: Dialect, view: ScopedSpan) -> bool:
     )
 
 
+def _look_at_answers(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
+    """Mark usage beside more answers than one call gives: by messages, or by two events of one choice."""
+    choices = [event.attributes.get("index") for event in view.events if event.name == _CHOICE][:_MOST_CHOICES]
     repeated = any(isinstance(index, int) and choices.count(index) > 1 for index in choices)
     if repeated or (OUTPUT in dialect.answered and _turns(view.attributes.marked(OUTPUT, _TOOL_ROLE)) > 1):
         call.estimate = True
@@ -408,11 +410,11 @@ def reported(keys: tuple[CostKey, ...], view: ScopedSpan) -> ReportedCost | None
         if amount is None or (cost.currency and text(get(cost.currency)).upper() not in ("", "USD")):
             continue
         billed = cost.source == "billed" or bool(cost.said_by and text(get(cost.said_by)).lower() == "provider")
+        if not amount and not billed and view.status_code == _ERROR:
+            return None  # what a library reckons of a request that used nothing
         reported = ReportedCost(amount, billed, cost.key, reliable=cost.reliable, means_zero=cost.means_zero)
         reported.same_list = cost.same_list
         upstreams = (money(get(key), cost.unit) for key in cost.upstream)
-        if not amount and not billed and view.status_code == _ERROR:
-            return None  # what a library reckons of a request that used nothing
         reported.upstream = next((paid for paid in upstreams if paid is not None), None)
         reported.own_key = next((own for key in cost.own_key if (own := flag(get(key))) is not None), None)
         return reported

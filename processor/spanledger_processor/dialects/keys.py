@@ -36,6 +36,7 @@ _LISTS = (
     "asked_in",
     "endpoints",
     "output_type",
+    "offers",
     "answered",
     "agent",
     "agent_parent",

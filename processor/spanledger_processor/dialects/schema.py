@@ -411,9 +411,10 @@ class Dialect:
     asked_in: Keys = ()
     endpoints: Keys = ()
     output_type: Keys = ()
+    offers: Keys = ()
     answered: Keys = ()
-    content: ContentKeys = NO_CONTENT
     refused: Callable[[ScopedSpan], bool] | None = None
+    content: ContentKeys = NO_CONTENT
     own_cache: tuple[Mark, ...] = ()
     subscription: tuple[Mark, ...] = ()
     prices_events: bool = False

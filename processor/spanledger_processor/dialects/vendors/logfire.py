@@ -100,6 +100,7 @@ LOGFIRE = replace(
             read=("5.4.0", "5.4.0"),
         ),
     ),
+    offers=("gen_ai.tool.definitions",),
     costs=(PROPOSED_COST, CostKey("operation.cost")),
     tool=ToolKeys(
         name=("gen_ai.tool.name", "gen_ai_tool_name"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Input, Output
-from spanledger_processor.dialects.responses import sold_by_the_call
+from spanledger_processor.dialects.responses import ESCAPED, sold_by_the_call
 from spanledger_processor.dialects.schema import (
     ANSWER,
     ANY_INPUT,
@@ -28,10 +28,12 @@ from spanledger_processor.dialects.usage import add_bought, forget_zero_writes
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.litellm import REQUEST_TYPES
 from spanledger_processor.dialects.vendors.otel import ANSWERED, OPERATIONS, OTEL
-from spanledger_processor.model import Call
+from spanledger_processor.model import CLASS_NAMES, Call, Usage
 
 _TOOL_CALL = "gen_ai.completion.0.tool_calls.{}.name"
 _MOST_TOOL_CALLS = 128
+_OUTPUT = "gen_ai.output.messages"
+_CHOICE_MARKS, _PART_MARKS = (b'"parts"', ESCAPED), (b'"finish_reason"', ESCAPED)
 _STREAMED = ("gen_ai.is_streaming", "llm.is_streaming")
 _PY = "opentelemetry.instrumentation."
 _JS = "@traceloop/instrumentation-"
@@ -79,6 +81,54 @@ def _unwrap(_: ScopedSpan, call: Call) -> None:
 def _langchain(view: ScopedSpan, call: Call) -> None:
     if view.scope_name in (_PY + "langchain", _JS + "langchain"):
         forget_zero_writes(call)
+    if view.scope_name == _PY + "langchain" and call.usage is not None and call.kind == "llm":
+        choices = view.attributes.derived(_OUTPUT, _CHOICE_MARKS, _choices) or 1
+        if choices > 1:
+            _share(call.usage, choices)
+            call.estimate = True
+            call.note = call.note or "the usage of all its choices, each of which is told to have used all of it"
+
+
+def _share(usage: Usage, choices: int) -> None:
+    """Take the usage of a call that gave several choices once: it is added up over the messages, each has all of it.
+
+    `set_chat_response_usage` of opentelemetry-instrumentation-langchain 0.62.4.
+    """
+    counts = {name: number for name in CLASS_NAMES if (number := getattr(usage, name))}
+    if not any(number % choices for number in counts.values()):
+        for name, number in counts.items():
+            setattr(usage, name, number // choices)
+
+
+def _choices(value: Any) -> int:
+    messages = texts.parse(value)
+    return len(messages) if isinstance(messages, list) else 0
+
+
+def _untold_tools(view: ScopedSpan, call: Call) -> None:
+    """Doubt the price of an answer of OpenAI's that ended with a tool of OpenAI's, which is left out of it."""
+    if view.scope_name == _PY + "openai.v1" and call.usage is not None and call.kind == "llm":
+        reasons = view.attributes.get("gen_ai.response.finish_reasons")
+        called = isinstance(reasons, list) and "tool_call" in reasons
+        if called and view.attributes.derived(_OUTPUT, _PART_MARKS, _names_no_call):
+            call.unclassed = tuple(dict.fromkeys((*call.unclassed, "server-side tools")))
+
+
+def _names_no_call(value: Any) -> bool:
+    """Return whether no part of the output messages is a call of a tool, though that was what the answer ended with.
+
+    `_derive_finish_reason` of opentelemetry-instrumentation-openai 0.62.4: it was one of those that OpenAI runs.
+    """
+    messages = texts.parse(value)
+    parts = (
+        [message.get("parts") for message in messages if isinstance(message, dict)]
+        if isinstance(messages, list)
+        else []
+    )
+    kinds = [
+        part.get("type") for listed in parts if isinstance(listed, list) for part in listed if isinstance(part, dict)
+    ]
+    return bool(parts) and "tool_call" not in kinds
 
 
 def _hosted_tools(view: ScopedSpan, call: Call) -> None:
@@ -287,8 +337,9 @@ OPENLLMETRY = replace(
         ),
         run=("traceloop.association.properties.run_id",),
     ),
+    offers=("gen_ai.tool.definitions",),
     fallback_texts=(UsageText("crewai.crew.usage_metrics"),),
-    rules=(_langchain, _hosted_tools, _stream, _crew),
+    rules=(_langchain, _hosted_tools, _untold_tools, _stream, _crew),
     tool_rules=(_unwrap, *OTEL.tool_rules),
     notes=(
         "A crew's usage (`crewai.crew.usage_metrics`) counts where no call below it tells its own: at the price of the"
