@@ -202,7 +202,8 @@ async def bounded(pieces: Pieces, limit: int, reservation: Reservation) -> Piece
 _BEGINNINGS: Mapping[bytes, str] = {
     b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip", b"\x78": "deflate", _FRAMED: "snappy",
 }  # fmt: skip
-"""How compressed messages begin. No export request begins so: it has one field, whose tag is 0x0a."""
+"""How compressed messages begin. No export request begins so: it has one field, whose tag is ..."""
+_TAG = b"\x0a"
 
 
 _FED = 2**16
@@ -211,10 +212,9 @@ _FED = 2**16
 
 def encoding_of(content: bytes) -> str | None:
     """Return how a message is compressed; None where it is not."""
-    for begins, encoding in _BEGINNINGS.items():
-        if content.startswith(begins):
-            return encoding
-    return None
+    if content.startswith(_TAG):
+        return None
+    return next((encoding for begins, encoding in _BEGINNINGS.items() if content.startswith(begins)), None)
 
 
 async def message_of(content: bytes, encoding: str, limit: int, reservation: Reservation) -> bytes:

@@ -48,6 +48,7 @@ _RENAMED: Mapping[bytes, bytes] = {
     for encoding in ("zstd", "snappy")
     for name, value in product((_huffman, _plain), repeat=2)
 }
+_TO_RENAME = re.compile(b"|".join(map(re.escape, _RENAMED)))
 
 
 class HeaderRewriter:
@@ -108,10 +109,8 @@ class HeaderRewriter:
         block = at + _FRAME_HEAD
         if end - block > _LARGEST_BLOCK:
             return False
-        return end > len(data) or any(old in bytes(data[block:end]) for old in _RENAMED)
+        return end > len(data) or _TO_RENAME.search(data, block, end) is not None
 
 
 def _renamed(block: bytes) -> bytes:
-    for old, new in _RENAMED.items():
-        block = block.replace(old, new)
-    return block
+    return _TO_RENAME.sub(lambda found: _RENAMED[found[0]], block)

@@ -352,7 +352,8 @@ class Handler:
             goes_on = await request.time.spent_on(partial(delivering.deliver, body, items=part.items))
             if parts and len(parts) % _TRIMMED == 0:
                 await return_memory()
-        await work(releasing_request(traces), large=request.large)
+        if parts:
+            await work(releasing_request(traces), large=request.large)
         if total > 1:
             await return_memory()
         return goes_on
