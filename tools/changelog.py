@@ -16,12 +16,12 @@ KINDS = {"added": "Added", "changed": "Changed", "fixed": "Fixed", "removed": "R
 
 
 def section(version: str, date: str, fragments: list[Path]) -> str:
-    """The section of `version`; `fragments` are named `<issue>.<type>.md`, their lines that begin anew are entries."""
+    """Return the section of a version. Fragments are named `<issue>.<type>.md`, and each of their lines is an entry."""
     parts = [f"## {version} ({date})"]
     for kind, title in KINDS.items():
         texts = [path.read_text().strip() for path in sorted(fragments) if path.name.split(".")[-2] == kind]
         if texts:
-            parts += [f"### {title}", "\n".join(f"- {text.replace(chr(10), chr(10) + '  ')}" for text in texts)]
+            parts += [f"### {title}", "\n".join(texts)]
     return "\n\n".join(parts)
 
 

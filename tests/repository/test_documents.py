@@ -118,10 +118,12 @@ def test_modules_in_documents_about_the_code_exist() -> None:
     }  # ignored by Git; an exporter of the Collector's
 
 
-def test_fragments_are_named_by_issue_and_type() -> None:
+def test_fragments_are_named_by_issue_and_type_and_have_an_entry_a_line() -> None:
     for fragment in (ROOT / "changelog.d").glob("*.md"):
-        assert fragment.name == "README.md" or FRAGMENT.fullmatch(fragment.name)
         assert fragment.read_text().strip()
+        if fragment.name != "README.md":
+            assert FRAGMENT.fullmatch(fragment.name)
+            assert [line for line in fragment.read_text().splitlines() if not line.startswith("- ")] == [], fragment
 
 
 def test_nothing_asks_which_python_runs_it() -> None:

@@ -45,8 +45,8 @@ def test_rooms_without_tests_run_none() -> None:
 def _repository(root: Path) -> Path:
     (root / "changelog.d").mkdir()
     (root / "changelog.d" / "README.md").write_text("how\n")
-    (root / "changelog.d" / "7.fixed.md").write_text("A bug.\nIn two lines.\n")
-    (root / "changelog.d" / "+word.added.md").write_text("A thing ([x](../README.md)).\n")
+    (root / "changelog.d" / "7.fixed.md").write_text("- A bug.\n- Another.\n")
+    (root / "changelog.d" / "+word.added.md").write_text("- A thing ([x](../README.md)).\n")
     (root / "CHANGELOG.md").write_text("# Changelog\n\nWhat changed.\n\n## 0.1.0 (2026-01-01)\n\n### Added\n\n- All.\n")
     return root
 
@@ -56,7 +56,7 @@ def test_a_release_moves_the_fragments(tmp_path: Path) -> None:
     release("0.2.0", root)
     text = (root / "CHANGELOG.md").read_text()
     top, older = text.split("## 0.1.0")
-    assert "### Added\n\n- A thing ([x](README.md)).\n\n### Fixed\n\n- A bug.\n  In two lines.\n" in top
+    assert "### Added\n\n- A thing ([x](README.md)).\n\n### Fixed\n\n- A bug.\n- Another.\n" in top
     assert top.startswith("# Changelog\n\nWhat changed.\n\n## 0.2.0 (20")
     assert older == " (2026-01-01)\n\n### Added\n\n- All.\n"
     assert [path.name for path in (root / "changelog.d").iterdir()] == ["README.md"]
