@@ -221,19 +221,18 @@ class Stage:
         now_ns: int,
         *,
         trusted: bool = False,
-        spans: int | None = None,
         claim: EarlierClaim | None = None,
     ) -> Steps[Reading]:
-        """Read one export request (protobuf) in slices: yields after each `SLICE`, returns the reading. `spans` is how
-        many it holds, where that is known. With a `claim` no plain spans that came before are read which another
-        reading has in hand: wait for those that it awaits, and then call `adding_earlier`.
+        """Read one export request (protobuf) in slices: yields after each `SLICE`, returns the reading. With a `claim`
+        no plain spans that came before are read which another reading has in hand: wait for those that it awaits, and
+        then call `adding_earlier`.
 
         Raises:
             MalformedError: these bytes are no ExportTraceServiceRequest.
         """
         is_marked = yield from self._marks.searching(body)
         if not is_marked and not self._known and self._earlier.keep_unread(body, headers):
-            return Reading((yield from counting_traces(body, spans)))
+            return Reading((yield from counting_traces(body)))
         request = yield from parsing_traces(body)
         marks = self._marks.markers if is_marked else ()
         return (yield from self._reading(Reading(request, claim=claim), headers, now_ns, marks, trusted=trusted))

@@ -26,7 +26,6 @@ from spanledger_processor.enrichment.stage import Reading
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.rows import exact_usd, money
 from spanledger_processor.model import Call, Decision
-from spanledger_processor.otlp.envelope import TRACES
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import finished
 from spanledger_processor.pricing import Explanation, explain
@@ -78,7 +77,7 @@ def replay(config: Config, signer: Signer, bodies: Iterable[bytes]) -> Replay:
         replayed.failures += sum(reading.failures.values())
         replayed.plain += reading.request.span_count
         replayed.links.update(_links(reading))
-        large = is_large(body, TRACES) or are_many(reading.fact_count())
+        large = is_large(body) or are_many(reading.fact_count())
         for batch, places in zip(reading.batches, reading.places, strict=True):
             decisions: dict[int, Decision] = {}
             for part in finished(parts_of(batch)) if large else (range(len(batch.facts)),):

@@ -143,13 +143,6 @@ class ResourceItems(NamedTuple):
     scopes: list[ScopeItems]
 
 
-class Survey(NamedTuple):
-    """Whether a request is large, and how many items it holds: None where only to read it can tell."""
-
-    large: bool
-    items: int | None
-
-
 def read_envelope(body: bytes, envelope: Envelope) -> list[ResourceItems]:
     """Return the resources of an export request.
 
@@ -187,20 +180,17 @@ def reading_envelope(body: bytes, envelope: Envelope) -> Steps[list[ResourceItem
     return groups
 
 
-def survey(most: int, body: bytes, envelope: Envelope) -> Survey:
-    """Return whether an export request may have more than so many fields in its envelope, items included; and how many
-    items it holds, if it is as requests usually are.
+def is_beyond(most: int, body: bytes) -> bool:
+    """Return whether an export request of any signal may have more than so many fields in its envelope, items included.
 
     protobuf counts them: to find the items of 512 plain spans here takes six times as long. But it counts to the end,
     in up to 25 ms and 23 MiB for each MiB, and so a longer request is gone through until it is known.
     """
     try:
-        request = schema.Request.FromString(body) if len(body) <= _COUNTED_BYTES else None
-        counts = _walked_counts(body) if request is None else _field_counts(request)
-        large = any(fields > most for fields in accumulate(counts))
+        counts = _field_counts(schema.Request.FromString(body)) if len(body) <= _COUNTED_BYTES else _walked_counts(body)
+        return any(fields > most for fields in accumulate(counts))
     except (DecodeError, MalformedError):
-        large = True  # what protobuf cannot read may be a request all the same
-    return Survey(large, None if large or request is None else _usual_count(request, envelope))
+        return True  # what protobuf cannot read may be a request all the same
 
 
 _COUNTED_BYTES = 2**20
@@ -225,34 +215,6 @@ def _field_counts(request: Any) -> Iterator[int]:
         yield len(resource.resource) + len(resource.scopes) + len(resource.schema_url)
         for scope in resource.scopes:
             yield len(scope.scope) + len(scope.items) + len(scope.schema_url)
-
-
-def _usual_count(request: Any, envelope: Envelope) -> int | None:
-    """Return how many items a request holds, None where `counting_items` might refuse it; empties it."""
-    scopes = [scope for resource in request.resources for scope in resource.scopes]
-    resources = [b"".join(resource.resource) for resource in request.resources]
-    if not scopes or not all(scope.items for scope in scopes) or max(map(len, resources)) > GIANT:
-        return None
-    first, count = scopes[0].items[0], sum(len(scope.items) for scope in scopes)
-    try:
-        for resource in resources:
-            _attributes(resource)
-        for scope in scopes:
-            schema.Scope.FromString(b"".join(scope.scope))
-    except DecodeError:
-        return None
-    is_usual = len(first) <= GIANT and _fits(first, envelope)
-    return None if not is_usual or any(map(_has_other_fields, (*request.resources, request))) else count
-
-
-def _has_other_fields(message: Any) -> bool:
-    """Return whether a message has fields that its schema has not, or not of their wire type; takes out the others.
-
-    `UnknownFieldSet` makes an object of each, of which there may be a million.
-    """
-    for field, _ in message.ListFields():
-        message.ClearField(field.name)
-    return bool(message.ByteSize())
 
 
 _GROUPS, _SCOPES = 1, 2
@@ -454,6 +416,9 @@ def counting_items(body: bytes, envelope: Envelope) -> Steps[int]:
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
+    usual = _usual_count(body, envelope) if len(body) <= _COUNTED_BYTES else None
+    if usual is not None:
+        return usual
     count = 0
     read = yield from reading_envelope(body, envelope)
     while read:  # freed on the way
@@ -470,6 +435,39 @@ def counting_items(body: bytes, envelope: Envelope) -> Steps[int]:
             if number % SLICE_PARTS == SLICE_PARTS - 1:
                 yield None
     return count
+
+
+def _usual_count(body: bytes, envelope: Envelope) -> int | None:
+    """Return how many items a request holds, None where it is not as requests usually are, and may be refused."""
+    try:
+        request = schema.Request.FromString(body)
+        resources = request.resources
+        if len(resources) + sum(len(resource.scopes) for resource in islice(resources, SLICE_PARTS)) > SLICE_PARTS:
+            return None
+        for encoded in [b"".join(resource.resource) for resource in resources]:
+            if len(encoded) > GIANT:
+                return None
+            _attributes(encoded)
+        items = []
+        for scope in [scope for resource in resources for scope in resource.scopes]:
+            schema.Scope.FromString(b"".join(scope.scope))
+            items.append(scope.items)
+    except DecodeError:
+        return None
+    if not items or not all(items) or len(items[0][0]) > GIANT or not _fits(items[0][0], envelope):
+        return None
+    count = sum(map(len, items))
+    return None if any(map(_has_other_fields, (*resources, request))) else count
+
+
+def _has_other_fields(message: Any) -> bool:
+    """Return whether a message has fields that its schema has not, or not of their wire type; takes out the others.
+
+    `UnknownFieldSet` makes an object of each, of which there may be a million.
+    """
+    for field, _ in message.ListFields():
+        message.ClearField(field.name)
+    return bool(message.ByteSize())
 
 
 def _resource(group: ResourceItems) -> Attributes:

@@ -121,14 +121,13 @@ def parsing_traces(body: bytes) -> Steps[TraceRequest]:
     return TraceRequest(body, groups, sum(len(group.items) for group in groups))
 
 
-def counting_traces(body: bytes, spans: int | None = None) -> Steps[TraceRequest]:
-    """Return the same request in slices, its spans counted and not handed out, for one that passes. `spans` is how many
-    it holds, where that is known (`envelope.survey`).
+def counting_traces(body: bytes) -> Steps[TraceRequest]:
+    """Return the same request in slices, its spans counted and not handed out, for one that passes.
 
     Raises:
         MalformedError: it is none; says what is wrong and where.
     """
-    return TraceRequest(body, [], (yield from counting_items(body, TRACES)) if spans is None else spans)
+    return TraceRequest(body, [], (yield from counting_items(body, TRACES)))
 
 
 def count_traces(body: bytes) -> TraceRequest:

@@ -18,7 +18,6 @@ from spanledger_processor.dialects.log_events import LOG_MARKERS
 from spanledger_processor.enrichment import Reading, Stage, additions, writing
 from spanledger_processor.enrichment.logs import LogStage, encoding
 from spanledger_processor.model import Decision
-from spanledger_processor.otlp.envelope import LOGS, TRACES
 from spanledger_processor.otlp.request import TraceRequest, count_log_records
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.handler import StageObserver
@@ -28,7 +27,6 @@ from spanledger_processor.server.slices import (
     is_large,
     is_large_synthesized,
     others_ended,
-    survey_size,
     work,
 )
 
@@ -125,10 +123,10 @@ class Enricher:
             UnansweredError: whether its spans are committed is not known; the client is to ask again.
         """
         try:
-            large, spans = survey_size(body, TRACES)
+            large = is_large(body)
             with self._stage.claim() as claim:
                 now_ns, trusted = self._now_ns(), self._trusted
-                steps = self._stage.reading(body, headers, now_ns, trusted=trusted, spans=spans, claim=claim)
+                steps = self._stage.reading(body, headers, now_ns, trusted=trusted, claim=claim)
                 reading = await work(steps, large=large)
                 self._observer.received("traces", reading.request.span_count)
                 decisions = await self._accounted(reading)
@@ -165,7 +163,7 @@ class Enricher:
             MalformedError: `body` is not a log request.
         """
         try:
-            reading = await work(self._log_stage.reading(body, headers), large=is_large(body, LOGS))
+            reading = await work(self._log_stage.reading(body, headers), large=is_large(body))
         except MalformedError:
             raise
         except Exception as error:

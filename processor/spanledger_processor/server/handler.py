@@ -33,7 +33,6 @@ from spanledger_processor.enrichment.redaction import Redacted, Redactor
 from spanledger_processor.ledger.store import StateError, UnitTooLargeError
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.encoding import SynthesizedSpan
-from spanledger_processor.otlp.envelope import LOGS, METRICS, TRACES, Envelope, Survey
 from spanledger_processor.otlp.request import TraceRequest, count_log_records, counting_data_points, counting_traces
 from spanledger_processor.otlp.splice import RequestPart
 from spanledger_processor.otlp.wire import MalformedError
@@ -52,7 +51,6 @@ from spanledger_processor.server.slices import (
     parts_of,
     return_memory,
     splitting,
-    survey_size,
     work,
 )
 
@@ -83,8 +81,6 @@ _GROWTH = 1536
 _SYNTHESIZED_BYTES = 1024
 """What is held of each synthesized span that is not encoded yet."""
 
-_SURVEYED: Mapping[Signal, Envelope] = {"traces": TRACES, "logs": LOGS}
-"""Signals of which requests are read; metrics are counted, which takes little."""
 _LARGE_KNOWN = 64
 """Large requests that are known to have been accepted."""
 _LARGE_SECONDS = 20.0
@@ -158,8 +154,7 @@ class _DeliveryTime:
 class _Request:
     """An export request but for its bytes, which are let go of as soon as they are read: the parameters of `handle`.
 
-    `identifier` is a hash of the bytes. `large`: it is worked on in slices, one at a time. `items` is how many it
-    holds, where that showed when this was decided.
+    `identifier` is a hash of the bytes. `large`: it is worked on in slices, one at a time.
     """
 
     signal: Signal
@@ -170,7 +165,6 @@ class _Request:
     trusted: bool
     hold: Callable[[int], None]
     large: bool
-    items: int | None
 
 
 @dataclass(slots=True, eq=False)
@@ -238,9 +232,9 @@ class Handler:
                 await self._limits.admit(sender, headers, len(body))
         except RateLimitedError as limited:
             return self._limited(limited)
-        large, items = survey_size(body, _SURVEYED[signal]) if signal in _SURVEYED else Survey(False, None)
+        large = signal != "metrics" and is_large(body)  # metrics are counted only
         delivery_time = _DeliveryTime(deadline, waits if large else 0.0)
-        request = _Request(signal, identifier, headers, delivery_time, sender, trusted, hold, large, items)
+        request = _Request(signal, identifier, headers, delivery_time, sender, trusted, hold, large)
         if not large:
             return await self._through(request, body)
         key = signal, identifier, frozenset(headers.items())  # the tenant may stand in a header
@@ -299,7 +293,7 @@ class Handler:
             if signal == "logs":
                 items, synthesized = await self._synthesize(request, body)
             else:
-                items = await work(counting_data_points(body), large=is_large(body, METRICS))
+                items = await work(counting_data_points(body), large=is_large(body))
             self._observer.received(signal, items)
             if synthesized:
                 of_spans = await self._deliver_synthesized(request, synthesized, len(body))
@@ -422,10 +416,8 @@ class Handler:
             with self._stage.claim() as claim:
                 async with self._lock.held(request.sender, large=large):
                     if isinstance(spans, bytes):
-                        trusted, items = request.trusted, request.items
-                        steps = self._stage.reading(
-                            body, headers, self._now_ns(), trusted=trusted, spans=items, claim=claim
-                        )
+                        trusted = request.trusted
+                        steps = self._stage.reading(body, headers, self._now_ns(), trusted=trusted, claim=claim)
                     else:
                         steps = self._stage.reading_synthesized(spans, headers, self._now_ns(), claim=claim)
                     reading = await work(steps, large=large)

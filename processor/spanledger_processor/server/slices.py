@@ -16,7 +16,7 @@ from spanledger_processor.accounting.account import weights_of
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.enrichment import EarlierClaim
 from spanledger_processor.otlp.encoding import SynthesizedSpan
-from spanledger_processor.otlp.envelope import Envelope, Survey, survey
+from spanledger_processor.otlp.envelope import is_beyond
 from spanledger_processor.otlp.wire import Steps, pause
 
 T = TypeVar("T")
@@ -51,18 +51,11 @@ _GROUPED = 1024
 """Facts or spans put into parts between two pauses: a millisecond."""
 
 
-def survey_size(body: bytes, envelope: Envelope) -> Survey:
-    """Return whether a request is large, by its bytes, or by its parts where it has bytes for as many; and how many
-    items it holds, where to tell that showed it.
-    """
+def is_large(body: bytes) -> bool:
+    """Return whether a request is large, by its bytes, or by its parts where it has bytes for as many."""
     if _LARGE_SPANS * _LEAST_PART < len(body) <= LARGE_BYTES:
-        return survey(_LARGE_SPANS, body, envelope)
-    return Survey(len(body) > LARGE_BYTES, None)
-
-
-def is_large(body: bytes, envelope: Envelope) -> bool:
-    """Return whether a request is large, where nothing else of it is of interest."""
-    return survey_size(body, envelope).large
+        return is_beyond(_LARGE_SPANS, body)
+    return len(body) > LARGE_BYTES
 
 
 def is_large_synthesized(spans: Sequence[SynthesizedSpan]) -> bool:

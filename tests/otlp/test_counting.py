@@ -1,4 +1,4 @@
-"""What is known of a request before it is read: whether it is large, and how many items it holds."""
+"""What is told of a request without reading it: whether it is large, and how many items it holds."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from spanledger_processor.otlp.envelope import (
     SLICE_PARTS,
     TRACES,
     Envelope,
-    Survey,
     counting_items,
-    survey,
+    is_beyond,
+    reading_groups,
 )
-from spanledger_processor.otlp.request import counting_traces
+from spanledger_processor.otlp.request import parsing_traces
 from spanledger_processor.otlp.wire import MalformedError, fields, finished, pause
 
 ENVELOPES = {"traces": TRACES, "logs": LOGS, "metrics": METRICS}
@@ -40,41 +40,54 @@ WHOLE = message(
 )
 
 
-def counted(body: bytes, envelope: Envelope = TRACES) -> int | None:
-    """How many items reading counts, None if it refuses the request."""
+def counted(body: bytes, envelope: Envelope = TRACES) -> int | str:
+    """How many items are counted; why the request is refused."""
     try:
         return finished(counting_items(body, envelope))
-    except MalformedError:
-        return None
+    except MalformedError as error:
+        return str(error)
+
+
+def read(body: bytes, envelope: Envelope = TRACES) -> int | str:
+    """How many items are found where all of them are read; why the request is refused."""
+    try:
+        return sum(len(group.items) for group in finished(reading_groups(body, envelope)))
+    except MalformedError as error:
+        return str(error)
 
 
 @pytest.mark.parametrize("path", [path for signal in ENVELOPES for path in files(signal)], ids=name_of)
-def test_a_recorded_request_is_counted_as_reading_counts_it(path: Path) -> None:
+def test_the_items_of_a_recorded_request_are_counted_and_not_looked_for(
+    monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
     body, envelope = path.read_bytes(), ENVELOPES[path.name.split(".")[1]]
-    assert survey(MANY, body, envelope) == Survey(False, counted(body, envelope))
+    number = read(body, envelope)
+    assert not is_beyond(MANY, body)
+    monkeypatch.setattr(envelope_module, "_finding", lambda *_: 1 // 0)
+    assert counted(body, envelope) == number
 
 
 @pytest.mark.parametrize("path", [path for signal in ENVELOPES for path in files(signal)], ids=name_of)
 def test_a_request_of_another_signal_is_not_counted(path: Path) -> None:
-    body, recorded = path.read_bytes(), path.name.split(".")[1]
-    for signal, envelope in ENVELOPES.items():
-        assert signal == recorded or survey(MANY, body, envelope).items is None
+    body = path.read_bytes()
+    for envelope in ENVELOPES.values():
+        assert counted(body, envelope) == read(body, envelope)
 
 
 @settings(max_examples=60, deadline=None)
 @given(rewritten_requests())
 def test_however_a_request_is_encoded_no_other_number_is_told(nodes: list[Node]) -> None:
     body = encode(nodes)
-    assert survey(MANY, body, TRACES).items in (None, counted(body))
+    assert counted(body) == read(body)
 
 
-def test_what_is_refused_when_it_is_read_is_not_counted() -> None:
+def test_what_is_refused_when_it_is_read_is_refused_when_it_is_counted() -> None:
     """Something is left out, or other than it was, at every place."""
-    assert survey(MANY, WHOLE, TRACES) == Survey(False, 3)
+    assert counted(WHOLE) == 3
     for at in range(len(WHOLE)):
         flipped = [WHOLE[:at] + bytes((WHOLE[at] ^ 1 << bit,)) + WHOLE[at + 1 :] for bit in range(8)]
         for body in (*flipped, WHOLE[:at], WHOLE[:at] + WHOLE[at + 1 :]):
-            assert survey(MANY, body, TRACES).items in (None, counted(body))
+            assert counted(body) == read(body)
 
 
 ODD = [b"\x08\x01", b"\x10\x01", b"\x18\x01", b"\x20\x01", message(1, b"\x0a\x09"), message(4), b"\x0b\x0c", b"\x0d"]
@@ -96,7 +109,7 @@ ODD = [b"\x08\x01", b"\x10\x01", b"\x18\x01", b"\x20\x01", message(1, b"\x0a\x09
 )
 def test_an_odd_field_changes_nothing(odd: bytes, place: Callable[[bytes], bytes]) -> None:
     body = place(odd)
-    assert survey(MANY, body, TRACES).items in (None, counted(body))
+    assert counted(body) == read(body)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +127,8 @@ def test_an_odd_field_changes_nothing(odd: bytes, place: Callable[[bytes], bytes
     ids=["whole", "resources", "scopes", "spans", "pieces of a resource", "urls", "pieces of a scope", "urls of it"],
 )
 def test_every_field_of_the_envelope_counts(body: bytes, fields: int) -> None:
-    assert not survey(fields, body, TRACES).large
-    assert survey(fields - 1, body, TRACES) == Survey(True, None)
+    assert not is_beyond(fields, body)
+    assert is_beyond(fields - 1, body)
 
 
 @pytest.mark.parametrize(
@@ -137,29 +150,24 @@ def test_of_a_longer_request_few_fields_are_looked_at(
     large: bool,  # noqa: FBT001 - a parameter of pytest
 ) -> None:
     """Counted: fields. protobuf would read two million of 4 MiB, in a tenth of a second and into 90 MiB."""
-    read = [0]
+    looked_at = [0]
 
     def reading(*span: Any) -> Any:
         for field in fields(*span):
-            read[0] += 1
+            looked_at[0] += 1
             yield field
 
     monkeypatch.setattr(envelope_module, "fields", reading)
     monkeypatch.setattr(schema, "Request", None)
-    assert survey(20, body, TRACES) == Survey(large, None)
-    assert read[0] < 50
+    assert is_beyond(20, body) == large
+    assert looked_at[0] < 50
 
 
 def test_what_protobuf_cannot_read_is_worked_on_in_slices() -> None:
     """A tag of more bytes than it takes is one to us."""
     body = message(1, message(2, varint(2 << 3 | 2, padding=6) + SPAN[1:]))
     assert counted(body) == 1
-    assert survey(MANY, body, TRACES) == Survey(True, None)
-
-
-def test_spans_that_were_counted_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(envelope_module, "_finding", lambda *_: 1 // 0)
-    assert finished(counting_traces(WHOLE, survey(MANY, WHOLE, TRACES).items)).span_count == 3
+    assert is_beyond(MANY, body)
 
 
 @pytest.mark.parametrize(
@@ -173,5 +181,5 @@ def test_spans_that_were_counted_are_not_looked_for(monkeypatch: pytest.MonkeyPa
 )
 def test_fields_that_no_schema_knows_are_passed_over_in_slices(body: bytes, pauses: int) -> None:
     """Nobody counts them before, so others have their turn also where the request is not large."""
-    assert not survey(SLICE_PARTS, body, TRACES).large
-    assert sum(step is pause for step in counting_traces(body)) == pauses
+    assert not is_beyond(SLICE_PARTS, body)
+    assert sum(step is pause for step in parsing_traces(body)) == pauses
