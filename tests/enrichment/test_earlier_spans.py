@@ -21,7 +21,7 @@ from descending import descending
 from spanledger_processor.accounting.account import account
 from spanledger_processor.config import load
 from spanledger_processor.dialects import MARKERS
-from spanledger_processor.enrichment import Reading, Stage, earlier_spans
+from spanledger_processor.enrichment import Reading, Stage, earlier_spans, span_slice
 from spanledger_processor.enrichment.plain_spans import naming_marks
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.dimensions import values
@@ -430,7 +430,7 @@ def test_what_names_a_session_or_run_is_found_by_a_marker_or_a_name(keys: set[by
 def test_places_without_some_of_them(first: int, taken: list[bool]) -> None:
     places = range(first, first + len(taken))
     some = [place for place, is_taken in zip(places, taken, strict=True) if is_taken]
-    assert [*earlier_spans.but(places, some)] == [place for place in places if place not in some]
+    assert [*span_slice.without(places, some)] == [place for place in places if place not in some]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3 * GIANT), st.integers(0, 9)), min_size=1, max_size=9), st.integers(0, 99))

@@ -11,31 +11,28 @@ from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
-from collections.abc import Container, Iterator, Mapping, Sequence
-from itertools import compress, filterfalse, repeat
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from operator import add, sub
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.enrichment.names import Names
 from spanledger_processor.enrichment.plain_spans import NO_NAMES, ROLES, PlainSpans, link
+from spanledger_processor.enrichment.span_slice import MOST, SPAN_ID, TRACE_ID, SpanSlice, trace_of
 from spanledger_processor.ledger.store import tenant_hash
-from spanledger_processor.otlp.envelope import Items
 from spanledger_processor.otlp.values import GIANT
-from spanledger_processor.otlp.views import head_of
 from spanledger_processor.otlp.wire import MalformedError
 
 NAMING_BYTES, LINKING_BYTES, UNREAD_BYTES = 8 << 20, 4 << 20, 8 << 20
 """Kept at most of spans that name a session or run, of those that only link others, and of requests not yet read."""
 UNREAD_REQUEST = 1 << 20
 """Bytes of the largest request that is kept without being read: it is read in one go."""
-_TRACE_ID, _SPAN_ID, _PARENT_ID = b"\x0a\x10", b"\x12\x08", b"\x22\x08"
-"""Tag and length of each id: libraries write them in this order, the Collector in the reverse one."""
+_PARENT_ID = b"\x22\x08"
+"""Tag and length of the parent's id, which libraries write behind the two others, the Collector before them."""
 _TRACE_STATE = 0x1A
 _HEAD = 38
 """Bytes of the three ids with their tags."""
-MOST = 512
-"""Spans that are added at a time."""
 _TRACE_IDS = [slice(at + 2, at + 18) for at in range(0, MOST * _HEAD, _HEAD)]
 """Where the trace ids of heads stand."""
 _BLOCK_BYTES, _TRACE_BYTES, _PLACE_BYTES = 768, 128, 16
@@ -47,10 +44,6 @@ _REQUEST_BYTES = 2048
 _LONGEST = 1 << 20
 """Bytes of spans that are kept as one; of more each is kept for itself, without what stands between them."""
 
-_BOTH_IDS = 28
-"""Bytes of a span's own two ids with their tags."""
-
-T = TypeVar("T")
 UnreadRequest: TypeAlias = tuple[bytes, Mapping[str, str]]
 """The bytes and headers of a request."""
 
@@ -85,7 +78,7 @@ class _Heads(_Block):
 
     def facts(self, trace_id: bytes, _: PlainSpans) -> Iterator[Fact]:
         """See `_Block`."""
-        key, heads = _TRACE_ID + trace_id, self._heads
+        key, heads = TRACE_ID + trace_id, self._heads
         at = heads.find(key)
         while at >= 0:
             if at % _HEAD == 0:
@@ -208,77 +201,6 @@ class _Blocks:
             self._ranks.setdefault(new, OrderedDict())[tenant] = None
 
 
-class SpanSlice:
-    """Some of the spans of a group, at `places`, in order, whose traces are cut out all at once: libraries write a
-    span's trace first, the Collector last and the span's own id before it.
-    """
-
-    __slots__ = ("_ids", "_tagged", "_tags", "ends", "items", "places", "starts")
-
-    def __init__(self, items: Items, places: Sequence[int]) -> None:
-        """Take the spans at `places`; there is one at least, and `MOST` at most."""
-        self.items, self.places = items, places
-        self.starts, self.ends = starts, ends = _at(places, items.starts), _at(places, items.ends)
-        body = items.body
-        self._tags = _TRACE_ID
-        self._ids: Sequence[bytes] = [body[start : start + 18] for start in starts]
-        if not self._ids[0].startswith(_TRACE_ID):
-            self._tags = _SPAN_ID + _TRACE_ID
-            self._ids = [body[end - 28 : end - 26] + body[end - 18 : end] for end in ends]
-        self._tagged = set(self._ids)
-
-    def split(self, known: Container[bytes]) -> tuple[Sequence[int], SpanSlice | None]:
-        """Return the places of spans of these traces, and of those whose ends do not tell theirs; and all others."""
-        tags, ids, body = self._tags, self._ids, self.items.body
-        some = {one for one in self._tagged if not one.startswith(tags) or one[len(tags) :] in known}
-        maybe = [*compress(range(len(ids)), map(some.__contains__, ids))] if some else []
-        found = [number for number in maybe if _may_be_of(known, body, self.starts[number], self.ends[number])]
-        if not found:
-            return (), self
-        others = but(range(len(ids)), found)
-        if not others:
-            return self.places, None
-        rest = SpanSlice.__new__(SpanSlice)
-        rest.items, rest.places, rest._tags = self.items, _at(others, self.places), tags
-        rest.starts, rest.ends, rest._ids = _at(others, self.starts), _at(others, self.ends), _at(others, ids)
-        rest._tagged = self._tagged - some if len(found) == len(maybe) else set(rest._ids)
-        return _at(found, self.places), rest
-
-    def traces(self) -> set[bytes]:
-        """Return the traces of its spans, as far as they can be read."""
-        tags = self._tags
-        if all(one.startswith(tags) for one in self._tagged):
-            return {one[len(tags) :] for one in self._tagged}
-        return set[bytes]().union(*(_trace_of(self.items[place]) for place in self.places))
-
-
-def _at(places: Sequence[int], column: Sequence[T]) -> Sequence[T]:
-    """Return what stands at some places of a column."""
-    return column[places.start : places.stop] if isinstance(places, range) else [*map(column.__getitem__, places)]
-
-
-def but(places: Sequence[int], some: Sequence[int]) -> Sequence[int]:
-    """Return places, of which `some` are among them; both are in order. Those of a range that are its first or last
-    ones are taken off its end.
-    """
-    number = len(some)
-    if not number or some[-1] == places[number - 1]:
-        return places[number:]
-    if some[0] == places[-number]:
-        return places[:-number]
-    return [*filterfalse(set(some).__contains__, places)]
-
-
-def _may_be_of(known: Container[bytes], body: bytes, start: int, end: int) -> bool:
-    """Return whether the span at [start, end) is of one of these traces, also where its ends do not show it."""
-    if body.startswith(_TRACE_ID, start, end):
-        return body[start + 2 : min(start + 18, end)] in known
-    last = body[max(start, end - _BOTH_IDS) : end]
-    if last[-18:-16] == _TRACE_ID and last[-28:-26] == _SPAN_ID:
-        return last[-16:] in known
-    return True
-
-
 class EarlierSpans:
     """Plain spans whose trace has no GenAI span of their tenant yet, as far as they were kept. `reader` makes facts of
     them.
@@ -321,10 +243,10 @@ class EarlierSpans:
         body, starts, ends = spans.items.body, spans.starts, spans.ends
         if not may_name:
             heads, odd = _heads(body, starts, ends)
-            names = {role: resource.ranked[role] for role in ROLES if role in resource.ranked}
-            self._enter(self._naming if names else self._linking, _Heads(tenant, Names(names), heads))
+            names = _kept_names(resource)
+            self._enter(self._naming if names.ranked else self._linking, _Heads(tenant, names, heads))
             for start, end in odd:
-                self._keep_whole(tenant, body, (start,), (end,), resource, _trace_of(body[start:end]))
+                self._keep_whole(tenant, body, (start,), (end,), resource, trace_of(body[start:end]))
         elif ends[-1] - starts[0] <= _LONGEST and not _has_giant(starts, ends):
             self._keep_whole(tenant, body, starts, ends, resource, spans.traces())
         else:
@@ -344,8 +266,7 @@ class EarlierSpans:
         resource: Names,
         traces: set[bytes],
     ) -> None:
-        names = {role: resource.ranked[role] for role in ROLES if role in resource.ranked}
-        self._enter(self._naming, _Whole(tenant, Names(names), body, starts, ends, traces))
+        self._enter(self._naming, _Whole(tenant, _kept_names(resource), body, starts, ends, traces))
 
     def _enter(self, blocks: _Blocks, block: _Block) -> None:
         if block.traces:
@@ -366,6 +287,11 @@ class EarlierSpans:
         """Keep nothing of a tenant's trace any more."""
         self._linking.forget(trace_id, tenant)
         self._naming.forget(trace_id, tenant)
+
+
+def _kept_names(resource: Names) -> Names:
+    """Return the session and run that a resource names."""
+    return Names({role: resource.ranked[role] for role in ROLES if role in resource.ranked})
 
 
 def _has_giant(starts: Sequence[int], ends: Sequence[int]) -> bool:
@@ -394,7 +320,7 @@ def _heads(body: bytes, starts: Sequence[int], ends: Sequence[int]) -> tuple[byt
         head, last = heads[at * _HEAD : (at + 1) * _HEAD], body[max(start, end - _HEAD) : end]
         if _in_order(head, 1):
             cut.append(head)
-        elif last[:2] == _PARENT_ID and last[10:12] == _SPAN_ID and last[20:22] == _TRACE_ID:
+        elif last[:2] == _PARENT_ID and last[10:12] == SPAN_ID and last[20:22] == TRACE_ID:
             cut += (last[20:], last[10:20], last[:10])
         elif end - start <= GIANT:
             odd.append((start, end))
@@ -403,15 +329,5 @@ def _heads(body: bytes, starts: Sequence[int], ends: Sequence[int]) -> tuple[byt
 
 def _in_order(heads: bytes, count: int) -> bool:
     """Return whether each of so many heads begins with both ids, and holds the parent's next if there is one."""
-    tags = zip((0, 1, 18, 19), _TRACE_ID + _SPAN_ID, strict=True)
+    tags = zip((0, 1, 18, 19), TRACE_ID + SPAN_ID, strict=True)
     return all(heads[at::_HEAD].count(tag) == count for at, tag in tags) and _TRACE_STATE not in heads[28::_HEAD]
-
-
-def _trace_of(span: bytes) -> set[bytes]:
-    """Return the trace of a span, as a set that is empty where it cannot be read."""
-    if span.startswith(_TRACE_ID):
-        return {span[2:18]}
-    try:
-        return {head_of(span)[0]} - {b""}
-    except MalformedError:
-        return set()

@@ -19,11 +19,12 @@ from spanledger_processor.dialects.registry import first_token_ns
 from spanledger_processor.enrichment.asked import MessageTools
 from spanledger_processor.enrichment.attributes import ALIASES
 from spanledger_processor.enrichment.claims import EarlierClaim, EarlierClaims
-from spanledger_processor.enrichment.earlier_spans import MOST, EarlierSpans, SpanSlice, but
+from spanledger_processor.enrichment.earlier_spans import EarlierSpans
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.marks import KIND, OWN, as_sent, is_summary
 from spanledger_processor.enrichment.names import Names
 from spanledger_processor.enrichment.plain_spans import PlainSpans, naming_marks
+from spanledger_processor.enrichment.span_slice import MOST, SpanSlice, without
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
@@ -110,7 +111,8 @@ class _Taken(NamedTuple):
 
     def plain(self, places: range) -> Sequence[int]:
         """Return which of these places are those of plain spans, in order."""
-        return but(places, self.places[bisect_left(self.places, places.start) : bisect_left(self.places, places.stop)])
+        taken = self.places
+        return without(places, taken[bisect_left(taken, places.start) : bisect_left(taken, places.stop)])
 
 
 class _KnownTraces:
@@ -467,7 +469,7 @@ class Stage:
                     yield None
                 linking = partial(self._link, reading, group, index, resource)
                 fact = linking() if items.ends[index] - items.starts[index] <= GIANT else (yield linking)
-                if fact is not None and self._has_others(reading, taken.batch, (number, index), fact):
+                if fact is not None and self._enter_link(reading, taken.batch, (number, index), fact):
                     keep(SpanSlice(items, (index,)), may_name=may_name)
         return read
 
@@ -479,9 +481,9 @@ class Stage:
             reading.failures["malformed_span"] += 1
             return None
 
-    def _has_others(self, reading: Reading, number: int, place: Place, fact: Fact) -> bool:
-        """Add the fact of a plain span, if its trace may have GenAI spans of its tenant; return whether it may be that
-        it has those of others alone.
+    def _enter_link(self, reading: Reading, number: int, place: Place, fact: Fact) -> bool:
+        """Add the fact of a plain span to a batch, if its trace may have GenAI spans of its tenant. Return whether the
+        span is to be kept: it may be that the trace has those of other tenants alone.
         """
         batch = reading.batches[number]
         if self._known.may_be_of(fact.trace_id, batch.tenant):
