@@ -67,6 +67,29 @@ def test_an_action_of_openais_search_that_is_not_charged(action: Any, searches: 
     assert found.usage.web_searches == searches
 
 
+@pytest.mark.parametrize(
+    ("names", "searches", "unclassed"),
+    [
+        (["web_search_call", "web_search_call", ""], 2, ("web searches",)),
+        (["", "file_search_call", "code_interpreter_call"], None, ("code executions",)),
+        (["get_weather"], None, ()),
+    ],
+)
+def test_items_of_openais_responses_among_the_tool_calls_of_litellms(
+    names: list[str], searches: int | None, unclassed: tuple[str, ...]
+) -> None:
+    """openinference-instrumentation-litellm 0.1.51: a message an item, its type in place of a function's name."""
+    given: dict[str, Any] = dict(OPENINFERENCE)
+    for index, name in enumerate(names):
+        given[f"llm.output_messages.{index}.message.role"] = "assistant"
+        if name:
+            given[f"llm.output_messages.{index}.message.tool_calls.0.tool_call.function.name"] = name
+    found = read(span(given, scope="openinference.instrumentation.litellm"))
+    assert found.usage is not None
+    assert (found.usage.web_searches, found.unclassed) == (searches, unclassed)
+    assert (found.usage.file_searches is None) is ("file_search_call" not in names)
+
+
 def test_a_count_goes_before_the_parts() -> None:
     found = _answer(BUILTIN, scope="pydantic-ai", **{"gen_ai.usage.details.web_search_requests": 3})
     assert found.usage is not None

@@ -8,6 +8,7 @@ from typing import Any
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Input, Output
+from spanledger_processor.dialects.responses import sold_by_the_call
 from spanledger_processor.dialects.schema import (
     ANSWER,
     ANY_INPUT,
@@ -26,6 +27,8 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
+from spanledger_processor.dialects.usage import add_bought
+from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.otel import ENDPOINTS, PROPOSED_COST
 from spanledger_processor.model import Call
 
@@ -47,6 +50,10 @@ TOKENS = Tokens(
 
 _JS = "@arizeai/openinference-instrumentation-"
 _COHERE = "openinference.instrumentation.cohere"
+_LITELLM = "openinference.instrumentation.litellm"
+_MOST_MESSAGES = 128
+_MESSAGE = "llm.output_messages.{}.message."
+_ROLE, _TOOL_CALL = _MESSAGE + "role", _MESSAGE + "tool_calls.0.tool_call.function.name"
 _AGENT_SDK_JS = _JS + "claude-agent-sdk"
 
 
@@ -86,6 +93,18 @@ def _billed_by_cohere(view: ScopedSpan, call: Call) -> None:
     if not (whole and view.attributes.marked("output.value", (b'"billed_units"',))):
         call.estimate = True
         call.note = call.note or "Cohere bills fewer tokens than it counts, and the span tells those it counted"
+
+
+def _hosted_tools(view: ScopedSpan, call: Call) -> None:
+    """Read the output items of OpenAI's responses, which stand among the tool calls by their types, of LiteLLM's."""
+    if view.scope_name != _LITELLM or call.kind != "llm" or call.usage is None:
+        return
+    get, found = view.attributes.get, list[str]()
+    for index in range(_MOST_MESSAGES):
+        if get(_ROLE.format(index)) is None:
+            break
+        found.append(text(get(_TOOL_CALL.format(index))))
+    add_bought(call, sold_by_the_call(found))
 
 
 def _refused(view: ScopedSpan) -> bool:
@@ -416,6 +435,6 @@ OPENINFERENCE = Dialect(
         call_id=("tool_call.id", "tool.id"),
         name_from_span=True,
     ),
-    rules=(_prepared, _without_caches, _stream, _billed_by_cohere),
+    rules=(_prepared, _without_caches, _stream, _hosted_tools, _billed_by_cohere),
     groups=GroupingKeys(session=("session.id",), agent=("graph.node.id",), agent_parent=("graph.node.parent_id",)),
 )
