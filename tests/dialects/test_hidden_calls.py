@@ -75,6 +75,7 @@ def test_each_choice_of_langchains_is_told_to_have_used_all(
 
 
 CLAUDE = "opentelemetry.instrumentation.genai.anthropic"
+GOOGLE = "opentelemetry.instrumentation.google_genai"
 BEGUN = {"gen_ai.request.stream": True}
 FIRST = {"gen_ai.client.operation.time_to_first_chunk": 0.02}
 ENDED = {"gen_ai.response.finish_reasons": ["stop"]}
@@ -86,6 +87,8 @@ ENDED = {"gen_ai.response.finish_reasons": ["stop"]}
         (CLAUDE, BEGUN, True),
         (CLAUDE, BEGUN | ENDED, False),
         (CLAUDE, {}, False),
+        (GOOGLE, BEGUN, True),
+        (GOOGLE, BEGUN | ENDED, False),
         ("pydantic-ai", FIRST, True),
         ("pydantic-ai", FIRST | ENDED, False),
         ("pydantic-ai", {}, False),
@@ -95,8 +98,8 @@ ENDED = {"gen_ai.response.finish_reasons": ["stop"]}
 def test_a_stream_without_a_reason_for_its_end_may_have_used_more(
     scope: str, attributes: dict[str, Any], *, estimate: bool
 ) -> None:
-    """Both tell why an answer ended, and of a stream that was left the usage of Anthropic's first event."""
-    call = read(span(chat(input_tokens=1263, output_tokens=3) | attributes, scope=scope))
+    """They tell why an answer ended, and of a stream that was left the usage of its first event."""
+    call = read(span(chat(input_tokens=1263, output_tokens=3) | attributes, scope=scope, version="1.3b0"))
     assert call.usage is not None
     assert (call.usage.output, call.estimate, bool(call.note)) == (3, estimate, estimate)
 
