@@ -506,6 +506,7 @@ def test_the_event_of_an_answer_shows_that_one_began() -> None:
         ({"gen_ai.response.time_to_first_chunk": 0.2}, True),
         ({"http.response.status_code": 200}, True),
         ({"http.response.status_code": 429}, False),
+        ({"http.response.status_code": 400, "gen_ai.response.id": "r1"}, False),  # litellm 1.106.2: its own call id
         ({"error.type": "429"}, False),
         ({"error.type": "ConnectError"}, False),
     ],

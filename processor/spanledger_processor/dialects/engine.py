@@ -195,19 +195,25 @@ def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
 def _has_begun(call: Call, dialect: Dialect, view: ScopedSpan) -> bool:
     """Return whether an answer began, so that a failed request is a call.
 
-    Its model is none of the evidence where it is the one that was asked for: several libraries copy that one.
+    Its model is none of the evidence where it is the one that was asked for: several libraries copy that one. Nor is an
+    id where the HTTP status says that the request was refused: LiteLLM gives every call one of its own.
     """
     failed, keys = view.status_code == _ERROR, dialect.answered
+    status = view.attributes.get(_HTTP_STATUS) if failed else None
+    if failed and (_is_refusal(status) or (dialect.refused is not None and dialect.refused(view))):
+        return False
     if failed and call.response_model == call.request_model:
         keys = tuple(key for key in keys if key != _RESPONSE_MODEL)
-    if failed and dialect.refused is not None and dialect.refused(view):
-        keys = ()
     return bool(
         call.response_id
         or any(map(view.attributes.is_filled, keys))
-        or (failed and view.attributes.get(_HTTP_STATUS) == HTTPStatus.OK)
+        or status == HTTPStatus.OK
         or any(event.name in _BEGINNINGS for event in view.events)
     )
+
+
+def _is_refusal(status: Any) -> bool:
+    return isinstance(status, int) and status >= HTTPStatus.BAD_REQUEST
 
 
 def _look_at_answers(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
