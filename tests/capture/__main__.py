@@ -1,7 +1,8 @@
 """Record one real library: `make capture NAME=smolagents` runs tests/capture/scenarios/with_smolagents.py (or .mjs).
 
 The scenario runs in an environment of its own with what its docstring requires, against a scripted model server, and
-sends OTLP to a sink; the requests and what the server billed become tests/data/otlp/<client>/<scenario>/.
+sends OTLP to a sink; the requests and what the server billed become tests/data/otlp/<client>/<scenario>/. The server
+refuses as many requests as the docstring says with `refuses:`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tests.capture.sink import Sink
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCENARIOS = Path(__file__).resolve().parent / "scenarios"
 ENVIRONMENTS = ROOT / ".captures"
+_REFUSES = re.compile(r"^(?: \* )?refuses: (\d+)$", re.MULTILINE)
 _INTO = re.compile(r"^(?: \* )?into: (\S+/\S+)$", re.MULTILINE)
 
 
@@ -32,7 +34,8 @@ def main(name: str) -> None:
     if into is None:
         raise SystemExit(f"{path}: say where it goes: into: <client>/<scenario>")
     environment = prepare(path, ENVIRONMENTS / name)
-    model, sink = ModelServer(), Sink()
+    refuses = _REFUSES.search(path.read_text())
+    model, sink = ModelServer(int(refuses[1]) if refuses else 0), Sink()
     for server in (model, sink):
         Thread(target=server.serve_forever, daemon=True).start()
     variables = _variables(model.url, sink.url, name)

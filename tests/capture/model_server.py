@@ -182,7 +182,10 @@ def _openai(request: dict[str, Any], number: int) -> tuple[dict[str, Any], dict[
         "object": "chat.completion",
         "created": int(time.time()),
         "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if tool else "stop"}],
+        "choices": [
+            {"index": index, "message": message, "finish_reason": "tool_calls" if tool else "stop"}
+            for index in range(request.get("n") or 1)
+        ],
         "usage": usage,
     }
     return response, _entry("openai", "chat.completions", request, response, numbers, (0, 0), calls)

@@ -44,6 +44,7 @@ GAPS: dict[str, Gap] = {
     "claude-code/subagent": _reasoning("Claude Code"),
     "claude-code/tools": _reasoning("Claude Code"),
     "langchain-traceloop/S3": _reasoning("OpenLLMetry's LangChain instrumentation"),
+    "langchain-traceloop/choices": _reasoning("OpenLLMetry's LangChain instrumentation"),
     "langfuse/S3-anthropic+manual": _split("the usage_details that Langfuse's documentation has for Anthropic"),
     "langwatch/openai": Gap(("cache_read",), f"LangWatch does not tell {CACHE}"),
     "litellm/S3-openai-chat": Gap(
