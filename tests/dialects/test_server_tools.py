@@ -111,6 +111,57 @@ def test_what_the_ai_sdk_7_has_results_of_in_the_answer_the_provider_ran() -> No
     assert (found.usage.web_searches, asked.usage.web_searches) == (1, None)
 
 
+@pytest.mark.parametrize(
+    ("response", "searches"),
+    [
+        ({"action": {"type": "search", "query": "weather"}}, 1),
+        ({"action": {"type": "openPage", "url": "https://example.org"}}, None),
+        ('{"action": {"type": "findInPage", "pattern": "x"}}', None),
+        ("a text", 1),
+        (["odd"], 1),
+    ],
+)
+def test_a_page_that_the_ai_sdk_7_tells_to_have_been_opened_is_no_search(response: Any, searches: int | None) -> None:
+    """@ai-sdk/otel 1.0.173 and @ai-sdk/openai 4.0.118, `mapWebSearchOutput`: the action is in the tool's result."""
+    call = {"type": "tool_call", "id": "s1", "name": "web_search", "arguments": {}}
+    found = _answer(call, {"type": "tool_call_response", "id": "s1", "response": response}, scope="gen_ai")
+    assert found.usage is not None
+    assert found.usage.web_searches == searches
+
+
+@pytest.mark.parametrize(("action", "searches"), [("search", 1), ("open_page", None), ("openPage", None)])
+def test_a_page_that_earlier_ai_sdks_tell_to_have_been_opened_is_no_search(action: str, searches: int | None) -> None:
+    """@ai-sdk/openai 2.0: the action is in the tool's input, of some releases as JSON."""
+    given = {"action": {"type": action}}
+    for told in (given, json.dumps(given)):
+        calls = [{"toolName": "web_search", "input": told, "providerExecuted": True}]
+        attributes = {"ai.operationId": "ai.generateText.doGenerate", "ai.response.toolCalls": json.dumps(calls)}
+        found = read(span(attributes | {"ai.usage.inputTokens": 100, "ai.usage.outputTokens": 50}, scope="ai"))
+        assert found.usage is not None
+        assert found.usage.web_searches == searches
+
+
+@pytest.mark.parametrize(
+    ("calls", "searches", "unclassed"),
+    [
+        ([("ws_9db4de744298", "web_search", "{}")] * 2, 2, ("web searches",)),
+        ([("srvtoolu_a008225c", "web_search", '{"query": "weather"}')], 1, ()),
+        ([("ci_9db4de744298", "code_interpreter", '{"code": "1"}')], None, ("code_interpreter",)),
+        ([("call_9db4de744298", "web_search", "{}"), ("toolu_1", "web_search", "{}")], None, ()),
+        ([(7, "web_search", "{}"), ("ws_1", 7, "{}")], None, ()),
+    ],
+)
+def test_a_call_of_the_ai_sdk_6_that_the_provider_ran_has_an_id_of_its_own(
+    calls: list[tuple[Any, Any, str]], searches: int | None, unclassed: tuple[str, ...]
+) -> None:
+    """ai 6.0.326 with @ai-sdk/openai 3.0.141 leaves `providerExecuted` out of `ai.response.toolCalls`."""
+    told = [{"toolCallId": own, "toolName": name, "input": given} for own, name, given in calls]
+    attributes = {"ai.operationId": "ai.generateText.doGenerate", "ai.response.toolCalls": json.dumps(told)}
+    found = read(span(attributes | {"ai.usage.inputTokens": 100, "ai.usage.outputTokens": 50}, scope="ai"))
+    assert found.usage is not None
+    assert (found.usage.web_searches, found.unclassed) == (searches, unclassed)
+
+
 CLAUDE = {"input_tokens": 100, "output_tokens": 50, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
 BLOCKS = [
     {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}},

@@ -48,8 +48,8 @@ _SOLD_BY_THE_CALL = {
 """Output items of OpenAI's responses (https://platform.openai.com/docs/api-reference/responses/object), and what each
 is: a usage class, or something without one."""
 _CLASSES = frozenset({"web_searches", "file_searches"})
-_NO_SEARCH = frozenset({"open_page", "find", "find_in_page"})
-"""Actions of a web search call that OpenAI does not charge as a search."""
+_NO_SEARCH = frozenset({"open_page", "find", "find_in_page", "openPage", "findInPage"})
+"""Actions of a web search call that OpenAI does not charge as a search; the last two in the words of the AI SDK."""
 _QUERIES = ("webSearchQueries", "web_search_queries")
 """Google's grounding (https://ai.google.dev/gemini-api/docs/google-search): the searches that were made."""
 _MAPS, _RETRIEVALS = "map searches", "retrievals"
@@ -309,7 +309,7 @@ def _items(root: Any) -> Iterator[str]:
         kind, action, item = node.get("type"), node.get("action"), node.get("id")
         if isinstance(kind, str) and kind in _SOLD_BY_THE_CALL and not (isinstance(item, str) and item in seen):
             seen.add(item if isinstance(item, str) else f"{nodes}")
-            if not (isinstance(action, dict) and str(action.get("type")) in _NO_SEARCH):
+            if not is_no_search(action):
                 yield kind
         elif kind == "server_tool_use" and not (isinstance(item, str) and item in seen):
             seen.add(item if isinstance(item, str) else f"{nodes}")
@@ -336,17 +336,21 @@ def _used(name: Any, arguments: Any) -> Iterator[str]:
     named = name if isinstance(name, str) else ""
     arguments = texts.parse(arguments)
     about: Mapping[str, Any] = arguments if isinstance(arguments, dict) else {}
-    action = about.get("action")  # of OpenAI's item, which the convention's `server_tool_call` holds
-    if isinstance(action, dict):
-        about = {"type": action.get("type")}
     if "web_search" in named or "google_search" in named:
         queries = about.get("queries")
-        if str(about.get("type")) not in _NO_SEARCH:
+        if not is_no_search(about):
             yield from ["web_searches"] * (len(queries) if isinstance(queries, list) and queries else 1)
     elif "file_search" in named:
         yield "file_searches"
     elif named and not any(free in named for free in _FREE):
         yield named[:_LONGEST_NAME]
+
+
+def is_no_search(about: Any) -> bool:
+    """Return whether arguments or the result of a search tool name an action of OpenAI's that is not charged as one."""
+    about = texts.parse(about)
+    action = about.get("action", about) if isinstance(about, dict) else None
+    return isinstance(action, dict) and str(action.get("type")) in _NO_SEARCH
 
 
 def modalities_in(messages: Any) -> tuple[str, ...]:
@@ -377,8 +381,8 @@ def bought_in(messages: Any, *, results_tell: bool = False) -> Response:
     for message in parsed if isinstance(parsed, list) else []:
         parts = message.get("parts") if isinstance(message, dict) else None
         parts = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-        answered = (part.get("id") for part in parts if results_tell and part.get("type") == "tool_call_response")
-        results = {item for item in answered if isinstance(item, str)}
+        answered = (part for part in parts if results_tell and part.get("type") == "tool_call_response")
+        results = {item: part.get("response") for part in answered if isinstance(item := part.get("id"), str)}
         for part in parts:
             kind, item = part.get("type"), part.get("id")
             called = kind == "tool_call" and (
@@ -388,6 +392,8 @@ def bought_in(messages: Any, *, results_tell: bool = False) -> Response:
                 _add_items(_items(part), response)
             elif (called or kind in _SERVER_TOOLS) and not (isinstance(item, str) and item in seen):
                 seen.add(item if isinstance(item, str) else f"{len(seen)}")
+                if isinstance(item, str) and is_no_search(results.get(item)):
+                    continue
                 server_call = part.get("server_tool_call")
                 about = server_call if isinstance(server_call, dict) else {}
                 _add_items(_used(part.get("name") or about.get("type"), part.get("arguments") or about), response)

@@ -9,7 +9,7 @@ from typing import Any
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.engine import OUTPUT
 from spanledger_processor.dialects.normalize import Counts, Input, Output, Terms
-from spanledger_processor.dialects.responses import BOUGHT_MARKS, ESCAPED, MODALITIES, bought_in
+from spanledger_processor.dialects.responses import BOUGHT_MARKS, ESCAPED, MODALITIES, bought_in, is_no_search
 from spanledger_processor.dialects.schema import (
     ANSWER,
     ANY_INPUT,
@@ -140,22 +140,40 @@ def _first(sections: Sequence[Mapping[str, Any]], *names: str) -> int | None:
     return next((number for number in numbers if number is not None), None)
 
 
+_OWN_IDS = ("ws_", "fs_", "ci_", "ig_", "srvtoolu_")
+"""How ids of calls begin that OpenAI and Anthropic run themselves: by them alone ai 6.0.326 tells which these are."""
+_ID_MARKS = tuple(f'"{beginning}'.encode() for beginning in _OWN_IDS)
+
+
 def _searches(view: ScopedSpan, call: Call) -> None:
-    """Count searches that the provider made: calls of its own tools stand among the response's."""
-    value = view.attributes.marked("ai.response.toolCalls", (b"providerExecuted", ESCAPED))
+    """Count searches that the provider made: calls of its own tools stand among the response's.
+
+    Where an action is not told, a search may be a page that was opened, and its price is unsure.
+    """
+    value = view.attributes.marked("ai.response.toolCalls", (b"providerExecuted", *_ID_MARKS, ESCAPED))
     if call.usage is None or call.usage.web_searches is not None or not isinstance(value, str):
         return
     calls = texts.parse(value)
     for tool_call in calls if isinstance(calls, list) else []:
-        name = (
-            tool_call.get("toolName")
-            if isinstance(tool_call, Mapping) and tool_call.get("providerExecuted") is True
-            else None
-        )
-        if isinstance(name, str) and ("web_search" in name or "google_search" in name):
+        name, given = _provider_ran(tool_call)
+        if "web_search" in name or "google_search" in name:
+            if is_no_search(given):
+                continue
             call.usage.web_searches = (call.usage.web_searches or 0) + 1
-        elif isinstance(name, str) and "fetch" not in name:
-            call.unclassed = (*call.unclassed, name[:64]) if name[:64] not in call.unclassed else call.unclassed
+            name = "" if given else "web searches"
+        if name and "fetch" not in name and name[:64] not in call.unclassed:
+            call.unclassed = (*call.unclassed, name[:64])
+
+
+def _provider_ran(tool_call: Any) -> tuple[str, Any]:
+    """Return name and input of a call of the provider's own tool, "" and nothing for one of another."""
+    if not isinstance(tool_call, Mapping):
+        return "", None
+    own_id = text(tool_call.get("toolCallId")).startswith(_OWN_IDS)
+    name = tool_call.get("toolName")
+    if not (own_id or tool_call.get("providerExecuted") is True) or not isinstance(name, str):
+        return "", None
+    return name, texts.parse(tool_call.get("input"))
 
 
 def _files(view: ScopedSpan, call: Call) -> None:
