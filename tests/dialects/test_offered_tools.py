@@ -35,11 +35,13 @@ _ON = "opentelemetry.instrumentation."
         (_ON + "google_generativeai", [{"function_declarations": [{"name": "google_search"}]}], ()),
         (_ON + "google_generativeai", [{"google_search": {}}] * 2, ("web searches", "tokens of tools")),
         (_ON + "langchain", [{"name": None}], ()),
-        ("gen_ai", [{"google_search": {}}], ()),
+        ("gen_ai", [{"type": "provider", "name": "google_search", "id": "google.google_search"}], ("web searches",)),
+        ("gen_ai", [{"type": "provider", "name": "web_search", "id": "openai.web_search"}], ()),  # it tells them
+        ("my-app", [{"google_search": {}}], ()),
     ],
 )
 def test_what_was_offered_may_have_been_bought(scope: str, tools: list[Any], unclassed: tuple[str, ...]) -> None:
-    """As logfire 5.4.0, opentelemetry-instrumentation-anthropic 0.62.4 and -google-generativeai 0.62.4 write them."""
+    """As logfire 5.4.0, OpenLLMetry's instrumentations 0.62.4 and @ai-sdk/otel 1.0.173 write them."""
     given = chat(input_tokens=100, output_tokens=50) | {"gen_ai.tool.definitions": json.dumps(tools)}
     assert read(span(given, scope=scope)).unclassed == unclassed
 

@@ -231,7 +231,8 @@ def _offered(value: Any) -> tuple[str, ...]:
 def _names(definitions: list[Any]) -> Iterator[str]:
     """Yield names: OpenAI and Anthropic give such a tool a type of its own, Google's is an object under its name.
 
-    OpenLLMetry keeps the name alone, and of the application's tools what describes their arguments as well.
+    OpenLLMetry keeps the name alone, and of the application's tools what describes their arguments as well. The AI SDK
+    tells the use of OpenAI's and Anthropic's tools, and not that of Google's.
     """
     for tool in definitions[:_MOST_TOOLS]:
         if not isinstance(tool, Mapping):
@@ -239,6 +240,8 @@ def _names(definitions: list[Any]) -> Iterator[str]:
         kind, name = tool.get("type"), tool.get("name")
         alone = name if len(tool) == 1 else None
         named = kind if kind not in _APPLICATIONS else None
+        if kind == "provider":
+            named = name if str(tool.get("id")).startswith("google.") else None
         candidates = (named or alone,) if "type" in tool or "name" in tool else tuple(tool)
         yield from (
             one for one in candidates if isinstance(one, str) and one.startswith((*_SOLD_TOOLS, *_READING_TOOLS))

@@ -341,6 +341,7 @@ VERCEL = replace(
         cache_write=(*TOKENS.cache_write, "ai.usage.inputTokenDetails.cacheWriteTokens"),
         reasoning=(*TOKENS.reasoning, "ai.usage.outputTokenDetails.reasoningTokens"),
     ),
+    offers=("gen_ai.tool.definitions",),
     usage_texts=(UsageText("ai.response.providerMetadata"),),
     first_token=(FIRST_CHUNK, FirstToken("ai.response.msToFirstChunk", "ms")),
     sources=(
