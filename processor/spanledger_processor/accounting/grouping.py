@@ -128,7 +128,10 @@ class Groups:
 
     def _above(self, link: NamedLink, known: dict[bytes, str], value_of: Callable[[NamedLink], str]) -> str:
         """Return the value of the nearest ancestor that has one; `known` keeps it by parent, each read once."""
-        parent_id, visited = link.parent_id, list[bytes]()
+        parent_id = link.parent_id
+        if parent_id in known:
+            return known[parent_id]
+        visited: list[bytes] = []
         above = ""
         while parent_id not in known:
             known[parent_id] = ""  # where links form a ring

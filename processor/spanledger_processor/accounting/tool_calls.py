@@ -22,7 +22,9 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import pairwise
 from operator import itemgetter
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+from msgspec import Struct
 
 from spanledger_processor.accounting.facts import in_pairs
 from spanledger_processor.accounting.grouping import Groups
@@ -38,11 +40,11 @@ _NEAR = 8
 """Executions of one tool without an id that another report is compared with."""
 
 
-class _Times(NamedTuple):
+class _Times(Struct):
     """Model calls by start, and tool executions by end, each with the span's id."""
 
-    calls: list[tuple[int, bytes]]
-    tools: list[tuple[int, bytes]]
+    calls: list[tuple[int, bytes]] = []
+    tools: list[tuple[int, bytes]] = []
 
 
 class ToolResults:
@@ -74,7 +76,9 @@ class ToolResults:
         if not is_call and not _is_execution(span):
             return ()
         line = groups.session(span).id, groups.agent(span), groups.tool_above(span)
-        times = self._lines.setdefault(line, _Times([], []))
+        times = self._lines.get(line)
+        if times is None:
+            times = self._lines[line] = _Times()
         if is_call:
             self._line_of[span.span_id] = line
             insort(times.calls, (span.start_ns, span.span_id))

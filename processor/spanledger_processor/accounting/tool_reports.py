@@ -258,7 +258,8 @@ class ToolReports:
 
     def note_asked(self, session: bytes, span: Span, trace_id: bytes) -> None:
         """Note that a trace asks for calls, and let its span know which of them others execute."""
-        asked, elsewhere = {*span.detail.asked[::2]}, set[str]()
+        asked = {*span.detail.asked[::2]}
+        elsewhere: set[str] = set()
         for identifier in dict.fromkeys((*span.detail.asked[::2], *span.detail.stuck[::2])):
             if is_made_id(identifier):
                 continue
