@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -191,6 +192,42 @@ async def test_works_are_begun_although_the_event_loop_is_never_quiet(monkeypatc
         await asyncio.sleep(0)
     assert begun.wait(10), "while the event loop has no other turn"
     await asyncio.gather(*works)
+    ledger.close()
+
+
+async def test_works_that_were_there_at_once_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their senders send again at about one time. One that takes long is begun by itself, and waits for none."""
+    monkeypatch.setattr(writer, "_GATHER_S", 60.0)
+    watcher = Watcher()
+    ledger = LedgerWriter(MemoryStore, watcher)
+    gate, held = await _held(ledger)
+    first = [asyncio.create_task(ledger.submit(_spend("s"))) for _ in range(3)]
+    await asyncio.sleep(0)
+    gate.open.set()
+    await asyncio.gather(held, *first)
+
+    monkeypatch.setattr(writer, "_QUIET_S", 60.0)
+    again = list[asyncio.Task[int]]()
+    for _ in range(3):
+        again.append(asyncio.create_task(ledger.submit(_spend("s"))))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert 0 < ledger._begin_at < math.inf or len(again) == 3, "not begun yet"
+    await asyncio.gather(*again)
+    assert watcher.works == [1, 3, 3]
+    await ledger.submit(_spend("s"), takes_long=True)
+    assert watcher.works == [1, 3, 3, 1]
+    ledger.close()
+
+
+async def test_works_that_do_not_come_again_are_not_waited_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_GATHER_S", 60.0)
+    watcher = Watcher()
+    ledger = LedgerWriter(MemoryStore, watcher)
+    await asyncio.gather(*(ledger.submit(_spend("s")) for _ in range(3)))
+    for _ in range(3):
+        await ledger.submit(_spend("s"))
+    assert watcher.works == [3, 1, 1, 1]
     ledger.close()
 
 

@@ -130,7 +130,11 @@ _QUIET_TURNS = 12
 """Turns of the event loop without another work after which those that wait are begun: what is being received and read
 comes along, and works that are done together take fewer steps. One sender alone waits for these turns in vain.
 """
-_GATHER_S = 0.02
+_QUIET_S, _LOOK_AGAIN_S = 0.006, 0.002
+"""Seconds without another work after which they are begun where fewer wait than were there at once before: senders that
+were answered together send again together. How often it is looked, for turns of the loop would cost what is saved.
+"""
+_GATHER_S = 0.04
 """Seconds after which they are begun however much there is to read."""
 _UNIT_S = 0.05
 """Seconds for which a unit takes in works that waited when it began."""
@@ -263,6 +267,8 @@ class LedgerWriter:
         self._next_maintenance = 0.0
         self._begin_at = math.inf
         """When works that wait are begun: -inf at once, inf where none came since the last were."""
+        self._at_once = 0
+        """Works that were there when the last unit ended: its own, and those that came meanwhile."""
         self._patience_ends = math.inf
         """The deadline of the work or write under way."""
         self._cpu_begun = 0.0
@@ -286,7 +292,7 @@ class LedgerWriter:
         loop = asyncio.get_running_loop()
         job = _Job(work, loop.create_future(), takes_long)
         if self._enqueue(job):
-            loop.call_soon(self._gather, loop, 0, 0)
+            loop.call_soon(self._gather, loop, 0, 0, loop.time())
         self._give_up_if_hanging(job)
         watch = _Watch(self._give_up_if_hanging, job)
         try:
@@ -335,17 +341,25 @@ class LedgerWriter:
                 raise StateError(f"{_MOST_WAITING} requests wait for the ledger already")
             is_first = not self._jobs or self._begin_at == math.inf
             self._jobs.append(job)
+            if job.takes_long:
+                self._at_once = 0  # nothing joins it
             if is_first:
                 self._begin_at = time.monotonic() + _GATHER_S
             return is_first
 
-    def _gather(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
-        """Let the thread begin what waits once no work came for some turns of the loop, or the first waits long."""
+    def _gather(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int, since: float) -> None:
+        """Let the thread begin what waits once no work came for some turns of the loop, and if others are likely to,
+        for some time; or the first waits long. Since a time there are as many as were `seen`, for so many turns.
+        """
         waiting = len(self._jobs)
-        quiet = quiet + 1 if waiting == seen else 0
-        if waiting and quiet < _QUIET_TURNS and time.monotonic() < self._begin_at < math.inf:
-            loop.call_soon(self._gather, loop, waiting, quiet)
-            return
+        quiet, since = (quiet + 1, since) if waiting == seen else (0, loop.time())
+        if waiting and time.monotonic() < self._begin_at < math.inf:
+            if quiet < _QUIET_TURNS:
+                loop.call_soon(self._gather, loop, waiting, quiet, since)
+                return
+            if waiting < self._at_once and loop.time() < since + _QUIET_S:
+                loop.call_later(_LOOK_AGAIN_S, self._gather, loop, waiting, quiet, since)
+                return
         with self._wake:
             if self._begin_at < math.inf:
                 self._begin_at = -math.inf
@@ -468,6 +482,7 @@ class LedgerWriter:
             yield joined
 
     def _landed(self, store: Store, seconds: float, jobs: list[_Job]) -> None:
+        self._at_once = len(jobs) + len(self._jobs)
         try:
             self._store.succeeded()
             self._observer.committed(seconds, len(jobs), store.usage())
