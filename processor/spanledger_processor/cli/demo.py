@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -140,6 +143,8 @@ _UNPRICED: list[tables.Column] = [
 ]
 
 
+_NAME = "spanledger"
+
 _SERVICES = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
@@ -149,15 +154,16 @@ _PAUSE = 0.4
 """Seconds between requests on a terminal."""
 _TIMEOUT = 20.0
 
-_SETTINGS = 'endpoint: "BACKEND:4317", tls: {insecure: true}, signals: [traces]'
+_BACKEND = 'endpoint: "BACKEND:4317", tls: {insecure: true}, signals: [traces]'
 
 _CLOSING = """
 Every span, with what it gained, is in the file (a request a line, OTLP-JSON):
   {file}
-Look at why: spanledger explain {file}
+Why each of them has that:
+  {command} explain {settings} {file}
 
 In front of your backend, instead of this demo; without `signals` if it takes logs and metrics too:
-  spanledger serve --set 'exporters={{otlp_grpc/backend: {{{settings}}}}}'
+  {command} serve --set 'exporters={{otlp_grpc/backend: {{{backend}}}}}'
   export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317   # where your agents run
 """
 
@@ -180,14 +186,15 @@ def demo(*, fast: bool) -> None:
 async def _demo(folder: Path, *, pause: float) -> None:
     file = folder / "spans.jsonl"
     protocols = f"{{grpc: {{endpoint: '{_FREE_PORT}'}}}}"
+    # with which `explain` comes to the same runs and, by the key in the state folder, signatures
+    deciding = [f"state.path={folder / 'state'}", f"processor.runs.keys=[{RUN_KEY}]"]
     config = load(
         None,
         [
             f"receivers.otlp.protocols={protocols}",
             f"api.endpoint={_FREE_PORT}",
-            f"state.path={folder / 'state'}",
             f"exporters={{file: {{path: '{file}'}}}}",
-            f"processor.runs.keys=[{RUN_KEY}]",
+            *deciding,
         ],
     )
     out = console()
@@ -202,7 +209,15 @@ async def _demo(folder: Path, *, pause: float) -> None:
                     live.update(board.shown(), refresh=True)
         if not out.is_terminal:
             out.print(board.shown())
-    out.print(Text(_CLOSING.format(file=file, settings=_SETTINGS)), soft_wrap=True)
+    settings = shlex.join([part for setting in deciding for part in ("--set", setting)])
+    closing = _CLOSING.format(file=file, command=_command(), settings=settings, backend=_BACKEND)
+    out.print(Text(closing), soft_wrap=True)
+
+
+def _command() -> str:
+    """Return the command to call this program by: its name, or where that is on no PATH, its file beside Python's."""
+    file = Path(sys.executable).with_name(_NAME)
+    return str(file) if shutil.which(_NAME) is None and file.exists() else _NAME
 
 
 async def _replay(instance: Running, pause: float) -> AsyncIterator[str]:
