@@ -17,7 +17,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "sidecar": ("spanledger_sidecar.cli", "Turn usage files of agents (Mux or Xum, tilth) into spans."),
     "demo": ("spanledger_processor.cli.demo", "See it work in seconds, on recorded spans of real agents."),
     "check": ("spanledger_processor.cli.check", "Validate a configuration."),
-    "explain": ("spanledger_processor.cli.explain", "Tell of a file of spans what becomes of each, and why."),
+    "explain": ("spanledger_processor.cli.explain", "Explain what becomes of each span of a file, and why."),
     "prices": ("spanledger_processor.cli.single", "Show what a model costs, and how its name is read."),
     "summary": ("spanledger_processor.cli.summary", "Sum up the ledger: the total, by day and by model."),
     "sessions": ("spanledger_processor.cli.lists", "List all sessions."),

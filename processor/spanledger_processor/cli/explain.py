@@ -34,7 +34,7 @@ from spanledger_processor.signing.signer import Signer
 @configuration
 @as_json
 def explain(file: Path, path: ConfigFiles, sets: tuple[str, ...], *, as_json: bool) -> None:
-    """Tell of each GenAI span in FILE which dialect it speaks, what it used, how it was priced and counted, and why.
+    """Explain each GenAI span in FILE: its dialect, what it used, how it was priced and counted, and why.
 
     FILE holds OTLP: one export request in JSON or protobuf, or a JSON request a line, as file exporters write it;
     - is standard input. The stage runs as in `serve`, but nothing is kept and nothing is sent. Spans that Spanledger

@@ -202,8 +202,9 @@ async def bounded(pieces: Pieces, limit: int, reservation: Reservation) -> Piece
 _BEGINNINGS: Mapping[bytes, str] = {
     b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip", b"\x78": "deflate", _FRAMED: "snappy",
 }  # fmt: skip
-"""How compressed messages begin. No export request begins so: it has one field, whose tag is ..."""
+"""How compressed messages begin."""
 _TAG = b"\x0a"
+"""How an export request begins, if it is not empty: with the tag of its only field."""
 
 
 _FED = 2**16

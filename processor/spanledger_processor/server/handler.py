@@ -552,12 +552,12 @@ _SEED = secrets.randbits(64)
 
 
 def _request_id(body: bytes) -> bytes:
-    """Return what tells a request from others in this process.
+    """Return the id by which a request is known when it comes again: a hash of 128 bits, seeded for each process.
 
-    An equal one is taken for the same, and its sender is told that it has arrived: two others with one id would cost
-    the second. By chance no two of 128 bits have; and who is to make a pair must know the seed, which is drawn for each
-    process. It would lose a request of its own by it, or of another sender whose ids of traces and spans it knows
-    before they come, so that it could send spans with these ids itself.
+    A request whose id is known is not delivered again, so of two different ones with the same id the second would be
+    lost. By chance no two have it, and to make two on purpose takes the seed. A sender that could do so loses
+    requests of its own, or those of another sender whose trace and span ids it knows in advance: with these it can do
+    as much harm without a hash, by sending spans of its own under them.
 
     Takes 16 ms for 64 MiB, in which other threads run.
     """
