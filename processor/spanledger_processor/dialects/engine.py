@@ -1,62 +1,38 @@
-"""Read one span by the tables of one dialect: kind, models, usage, terms of the price, tool, outcome and costs."""
+"""Read one span by the tables of one dialect: kind, models, usage, terms of the price, tool and costs."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
-from http import HTTPStatus
 from typing import Any
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Terms
-from spanledger_processor.dialects.responses import (
-    BOUGHT_MARKS,
-    ESCAPED,
-    ID_MARKS,
-    MODALITY_MARKS,
-    answer_id,
-    bought_in,
-    is_response,
-    marks_of,
-    modalities_in,
-)
+from spanledger_processor.dialects.outcome import ERROR, doubt_several_answers, read_outcome
+from spanledger_processor.dialects.responses import ESCAPED, ID_MARKS, answer_id, is_response, marks_of
 from spanledger_processor.dialects.schema import NO_TOKENS, Attributes, CostKey, Dialect, Keys, Mark, ScopedSpan
-from spanledger_processor.dialects.usage import add_bought, add_offered, add_shown, read_usage_of
+from spanledger_processor.dialects.usage import read_usage_of
 from spanledger_processor.dialects.usage_objects import read_context
 from spanledger_processor.dialects.usage_shapes import STANDARD
-from spanledger_processor.dialects.values import flag, identifier, money, text
+from spanledger_processor.dialects.values import first, first_text, flag, identifier, money, text
 from spanledger_processor.model import CALLS, CONTAINERS, Call, Granularity, Kind, ReportedCost, ToolCall
 from spanledger_processor.units import Pico
 
-_ERROR = 2
 OPERATION = "gen_ai.operation.name"
-OUTPUT = "gen_ai.output.messages"
-_MOST_CHOICES = 128
-"""Events of choices that are compared; providers give no more choices to one call."""
-_CHOICE = "gen_ai.choice"
-"""The event of an answer, one a choice, in releases of the convention before 1.37."""
-_BEGINNINGS = frozenset((_CHOICE, "First Token Stream Event", "llm.content.completion.chunk"))
-"""Events of an answer: the convention's, and of a stream OpenInference's and OpenLLMetry's for its first piece."""
-_RESPONSE_MODEL = "gen_ai.response.model"
 _DECISION, _DENIED = "gen_ai.tool.call.decision", "deny"
 """Proposed to the convention: open-telemetry/semantic-conventions-genai, pull request 535."""
-_HTTP_STATUS = "http.response.status_code"
-"""On a failed span of a call, 200 shows that the answer began: the AI SDK 7 keeps it of a stream that was cut."""
 _LONGEST_TIER = 64
 _TERM_MARKS = (
     *(b"ervice_tier", b"erviceTier", b"speed", b"erformanceConfig", b"erformance_config", b"inference_geo"),
     ESCAPED,
 )
 """An object in whose text none of these stands says nothing of tier, speed or region."""
-_TOOL_ROLE = (b'"tool"', ESCAPED)
 _PROVISIONED = ":provisioned-model/"
 """In the ARN of provisioned throughput: https://docs.aws.amazon.com/bedrock/latest/userguide/prov-throughput.html."""
 _COUNTS_TOKENS = (".count_tokens", ".countTokens")
 """How spans of requests end that only ask how many tokens a prompt has: no model answers, and nothing is billed.
 https://platform.claude.com/docs/en/build-with-claude/token-counting, https://ai.google.dev/gemini-api/docs/tokens."""
-_OUTPUT_TYPES = {"image": ("image",), "speech": ("audio",), "audio": ("audio",), "video": ("video",)}
-"""Values of `gen_ai.output.type` that are no text, and the modality of each."""
 _LONGEST_ENDPOINT = 200
 _HOSTS = ("api.openai.com", "-aiplatform.googleapis.com", ".rep.googleapis.com")
 _HOST_MARKS = tuple(host.encode() for host in _HOSTS)
@@ -122,9 +98,9 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
     if call.kind in CALLS and view.name.endswith(_COUNTS_TOKENS):
         _take_for_a_count(call)
     if call.kind in CALLS:
-        _look_at_outcome(call, dialect, view)
+        read_outcome(call, dialect, view)
     elif call.kind == "agent" and call.usage is not None:
-        _look_at_answers(call, dialect, view)
+        doubt_several_answers(call, dialect, view)
     elif call.kind == "other" and call.usage is not None:
         call.unknown_operation = _unknown_operation(dialect, view)
     call.prices_events = dialect.prices_events and kind == "llm"
@@ -174,71 +150,6 @@ def _take_terms(call: Call, dialect: Dialect, view: ScopedSpan, terms: Terms) ->
     )
 
 
-def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
-    """Mark a call whose answer began, and one that may have used more than is reported."""
-    call.answered = _has_begun(call, dialect, view)
-    if call.usage is None or call.kind != "llm":
-        return
-    _look_at_answers(call, dialect, view)
-    if dialect.offers:
-        add_offered(call, dialect, view)
-    if OUTPUT in dialect.answered:
-        add_bought(call, bought_in(view.attributes.marked(OUTPUT, BOUGHT_MARKS)))
-        add_shown(call, modalities_in(view.attributes.marked(OUTPUT, MODALITY_MARKS)))
-    if dialect.output_type:
-        add_shown(call, _OUTPUT_TYPES.get(first_text(view, dialect.output_type).lower(), ()))
-    if view.status_code == _ERROR:
-        call.estimate = True
-        call.note = call.note or "it ended in an error: the answer may have been cut before all usage was told"
-
-
-def _has_begun(call: Call, dialect: Dialect, view: ScopedSpan) -> bool:
-    """Return whether an answer began, so that a failed request is a call.
-
-    Its model is none of the evidence where it is the one that was asked for: several libraries copy that one. Nor is an
-    id where the HTTP status says that the request was refused: LiteLLM gives every call one of its own.
-    """
-    failed, keys = view.status_code == _ERROR, dialect.answered
-    status = view.attributes.get(_HTTP_STATUS) if failed else None
-    if failed and (_is_refusal(status) or (dialect.refused is not None and dialect.refused(view))):
-        return False
-    if failed and call.response_model == call.request_model:
-        keys = tuple(key for key in keys if key != _RESPONSE_MODEL)
-    return bool(
-        call.response_id
-        or any(map(view.attributes.is_filled, keys))
-        or status == HTTPStatus.OK
-        or any(event.name in _BEGINNINGS for event in view.events)
-    )
-
-
-def _is_refusal(status: Any) -> bool:
-    return isinstance(status, int) and status >= HTTPStatus.BAD_REQUEST
-
-
-def _look_at_answers(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
-    """Mark usage beside more answers than one call gives: by messages, or by two events of one choice."""
-    choices = [event.attributes.get("index") for event in view.events if event.name == _CHOICE][:_MOST_CHOICES]
-    repeated = any(isinstance(index, int) and choices.count(index) > 1 for index in choices)
-    if repeated or (OUTPUT in dialect.answered and _turns(view.attributes.marked(OUTPUT, _TOOL_ROLE)) > 1):
-        call.estimate = True
-        call.note = call.note or "its output holds several answers of the model: usage may be of the last one only"
-
-
-def _turns(messages: Any) -> int:
-    """Return how many answers of a model a list of messages holds: between two is a message of a tool or user."""
-    if not isinstance(messages, str | list) or (isinstance(messages, str) and '"tool"' not in messages):
-        return 0
-    parsed = texts.parse(messages)
-    turns, open_turn = 0, False
-    for message in parsed if isinstance(parsed, list) else []:
-        role = message.get("role") if isinstance(message, dict) else None
-        answered = role in ("assistant", "model")
-        turns += answered and not open_turn
-        open_turn = answered or (open_turn and role not in ("tool", "user"))
-    return turns
-
-
 def says(attributes: Attributes, mark: Mark) -> bool:
     """Return whether an attribute holds one of the values of a mark."""
     if mark.path:
@@ -274,25 +185,6 @@ def granularity(call: Call) -> Granularity:
     if call.usage is None:
         return "cost-only" if call.reported is not None else "per-message"
     return "per-turn" if call.kind in CONTAINERS else "per-message"
-
-
-def first(view: ScopedSpan, keys: Keys) -> Any:
-    """Return the first value under `keys`, None if there is none."""
-    for key in keys:
-        value = view.attributes.get(key)
-        if value is not None and value != "":
-            return value
-    return None
-
-
-def first_text(view: ScopedSpan, keys: Keys, as_text: Callable[[Any], str] = text) -> str:
-    """Return the first text under `keys`, without the quotes of a JSON string."""
-    get = view.attributes.get
-    for key in keys:
-        value = as_text(get(key))
-        if value:
-            return value
-    return ""
 
 
 def _tool(dialect: Dialect, view: ScopedSpan) -> ToolCall:
@@ -416,7 +308,7 @@ def reported(keys: tuple[CostKey, ...], view: ScopedSpan) -> ReportedCost | None
         if amount is None or (cost.currency and text(get(cost.currency)).upper() not in ("", "USD")):
             continue
         billed = cost.source == "billed" or bool(cost.said_by and text(get(cost.said_by)).lower() == "provider")
-        if not amount and not billed and view.status_code == _ERROR:
+        if not amount and not billed and view.status_code == ERROR:
             return None  # what a library reckons of a request that used nothing
         reported = ReportedCost(amount, billed, cost.key, reliable=cost.reliable, means_zero=cost.means_zero)
         reported.same_list = cost.same_list

@@ -5,11 +5,10 @@ Classes that the span's own keys lack are taken from a response where both agree
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
-from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import (
     NO_TERMS,
     TOTAL_DIFFERS,
@@ -23,7 +22,7 @@ from spanledger_processor.dialects.normalize import (
     no_text,
     normalize,
 )
-from spanledger_processor.dialects.responses import ESCAPED, Response, inside, models_in, read_response
+from spanledger_processor.dialects.responses import Response, inside, models_in, read_response
 from spanledger_processor.dialects.schema import (
     ANY_SOURCE,
     NO_TOKENS,
@@ -41,25 +40,6 @@ from spanledger_processor.model import CLASS_NAMES, CONTAINERS, NO_OUTPUT, Call,
 NO_COUNT = "a token count that is none"
 _PARTS = tuple(name for name in CLASS_NAMES if name not in ("input", "output"))
 _parts_of: Callable[[Usage], tuple[int | None, ...]] = attrgetter(*_PARTS)
-_SOLD_TOOLS = {
-    "web_search": "web searches",
-    "google_search": "web searches",
-    "file_search": "file searches",
-    "code_interpreter": "code executions",
-    "code_execution": "code executions",
-    "image_generation": "generated images",
-    "google_maps": "map searches",
-}
-"""Beginnings of the names of tools, and what their calls are sold as."""
-_READING_TOOLS = ("url_context", "web_fetch")
-"""Beginnings of the names of tools that cost no more than the tokens that they put into the prompt."""
-_TOOL_MARKS = (*(name.encode() for name in (*_SOLD_TOOLS, *_READING_TOOLS)), ESCAPED)
-_APPLICATIONS = frozenset(("function", "custom"))
-_MOST_TOOLS = 256
-_TELLS_TOOLS = "logfire.anthropic"
-"""The scope of a library that tells how often Anthropic's tools were used."""
-_ADDS_PROMPTS = "opentelemetry.instrumentation.google"
-"""The beginning of scopes of libraries that tell what such tools put into the prompt in the total alone."""
 
 
 def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
@@ -162,7 +142,7 @@ def _with_response(call: Call, counts: Counts, terms: Terms, response: Response)
     """Complete the call by the response on its span, and return the terms of both."""
     agreeing = complete(call, counts, response) or NO_TERMS
     merged = joined(joined(terms, agreeing), response.terms)
-    _add_parts(call, response)
+    add_parts(call, response)
     _take_billed(call, counts, response)
     return merged
 
@@ -184,68 +164,12 @@ def _take_billed(call: Call, counts: Counts, response: Response) -> None:
         counts.total = None  # of what was counted
 
 
-def _add_parts(call: Call, response: Response) -> None:
+def add_parts(call: Call, response: Response) -> None:
+    """Add the classes that the answers on a span tell, where no count of a call has them."""
     if call.usage is not None and call.kind == "llm":
         for name, number in response.parts.items():
             if getattr(call.usage, name) is None:
                 setattr(call.usage, name, number)
-
-
-def add_bought(call: Call, response: Response) -> None:
-    """Add the items that are sold per call from the answer, where no count has them."""
-    _add_parts(call, response)
-    call.unclassed = tuple(dict.fromkeys((*call.unclassed, *response.terms.unclassed)))
-
-
-def add_shown(call: Call, modalities: Iterable[str]) -> None:
-    """Doubt the price of a call whose output is of another modality than text, where no count has its size."""
-    for modality in modalities:
-        what = f"{modality} output"
-        if getattr(call.usage, f"output_{modality}", None) is None and what not in call.unclassed:
-            call.unclassed = (*call.unclassed, what)
-
-
-def add_offered(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
-    """Doubt the price of a call that was offered tools that the provider runs, of whose use its span cannot tell.
-
-    They are sold by the call, or put what they found into the prompt.
-    """
-    if view.scope_name == _TELLS_TOOLS:
-        return
-    offered: tuple[str, ...] = ()
-    for key in dialect.offers:
-        offered += view.attributes.derived(key, _TOOL_MARKS, _offered) or ()
-    sold = [what for name in offered for beginning, what in _SOLD_TOOLS.items() if name.startswith(beginning)]
-    doubted = [what for what in sold if getattr(call.usage, what.replace(" ", "_"), None) is None]
-    if offered and view.scope_name.startswith(_ADDS_PROMPTS):
-        doubted.append("tokens of tools")
-    call.unclassed = tuple(dict.fromkeys((*call.unclassed, *doubted)))
-
-
-def _offered(value: Any) -> tuple[str, ...]:
-    """Return the names of the tools in a list of definitions that the provider runs."""
-    parsed = texts.parse(value)
-    return tuple(_names(parsed)) if isinstance(parsed, list) else ()
-
-
-def _names(definitions: list[Any]) -> Iterator[str]:
-    """Yield names: OpenAI and Anthropic give such a tool a type of its own, Google's is an object under its name.
-
-    OpenLLMetry keeps the name alone, and of the application's tools what describes their arguments as well. The AI SDK
-    tells the use of OpenAI's and Anthropic's tools, and not that of Google's.
-    """
-    for tool in definitions[:_MOST_TOOLS]:
-        if not isinstance(tool, Mapping):
-            continue
-        kind, name = tool.get("type"), tool.get("name")
-        alone = name if len(tool) == 1 else None
-        named = kind if kind not in _APPLICATIONS else None
-        if kind == "provider":
-            named = name if str(tool.get("id")).startswith("google.") else None
-        candidates = (named or alone,) if "type" in tool or "name" in tool else tuple(tool)
-        yield from (
-            one for one in candidates if isinstance(one, str) and one.startswith((*_SOLD_TOOLS, *_READING_TOOLS))
-        )
 
 
 def _never_asked(call: Call, usage: Usage) -> None:

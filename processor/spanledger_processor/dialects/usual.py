@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from spanledger_processor.dialects.engine import OUTPUT
 from spanledger_processor.dialects.normalize import Counts, Input, Output, contradicted, normalize
+from spanledger_processor.dialects.outcome import OUTPUT
 from spanledger_processor.dialects.schema import NO_TOKENS, Dialect, Keys, ScopedSpan, Source
 from spanledger_processor.dialects.usage import source_for
 from spanledger_processor.dialects.values import MAX_COUNT, text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from spanledger_processor.dialects.schema import Keys, ScopedSpan
 from spanledger_processor.units import USD, Pico
 
 MAX_COUNT = 10**12
@@ -33,6 +35,25 @@ def identifier(value: Any) -> str:
         return ""
     name = value.strip(_BLANKS)
     return name[1:-1].strip(_BLANKS) if len(name) > 1 and name[0] == name[-1] == '"' else name
+
+
+def first(view: ScopedSpan, keys: Keys) -> Any:
+    """Return the first value under `keys`, None if there is none."""
+    for key in keys:
+        value = view.attributes.get(key)
+        if value is not None and value != "":
+            return value
+    return None
+
+
+def first_text(view: ScopedSpan, keys: Keys, as_text: Callable[[Any], str] = text) -> str:
+    """Return the first text under `keys`, without the quotes of a JSON string."""
+    get = view.attributes.get
+    for key in keys:
+        value = as_text(get(key))
+        if value:
+            return value
+    return ""
 
 
 def count(value: Any) -> int | None:

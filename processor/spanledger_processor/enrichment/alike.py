@@ -34,7 +34,7 @@ from spanledger_processor.dialects.normalize import NO_TERMS, Terms
 from spanledger_processor.dialects.registry import dialect_of
 from spanledger_processor.dialects.schema import Dialect
 from spanledger_processor.dialects.usage import read_usage_of
-from spanledger_processor.dialects.values import text
+from spanledger_processor.dialects.values import first_text, text
 from spanledger_processor.enrichment.evidence import NO_KEYS, EvidenceKeys, evidence_keys, evidence_under
 from spanledger_processor.enrichment.facts import FactBuilder, ScopedSpanView, price_time
 from spanledger_processor.enrichment.names import MAX_ID, is_plain_id
@@ -381,8 +381,8 @@ def _stem(scoped: ScopedSpanView, call: Call, builder: FactBuilder) -> _Stem | N
     kind = None if dialect is None else engine.kind_of(dialect, scoped)
     if dialect is None or kind is None:
         return None
-    provider = engine.first_text(scoped, dialect.provider) or dialect.fixed_provider
-    models = engine.first_text(scoped, dialect.request_model), engine.first_text(scoped, dialect.response_model)
+    provider = first_text(scoped, dialect.provider) or dialect.fixed_provider
+    models = first_text(scoped, dialect.request_model), first_text(scoped, dialect.response_model)
     tells = engine.tells_usage(dialect) or bool(dialect.costs)
     return _Stem(dialect, kind, provider, *models, builder.resource_evidence, builder.pricing.revision, tells)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Input, Output
+from spanledger_processor.dialects.outcome import add_bought
 from spanledger_processor.dialects.responses import sold_by_the_call
 from spanledger_processor.dialects.schema import (
     ANSWER,
@@ -27,7 +28,6 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
-from spanledger_processor.dialects.usage import add_bought
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.otel import ENDPOINTS, PROPOSED_COST
 from spanledger_processor.model import Call

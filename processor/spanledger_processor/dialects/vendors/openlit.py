@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input, Output
+from spanledger_processor.dialects.outcome import add_bought
 from spanledger_processor.dialects.responses import sold_by_the_call
 from spanledger_processor.dialects.schema import (
     ANSWER,
@@ -21,7 +22,7 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     has,
 )
-from spanledger_processor.dialects.usage import add_bought, forget_zero_writes
+from spanledger_processor.dialects.usage import forget_zero_writes
 from spanledger_processor.dialects.values import flag, text
 from spanledger_processor.dialects.vendors.otel import COSTS, OPERATIONS, OTEL, TOKENS
 from spanledger_processor.model import Call, Kind

@@ -9,6 +9,7 @@ from typing import Any
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Input, Output
+from spanledger_processor.dialects.outcome import add_bought
 from spanledger_processor.dialects.responses import ESCAPED, sold_by_the_call
 from spanledger_processor.dialects.schema import (
     ANSWER,
@@ -24,7 +25,7 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
-from spanledger_processor.dialects.usage import add_bought, forget_zero_writes
+from spanledger_processor.dialects.usage import forget_zero_writes
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.litellm import REQUEST_TYPES
 from spanledger_processor.dialects.vendors.otel import ANSWERED, OPERATIONS, OTEL

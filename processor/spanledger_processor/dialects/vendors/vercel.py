@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from spanledger_processor.dialects import texts
-from spanledger_processor.dialects.engine import OUTPUT
 from spanledger_processor.dialects.normalize import Counts, Input, Output, Terms
+from spanledger_processor.dialects.outcome import OUTPUT, add_bought, add_shown
 from spanledger_processor.dialects.responses import BOUGHT_MARKS, ESCAPED, MODALITIES, bought_in, is_no_search
 from spanledger_processor.dialects.schema import (
     ANSWER,
@@ -26,7 +26,6 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
-from spanledger_processor.dialects.usage import add_bought, add_shown
 from spanledger_processor.dialects.usage_objects import read_parts, read_terms
 from spanledger_processor.dialects.values import NoCountError, count, money, text
 from spanledger_processor.dialects.vendors.otel import ENDPOINTS, OTEL, TOKENS
