@@ -20,8 +20,8 @@ from spanledger_processor.pricing import canonical_model, priced_name, sold_by
 from spanledger_processor.telemetry.registry import BoundedLabels, CountedSpan, LabelsByTenant, Registry, quoted
 from spanledger_processor.units import USD, Pico
 
-Moved: TypeAlias = dict[tuple[str, ...], int]
-"""By counter and label values: spans."""
+_SpanCounts: TypeAlias = dict[tuple[str, ...], int]
+"""Numbers of spans, by the name of a counter and the values of its labels."""
 
 _ADDED_UP = 1024
 """Names and prototypes for which something is added up until counters are read; of more it is counted at once."""
@@ -56,11 +56,11 @@ class _UsualCalls:
     latest: UsualFact | None = None
     at: float = 0.0
 
-    def describe(self, moved: Moved) -> None:
-        """Move the counters that they move, as `_describe` does for one span."""
-        moved["genai_spans_total", self.decision.kind, self.decision.dialect] += self.spans
-        moved["priced_spans_total", "computed"] += self.spans
-        moved["spans_beyond_window_total",] += self.beyond
+    def add_to(self, counts: _SpanCounts) -> None:
+        """Add these calls, as `_add_span` does one span."""
+        counts["genai_spans_total", self.decision.kind, self.decision.dialect] += self.spans
+        counts["priced_spans_total", "computed"] += self.spans
+        counts["spans_beyond_window_total",] += self.beyond
 
 
 class StageMetrics:
@@ -79,7 +79,7 @@ class StageMetrics:
         self._operations = BoundedLabels(_OPERATIONS)
         self._adding = Lock()
         """Held while spans are added up, and while what they came to is counted."""
-        self._moved: Moved = defaultdict(int)
+        self._spans: _SpanCounts = defaultdict(int)
         self._spend: dict[tuple[bytes, str, str], _Spend] = defaultdict(_Spend)
         """By tenant, provider and model."""
         self._usual: dict[tuple[bytes, int, int], _UsualCalls] = {}
@@ -145,13 +145,13 @@ class StageMetrics:
         """Add a span to what is counted later."""
         call, cost, usage = fact.call, decision.cost, decision.usage
         self._time(batch.tenant, fact, decision)
-        _describe(decision, self._moved)
+        _add_span(decision, self._spans)
         if call is not None and call.unknown_operation:
-            self._moved["unknown_operations_total", *self._operations(call.unknown_operation)] += 1
+            self._spans["unknown_operations_total", *self._operations(call.unknown_operation)] += 1
         if cost is not None and (ratio := _ratio(cost)):
             self._registry.observe("reported_cost_ratio", ratio, decision.dialect)
         if usage is not None and fact.end_ns < batch.now_ns - self._window_ns:
-            self._moved["spans_beyond_window_total",] += 1
+            self._spans["spans_beyond_window_total",] += 1
         if cost is not None and cost.amount and call is not None:
             spent = self._spend[batch.tenant, _sold_by(call), _model_of(fact, call)]
             spent.add(cost.amount, _counted(fact, cost.amount / USD, time()))
@@ -190,19 +190,19 @@ class StageMetrics:
 
     def _enter(self) -> None:
         """Count what was added up, and begin anew; `_adding` is held."""
-        moved, spend = self._moved, self._spend
+        spans, spend = self._spans, self._spend
         for (tenant, _, _), calls in self._usual.items():
-            calls.describe(moved)
+            calls.add_to(spans)
             call = calls.prototype.fact.call
             if calls.latest is not None and call is not None:
                 spent = spend[tenant, _sold_by(call), canonical_model(call.model)]
                 spent.add(calls.amount, _counted(calls.latest, calls.latest.amount / USD, calls.at))
-        for (name, *labels), spans in moved.items():
-            self._count(name, *labels, by=spans)
+        for (name, *labels), number in spans.items():
+            self._count(name, *labels, by=number)
         for (tenant, provider, model), spent in spend.items():
             names = self._models(tenant)(provider, model)
             self._count("cost_usd_total", *names, by=spent.amount / USD, of=spent.latest)
-        for added in (self._usual, moved, spend):
+        for added in (self._usual, spans, spend):
             added.clear()
 
     def _time(self, tenant: bytes, fact: Fact, decision: Decision) -> None:
@@ -260,18 +260,18 @@ def _model_of(fact: Fact, call: Call) -> str:
     return tool_label(call.tool.name or "") if fact.fee is not None and call.tool else canonical_model(call.model)
 
 
-def _describe(decision: Decision, moved: Moved) -> None:
-    """Move the counters that one span moves."""
-    moved["genai_spans_total", decision.kind, decision.dialect] += 1
+def _add_span(decision: Decision, counts: _SpanCounts) -> None:
+    """Add a span to the counters of spans that its decision bears on."""
+    counts["genai_spans_total", decision.kind, decision.dialect] += 1
     cost = decision.cost
     if cost is not None and cost.unpriced:
-        moved["unpriced_spans_total", cost.unpriced] += 1
+        counts["unpriced_spans_total", cost.unpriced] += 1
     elif cost is not None and cost.amount is not None:
-        moved["priced_spans_total", cost.source] += 1
+        counts["priced_spans_total", cost.source] += 1
     if decision.duplicate_of:
-        moved["duplicate_spans_total",] += 1
+        counts["duplicate_spans_total",] += 1
     if decision.tool_loop:
-        moved["tool_loops_total",] += 1
+        counts["tool_loops_total",] += 1
 
 
 _FAR = 10**6
