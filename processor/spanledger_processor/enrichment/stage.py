@@ -307,7 +307,8 @@ class Stage:
         trusted: bool,  # noqa: FBT001
     ) -> Steps[_Taken]:
         """Read the spans of a group that hold one of `marks`: most hold that which the one before had."""
-        items, taken, marked, tenant = group.items, list[int](), False, reading.batches[batch].tenant
+        items, marked, tenant = group.items, False, reading.batches[batch].tenant
+        taken: list[int] = []
         facts, places, now_ns = reading.batches[batch].facts, reading.places[batch], reading.batches[batch].now_ns
         body, starts, ends = items.body, items.starts, items.ends
         index, trace_id, work, likely = 0, b"", 0, marks[0] if marks else b""
