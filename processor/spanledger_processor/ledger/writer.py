@@ -132,7 +132,8 @@ comes along, and works that are done together take fewer steps. One sender alone
 """
 _QUIET_S, _LOOK_AGAIN_S = 0.006, 0.002
 """Seconds without another work after which they are begun where fewer wait than were there at once before: senders that
-were answered together send again together. How often it is looked, for turns of the loop would cost what is saved.
+were answered together send again together. The second is how often that is looked at: to do so at each turn of the
+loop would cost what is saved.
 """
 _GATHER_S = 0.04
 """Seconds after which they are begun however much there is to read."""
@@ -348,8 +349,11 @@ class LedgerWriter:
             return is_first
 
     def _gather(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int, since: float) -> None:
-        """Let the thread begin what waits once no work came for some turns of the loop, and if others are likely to,
-        for some time; or the first waits long. Since a time there are as many as were `seen`, for so many turns.
+        """Let the thread begin the works that wait: once none came for `_QUIET_TURNS`, and where others are likely to
+        come, for `_QUIET_S`; or once the first waits for `_GATHER_S`.
+
+        It calls itself again with what it has `seen`: how many works wait, for how many turns of the loop and since
+        when (seconds, by the loop's clock) as many do.
         """
         waiting = len(self._jobs)
         quiet, since = (quiet + 1, since) if waiting == seen else (0, loop.time())
