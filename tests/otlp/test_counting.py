@@ -20,7 +20,7 @@ from spanledger_processor.otlp.envelope import (
     TRACES,
     Envelope,
     counting_items,
-    is_beyond,
+    may_have_more_fields,
     reading_groups,
 )
 from spanledger_processor.otlp.request import parsing_traces
@@ -62,7 +62,7 @@ def test_the_items_of_a_recorded_request_are_counted_and_not_looked_for(
 ) -> None:
     body, envelope = path.read_bytes(), ENVELOPES[path.name.split(".")[1]]
     number = read(body, envelope)
-    assert not is_beyond(MANY, body)
+    assert not may_have_more_fields(MANY, body)
     monkeypatch.setattr(envelope_module, "_finding", lambda *_: 1 // 0)
     assert counted(body, envelope) == number
 
@@ -127,8 +127,8 @@ def test_an_odd_field_changes_nothing(odd: bytes, place: Callable[[bytes], bytes
     ids=["whole", "resources", "scopes", "spans", "pieces of a resource", "urls", "pieces of a scope", "urls of it"],
 )
 def test_every_field_of_the_envelope_counts(body: bytes, fields: int) -> None:
-    assert not is_beyond(fields, body)
-    assert is_beyond(fields - 1, body)
+    assert not may_have_more_fields(fields, body)
+    assert may_have_more_fields(fields - 1, body)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_of_a_longer_request_few_fields_are_looked_at(
 
     monkeypatch.setattr(envelope_module, "fields", reading)
     monkeypatch.setattr(schema, "Request", None)
-    assert is_beyond(20, body) == large
+    assert may_have_more_fields(20, body) == large
     assert looked_at[0] < 50
 
 
@@ -167,7 +167,7 @@ def test_what_protobuf_cannot_read_is_worked_on_in_slices() -> None:
     """A tag of more bytes than it takes is one to us."""
     body = message(1, message(2, varint(2 << 3 | 2, padding=6) + SPAN[1:]))
     assert counted(body) == 1
-    assert is_beyond(MANY, body)
+    assert may_have_more_fields(MANY, body)
 
 
 @pytest.mark.parametrize(
@@ -181,5 +181,5 @@ def test_what_protobuf_cannot_read_is_worked_on_in_slices() -> None:
 )
 def test_fields_that_no_schema_knows_are_passed_over_in_slices(body: bytes, pauses: int) -> None:
     """Nobody counts them before, so others have their turn also where the request is not large."""
-    assert not is_beyond(SLICE_PARTS, body)
+    assert not may_have_more_fields(SLICE_PARTS, body)
     assert sum(step is pause for step in parsing_traces(body)) == pauses

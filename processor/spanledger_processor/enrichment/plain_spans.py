@@ -1,8 +1,8 @@
 """Plain spans of traces that have GenAI spans: their ids and times, and the session and run that they name.
 
 Spans of one instrumentation have the same keys in the same order. So of most the ids, times and names are cut out where
-they stood in one before (`otlp.layout`); another is read whole where it may name something, else but for its
-attributes.
+they stood in one before (`otlp.layout`). Of another the ids and times are read, and its attributes where it may name
+something.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _Keys: TypeAlias = tuple[str, ...]
 class PlainSpans:
     """Reads plain spans. What it keeps is bounded: all of it goes when there is too much.
 
-    Each that names a session or run holds one of the words `marks`.
+    `marks` are words of which every span that names a session or run holds one.
     """
 
     def __init__(self, resolver: IdResolver, marks: tuple[bytes, ...]) -> None:
@@ -41,17 +41,17 @@ class PlainSpans:
         """By keys and texts."""
 
     def fact(self, span: bytes, resource: Names, scope: str = "") -> Fact:
-        """Return what a span links and names that stands in a resource which names something, too. One of more than
-        `GIANT` bytes may be read on a thread.
+        """Return the fact of a span: its ids and times, and the session and run that it and its resource name. One of
+        more than `GIANT` bytes may be read on a thread.
 
         Raises:
             MalformedError: it cannot be read.
         """
-        head, names = self._laid_out(span, scope) if len(span) <= GIANT else self._whole(span)
+        head, names = self._by_layout(span, scope) if len(span) <= GIANT else self._in_full(span)
         return link(Fact(*head, scope), names, resource)
 
-    def _laid_out(self, span: bytes, scope: str) -> tuple[SpanHead, Names]:
-        """Read a span by one like it, if there is one; else keep where its values stand, for others like it."""
+    def _by_layout(self, span: bytes, scope: str) -> tuple[SpanHead, Names]:
+        """Return ids, times and names of a span by one like it; if there is none, keep where they stand for others."""
         layouts = self._layouts.get(scope)
         if layouts is None:
             if len(self._layouts) >= _MOST_SCOPES:
@@ -85,7 +85,7 @@ class PlainSpans:
             names = self._names[keys, texts] = self._resolver.names(_Values(zip(keys, decoded, strict=True)))
         return names
 
-    def _whole(self, span: bytes) -> tuple[SpanHead, Names]:
+    def _in_full(self, span: bytes) -> tuple[SpanHead, Names]:
         head, values = self._parsed(span)
         return head, self._resolver.names(values)
 

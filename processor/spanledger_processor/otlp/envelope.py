@@ -180,8 +180,8 @@ def reading_envelope(body: bytes, envelope: Envelope) -> Steps[list[ResourceItem
     return groups
 
 
-def is_beyond(most: int, body: bytes) -> bool:
-    """Return whether an export request of any signal may have more than so many fields in its envelope, items included.
+def may_have_more_fields(most: int, body: bytes) -> bool:
+    """Return whether an export request of any signal may have more than `most` fields in its envelope, with its items.
 
     protobuf counts them: to find the items of 512 plain spans here takes six times as long. But it counts to the end,
     in up to 25 ms and 23 MiB for each MiB, and so a longer request is gone through until it is known.
@@ -194,6 +194,7 @@ def is_beyond(most: int, body: bytes) -> bool:
 
 
 _COUNTED_BYTES = 2**20
+"""Bytes of the longest request whose fields protobuf counts."""
 
 
 def _walked_counts(body: bytes) -> Iterator[int]:

@@ -16,7 +16,7 @@ from spanledger_processor.accounting.account import weights_of
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.enrichment import EarlierClaim
 from spanledger_processor.otlp.encoding import SynthesizedSpan
-from spanledger_processor.otlp.envelope import is_beyond
+from spanledger_processor.otlp.envelope import may_have_more_fields
 from spanledger_processor.otlp.wire import Steps, pause
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ _GROUPED = 1024
 def is_large(body: bytes) -> bool:
     """Return whether a request is large, by its bytes, or by its parts where it has bytes for as many."""
     if _LARGE_SPANS * _LEAST_PART < len(body) <= LARGE_BYTES:
-        return is_beyond(_LARGE_SPANS, body)
+        return may_have_more_fields(_LARGE_SPANS, body)
     return len(body) > LARGE_BYTES
 
 
