@@ -12,8 +12,8 @@ import pytest
 
 from concurrent_calls import Scenario, false_merges
 from ledger_in_memory import NOW, MemoryLedger, make_fact
+from spanledger_processor.accounting.call_hashes import _PERIOD_NS
 from spanledger_processor.accounting.count_once import match
-from spanledger_processor.accounting.cross_trace_index import _PERIOD_NS
 from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.incremental import Incremental

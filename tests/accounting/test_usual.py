@@ -19,10 +19,11 @@ from chats import set_attributes
 from descending import descending
 from full_rules import read_in_full
 from spanledger_processor.accounting.account import account, enter
+from spanledger_processor.accounting.account_usual import account_usual
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.trace_record import unpack_head
 from spanledger_processor.accounting.trace_state import Memory
-from spanledger_processor.accounting.usual import UsualDecision, UsualFact, account_usual
+from spanledger_processor.accounting.usual import UsualDecision, UsualFact
 from spanledger_processor.config import load
 from spanledger_processor.enrichment import Reading, Stage, write
 from spanledger_processor.enrichment import usual as usual_spans
@@ -425,6 +426,49 @@ def test_usual_calls_take_the_fast_path() -> None:
     assert both.taken == 30
     both.send(calls(30, 3))
     assert both.taken == 60
+
+
+def in_one_request(*bodies: bytes) -> bytes:
+    """One request with the spans of several."""
+    request = ExportTraceServiceRequest()
+    for body in bodies:
+        request.MergeFromString(body)
+    return request.SerializeToString()
+
+
+def test_one_trace_that_is_not_apart_leaves_the_others_to_the_fast_path() -> None:
+    """One with a call that ends before it starts, one of which another trace knows a call, two with one call, and two
+    libraries.
+    """
+    both = Both()
+    both.send(calls(6, 1))
+    both.send(by_another(0).SerializeToString())
+    backwards, known, twins = (ExportTraceServiceRequest.FromString(calls(6, trace)) for trace in range(2, 5))
+    others = by_another(5)
+    backwards.resource_spans[0].scope_spans[0].spans[2].end_time_unix_nano -= 50 * 10**9
+    value(known, 3, "gen_ai.response.id").string_value = "resp-1-3"
+    value(twins, 4, "gen_ai.response.id").string_value = "resp-7-4"
+    for one, taken in ((backwards, 12), (known, 12), (twins, 12), (others, 18)):
+        both.taken = 0
+        trace = int(one.resource_spans[0].scope_spans[0].spans[0].trace_id[-10:])
+        spans = [calls(6, 10 * trace), one.SerializeToString(), calls(6, 7 if one is twins else 10 * trace + 1)]
+        both.send(in_one_request(*spans))
+        assert both.taken == taken
+
+
+def by_another(trace: int) -> ExportTraceServiceRequest:
+    """Calls of other usage that another library reports."""
+    request = ExportTraceServiceRequest.FromString(calls(6, trace))
+    request.resource_spans[0].scope_spans[0].scope.name = "another"
+    for number in range(6):
+        value(request, number, "gen_ai.usage.input_tokens").int_value += 5000
+    return request
+
+
+def value(request: ExportTraceServiceRequest, number: int, key: str) -> Any:
+    attributes = request.resource_spans[0].scope_spans[0].spans[number].attributes
+    (found,) = (attribute.value for attribute in attributes if attribute.key == key)
+    return found
 
 
 def test_calls_that_end_before_they_start_come_to_the_same_both_ways() -> None:

@@ -18,9 +18,10 @@ spans = st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 900), st.integ
 
 def of(reported: list[tuple[int, int, int]]) -> Facts:
     facts = Facts(turns=len(reported))
-    facts.act([(START + at * S, START + (at + length) * S) for at, length, _ in reported])
-    facts.grow([(START + at * S, size) for at, _, size in reported])
-    facts.spend((START + at * S, cost) for at, _, cost in reported)
+    starts, sizes = [START + at * S for at, _, _ in reported], [size for _, _, size in reported]
+    facts.act(starts, [START + (at + length) * S for at, length, _ in reported])
+    facts.grow(starts, sizes)
+    facts.spend(starts, sizes)
     for at, length, _ in reported:
         facts.say("team", str(at), str(length))
         facts.end((START + (at + length) * S, str(at).encode(), str(length).encode()))
@@ -54,15 +55,15 @@ def test_active_time_leaves_long_pauses_out() -> None:
 
 def test_a_clock_that_was_never_set_is_no_activity() -> None:
     facts = Facts()
-    facts.act([(0, START), (EARLIEST_NS - 1, EARLIEST_NS), (START, START + S)])
-    facts.grow([(0, 7)])
+    facts.act([0, EARLIEST_NS - 1, START], [START, EARLIEST_NS, START + S])
+    facts.grow([0], [7])
     assert facts.active_ms(300_000) == 1000
     assert facts.sizes == {}
 
 
 def test_a_span_of_weeks_is_no_activity_in_between() -> None:
     facts = Facts()
-    facts.act([(START, START + 30 * 86_400 * S)])
+    facts.act([START], [START + 30 * 86_400 * S])
     assert facts.active_ms(300_000) == 0
 
 

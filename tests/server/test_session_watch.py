@@ -586,7 +586,7 @@ async def test_a_day_whose_calls_come_late_is_warned_of_too() -> None:
 def facts_of(costs: Mapping[int, int]) -> Facts:
     """Facts of a session that spent so much in these minutes of its time."""
     facts = Facts()
-    facts.spend((START + minute * 64 * 10**9, cost) for minute, cost in costs.items())
+    facts.spend([START + minute * 64 * 10**9 for minute in costs], [*costs.values()])
     return facts
 
 

@@ -13,6 +13,7 @@ from operator import attrgetter
 
 from msgspec import structs
 
+from spanledger_processor.accounting.account_usual import account_usual
 from spanledger_processor.accounting.budgets import Budgets
 from spanledger_processor.accounting.count_once import calls_again
 from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex
@@ -36,7 +37,7 @@ from spanledger_processor.accounting.trace import COUNTED, REPEATS, Posting, Spa
 from spanledger_processor.accounting.trace_set import TraceSet
 from spanledger_processor.accounting.trace_state import Memory, TraceState
 from spanledger_processor.accounting.twins import find_twins
-from spanledger_processor.accounting.usual import UsualFact, account_usual
+from spanledger_processor.accounting.usual import UsualFact
 from spanledger_processor.ledger.keys import EVERY_TENANT, corrections_key
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import Changes, Reader, Unit
@@ -58,6 +59,12 @@ def weights_of(batch: Batch) -> Callable[[Fact], int]:
     take the full rules.
     """
     return (lambda _: _FULL_RULES) if batch.budgets else _weight_of
+
+
+def weight_of(batch: Batch) -> int:
+    """Return for how many usual calls the spans of a batch count together."""
+    usual = 0 if batch.budgets else [*map(type, batch.facts)].count(UsualFact)
+    return _FULL_RULES * len(batch.facts) - (_FULL_RULES - 1) * usual
 
 
 def _weight_of(fact: Fact) -> int:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex, Entry, Hashes
+from spanledger_processor.accounting.call_hashes import Hashes
+from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex, Entry
 from spanledger_processor.accounting.one_call import NEAR_ONE_CALL, ONE_CALL, Reason, one_call, together
 from spanledger_processor.accounting.shared_calls import (
     MOST_CALLS,

@@ -3,10 +3,7 @@
 Two libraries around one call often write into two traces, and a log event has a trace of its own or none.
 In memory stands which request counted a call of an id, or of a usage and time, so that to look for a call that nobody
 else reported reads nothing. A request leaves one row that says in which traces its calls are, by arrival; what a call
-is stands in its trace's record alone. Some sources leave reasoning out of the output: a call that knows its reasoning
-stands under the output without it, too. One of Anthropic's stands under its inputs without caches as well
-(`uncached_inputs`), apart from the others: only calls that may lack caches look there, so that the many calls that have
-the same small input beside a large cache are not compared with one another.
+is stands in its trace's record alone. What it is remembered under, `call_hashes` says.
 
 No index of a session's spans is stored. They stand in the records of their traces, and the rows of this index say which
 traces gained spans by a request, so `spans_of_session` looks for them from the session's latest arrival back to its
@@ -18,26 +15,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from itertools import chain, islice, repeat
 from struct import Struct
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from spanledger_processor.accounting.one_call import LOG_AFTER_NS, may_lack_caches, source_of, uncached_inputs
+from spanledger_processor.accounting.call_hashes import HASH_BYTES, CallHashes, Hashes, HashesOfCalls
+from spanledger_processor.accounting.one_call import source_of
 from spanledger_processor.accounting.trace import COUNTED, Span
 from spanledger_processor.accounting.trace_record import SpanRow, span_in, unpack_head, unpack_segment
 from spanledger_processor.ledger.keys import EVERY_TENANT, bounded_id, id_bytes, index_key, trace_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.model import AGGREGATES, INPUT, OUTPUT, REASONING
 
 _ROWS = 16
 """Requests remembered under one id, or one usage and time, and calls of one request: the latest."""
-_PERIOD_NS = 600 * 10**9
-"""Calls of equal usage are remembered apart by when they ended, so that those of a busy hour do not crowd out twins."""
-_UNCACHED = 1 << 40
-"""Added to a period: usages without caches are remembered apart."""
 _MOST_ENTRIES = 1 << 20
 """Ids and usages in memory: about 80 MB. The oldest go first."""
 _MOST_SOURCES = 64
@@ -52,12 +44,8 @@ _MOST_ROWS_LOOKED_AT = 1 << 14
 """Requests whose traces are told when a process starts: a tenth of a second, three tenths where each has 50 calls."""
 _TRACE_IDS = slice(2, None, 4)
 """Where they stand in what a row has of the calls of a source."""
-_HASH_BYTES = 8
-_NUMBER = Struct(">Q")
 _PACK = [Struct(f">{number}Q").pack for number in range(64)]
 """The hashes of a call, by how many it has: one id and one usage, mostly."""
-_OF_INPUT, _OF_OUTPUT, _OF_PERIOD = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
-_MASK = (1 << 63) - 1
 _NUMBERS = tuple(bytes((number,)) for number in range(256))
 
 T = TypeVar("T")
@@ -68,76 +56,17 @@ _ReportRows: TypeAlias = tuple[tuple[str, Key], ...]
 """Requests with the source that reported a call."""
 
 
-class Hashes(NamedTuple):
-    """What a call is remembered under: its ids, its usage and time.
-
-    `beside` are the usages of twins that ended just before or after, in another period, or that tell of caches where
-    this call does not, or the reverse: they are looked for only. Under those of `uncached` it is remembered only.
-    """
-
-    ids: tuple[int, ...] = ()
-    usages: tuple[int, ...] = ()
-    beside: tuple[int, ...] = ()
-    uncached: tuple[int, ...] = ()
-
-
-_Usages: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-_NO_USAGES: _Usages = ((), (), ())
-
-
 class UnknownCalls(NamedTuple):
-    """Calls of one trace by columns: response ids, counts (in the order of `USAGE_CLASSES`), ends, whether they are
-    Anthropic's, and ids of their spans.
+    """Calls by columns: response ids, counts (a column for each of the first `USAGE_CLASSES`), ends, whether they are
+    Anthropic's, and ids of their traces and spans.
     """
 
     response_ids: Sequence[str]
     counts: Sequence[Sequence[int | None]]
     ends: Sequence[int]
     of_anthropic: Sequence[bool]
+    trace_ids: Sequence[bytes]
     span_ids: Sequence[bytes]
-
-
-class _Moment(NamedTuple):
-    """What the period in which a call ended adds to the hashes of its usage; likewise of `near` ones, in which a twin
-    may have ended, and of all of them for usages that are `uncached`, its own first.
-    """
-
-    own: int
-    near: Sequence[int]
-    uncached: Sequence[int]
-
-
-def _usages_of(tokens: Sequence[int | None], moment: _Moment, *, of_anthropic: bool) -> _Usages:
-    """Return the usages of a call of these counts (in the order of `USAGE_CLASSES`, or none), as `Hashes` has them."""
-    given = tokens[INPUT] if tokens else None
-    if not given:
-        return _NO_USAGES
-    output, reasoning, (own, near, uncached) = tokens[OUTPUT] or 0, tokens[REASONING] or 0, moment
-    outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
-    usages = _mixed((given,), outputs, (own,))
-    beside = _mixed((given,), outputs, near) if near else ()
-    if not of_anthropic:
-        return usages, beside, ()
-    of_uncached: tuple[int, ...] = ()
-    if less := uncached_inputs(tokens, of_anthropic=True):
-        mixed = _mixed(less, outputs, (uncached[0], own, *near))
-        number = len(less) * len(outputs)
-        of_uncached, beside = mixed[:number], beside + mixed[number:]
-    if may_lack_caches(tokens, of_anthropic=True):
-        beside += _mixed((given,), outputs, uncached)
-    return usages, beside, of_uncached
-
-
-def _mixed(inputs: Iterable[int], outputs: Iterable[int], times: Iterable[int]) -> tuple[int, ...]:
-    """Return the hashes of every input with every output at every time."""
-    return tuple(
-        [
-            ((mixed := given * _OF_INPUT ^ output * _OF_OUTPUT ^ time) ^ mixed >> 31) & _MASK
-            for time in times
-            for output in outputs
-            for given in inputs
-        ]
-    )
 
 
 @dataclass(slots=True)
@@ -147,26 +76,6 @@ class _Generation:
     sources: set[str] = field(default_factory=set)
     """Those of `usages`."""
     entries: int = 0
-
-
-@dataclass(slots=True)
-class _Together:
-    """The hashes of several calls, by what they are (`Hashes`); `hashes` is all that each is remembered under."""
-
-    ids: list[int] = field(default_factory=list)
-    usages: list[int] = field(default_factory=list)
-    beside: list[int] = field(default_factory=list)
-    uncached: list[int] = field(default_factory=list)
-    hashes: list[tuple[int, ...]] = field(default_factory=list)
-
-    def add(self, call: Hashes) -> None:
-        """Take in a call."""
-        ids, usages, beside, uncached = call
-        self.ids += ids
-        self.usages += usages
-        self.beside += beside
-        self.uncached += uncached
-        self.hashes.append(ids + usages + uncached)
 
 
 class CallFilter:
@@ -231,7 +140,7 @@ class CallFilter:
                 if (rows := generation.ids.get(hash_)) is not None:
                     yield from ((row, hash_) for row in rows)
         for generation in (self._older, self._newer):
-            for usage in hashes.usages + hashes.beside:
+            for usage in (*hashes.usages, *hashes.beside):
                 if (reports := generation.usages.get(usage)) is not None:
                     yield from ((row, usage) for other, row in reports if other != source)
 
@@ -296,20 +205,16 @@ class CrossTraceIndex:
     def __init__(
         self, tenant: bytes, reader: Reader, changes: Changes, now_ns: int, request: bytes, calls: CallFilter
     ) -> None:
-        self._salt = int.from_bytes(tenant, "big")
-        self._keyed = blake2b(digest_size=_HASH_BYTES, key=tenant)
-        """Hashes ids; what a key adds is hashed once."""
+        self._hashes = CallHashes(tenant)
         self._reader = reader
         self._changes = changes
         self._now_ms = now_ns // 1_000_000
         self._row = (index_key(self._now_ms, request),)
         self._calls = calls
-        self._moments: dict[int, _Moment] = {}
-        """By period, of ends to which no other period is near."""
         self._mine: dict[int, list[Entry]] = {}
-        self._latest: list[tuple[Sequence[tuple[int, ...]], bytes, Sequence[bytes]]] = []
-        """What was remembered since `_mine` was last asked for, nearly always all of it: hashes of a trace's calls, its
-        id, and those of their spans.
+        self._latest: list[tuple[Sequence[tuple[int, ...]], Sequence[bytes], Sequence[bytes]]] = []
+        """What was remembered since `_mine` was last asked for, nearly always all of it: hashes of calls, and the ids
+        of their traces and spans.
         """
         self._added: dict[str, list[bytes]] = {}
         self._traces: set[bytes] = set()
@@ -319,43 +224,7 @@ class CrossTraceIndex:
 
     def hashes(self, span: Span) -> Hashes:
         """Return what `span` is remembered under, and looked for."""
-        if span.claim is None or span.kind in AGGREGATES:
-            return Hashes()
-        claim = span.claim
-        identifiers = [id_bytes(span.response)] if span.response else []
-        ids = tuple(self._ids([*identifiers, *claim.evidence.ids]))
-        moment = self._moment(span.end_ns)
-        return Hashes(ids, *_usages_of(claim.tokens, moment, of_anthropic=claim.of_anthropic))
-
-    def _ids(self, identifiers: Sequence[bytes]) -> list[int]:
-        """Return the hashes of ids."""
-        digests = bytearray()
-        for identifier in identifiers:
-            hashed = self._keyed.copy()
-            hashed.update(identifier)
-            digests += hashed.digest()
-        return [hash_ & _MASK for (hash_,) in _NUMBER.iter_unpack(digests)]
-
-    def _moment(self, end_ns: int) -> _Moment:
-        """Return what its end gives the usage of a call. Most ends of a request come to the same one."""
-        period, within = divmod(end_ns, _PERIOD_NS)
-        if not LOG_AFTER_NS <= within < _PERIOD_NS - LOG_AFTER_NS:
-            near = {(end_ns - LOG_AFTER_NS) // _PERIOD_NS, (end_ns + LOG_AFTER_NS) // _PERIOD_NS}
-            return self._moment_of(period, *[other for other in near if other != period])
-        moment = self._moments.get(period)
-        if moment is None:
-            moment = self._moments[period] = self._moment_of(period)
-        return moment
-
-    def _moment_of(self, *periods: int) -> _Moment:
-        own, *near = [period * _OF_PERIOD ^ self._salt for period in periods]
-        uncached = [(period + _UNCACHED) * _OF_PERIOD ^ self._salt for period in periods]
-        return _Moment(own, near, uncached)
-
-    def _moments_of(self, ends: Sequence[int]) -> Iterable[_Moment]:
-        """Return the moment of each of these ends."""
-        first, last = self._moment(min(ends)), self._moment(max(ends))
-        return repeat(first, len(ends)) if first is last else map(self._moment, ends)
+        return self._hashes.of(span)
 
     def candidates(self, hashes: Hashes, span: Span) -> tuple[list[Entry], bool]:
         """Return counted calls that `span` may report too, those of a common id first, and whether these are all.
@@ -383,31 +252,20 @@ class CrossTraceIndex:
     def remember(self, hashes: Hashes, trace_id: bytes, span: Span) -> None:
         """Keep a call that is counted, for spans of other traces to find."""
         if hashes.ids or hashes.usages:
-            together = _Together()
-            together.add(hashes)
-            self._remember(together, (len(hashes.ids),), source_of(span), trace_id, (span.span_id,))
+            of_ids, calls = (len(hashes.ids),), HashesOfCalls.of([hashes])
+            self._remember(calls, of_ids, source_of(span), (trace_id,), (span.span_id,))
 
-    def remember_unknown(self, calls: UnknownCalls, source: str, trace_id: bytes) -> bool:
-        """Keep calls of a trace that are counted, if `candidates` would find nothing for any of them.
+    def remember_unknown(self, calls: UnknownCalls, source: str) -> bool:
+        """Keep calls that are counted, if `candidates` would find nothing for any of them.
 
         Returns whether that is so; a source reports all of them.
         """
-        together = _Together()
-        ids = self._ids([one.encode("utf-8", "surrogatepass") for one in calls.response_ids])
-        each = zip(ids, calls.counts, self._moments_of(calls.ends), calls.of_anthropic, strict=True)
-        for id_, tokens, moment, of_anthropic in each:
-            given, output = tokens[INPUT], tokens[OUTPUT] or 0
-            if of_anthropic or moment.near or not given or tokens[REASONING]:
-                together.add(Hashes((id_,), *_usages_of(tokens, moment, of_anthropic=of_anthropic)))
-            else:  # what comes out above for most calls, without the tuples
-                mixed = given * _OF_INPUT ^ output * _OF_OUTPUT ^ moment.own
-                usage = (mixed ^ mixed >> 31) & _MASK
-                together.ids.append(id_)
-                together.usages.append(usage)
-                together.hashes.append((id_, usage))
-        if self._calls.may_know(together.ids, together.usages + together.beside, source):
+        counts = zip(*calls.counts, strict=True)
+        hashes = self._hashes.of_calls(calls.response_ids, counts, calls.ends, calls.of_anthropic)
+        is_known = self._calls.may_know(hashes.ids, (*hashes.usages, *hashes.beside), source)
+        if is_known or len(set(hashes.ids)) < len(hashes.ids):
             return False
-        self._remember(together, [1] * len(ids), source, trace_id, calls.span_ids)
+        self._remember(hashes, repeat(1), source, calls.trace_ids, calls.span_ids)
         return True
 
     def remember_unknown_spans(self, trace_id: bytes, spans: Iterable[Span]) -> bool:
@@ -422,31 +280,31 @@ class CrossTraceIndex:
                 calls, span_ids = by_source.setdefault(source_of(span), ([], []))
                 calls.append(hashes)
                 span_ids.append(span.span_id)
-        together = {source: _Together() for source in by_source}
-        for source, (calls, _) in by_source.items():
-            for hashes in calls:
-                together[source].add(hashes)
+        together = {source: HashesOfCalls.of(calls) for source, (calls, _) in by_source.items()}
         for source, of_source in together.items():
-            if self._calls.may_know(of_source.ids, of_source.usages + of_source.beside, source):
+            if self._calls.may_know(of_source.ids, (*of_source.usages, *of_source.beside), source):
                 return False
         for source, of_source in together.items():
             calls, span_ids = by_source[source]
-            self._remember(of_source, [len(call.ids) for call in calls], source, trace_id, span_ids)
+            of_ids = [len(call.ids) for call in calls]
+            self._remember(of_source, of_ids, source, [trace_id] * len(span_ids), span_ids)
         return True
 
     def _remember(
-        self, calls: _Together, of_ids: Sequence[int], source: str, trace_id: bytes, span_ids: Sequence[bytes]
+        self,
+        calls: HashesOfCalls,
+        of_ids: Iterable[int],
+        source: str,
+        trace_ids: Sequence[bytes],
+        span_ids: Sequence[bytes],
     ) -> None:
         """Keep calls, of which each has so many hashes `of_ids`."""
-        self._traces.add(trace_id)
-        self._calls.add(self._row, source, calls.ids, calls.usages + calls.uncached)
-        added = self._added.get(source)
-        if added is None:
-            added = self._added[source] = []
-        self._latest.append((calls.hashes, trace_id, span_ids))
-        packed = [_PACK[len(hashes)](*hashes) for hashes in calls.hashes]
-        rows = zip(map(_NUMBERS.__getitem__, of_ids), packed, repeat(trace_id), span_ids)
-        added += chain.from_iterable(rows)
+        self._traces.update(trace_ids)
+        self._calls.add(self._row, source, calls.ids, (*calls.usages, *calls.uncached))
+        self._latest.append((calls.remembered, trace_ids, span_ids))
+        packed = [_PACK[len(hashes)](*hashes) for hashes in calls.remembered]
+        rows = zip(map(_NUMBERS.__getitem__, of_ids), packed, trace_ids, span_ids, strict=False)
+        self._added.setdefault(source, []).extend(chain.from_iterable(rows))
 
     def remember_trace(self, trace_id: bytes) -> None:
         """Keep that a trace gained spans: one without calls is found by when they came (`spans_of_session`)."""
@@ -462,8 +320,8 @@ class CrossTraceIndex:
     def _entries(self, row: Key) -> Mapping[int, list[Entry]] | None:
         """Return the calls of a request by what they are remembered under; None where no more may be read."""
         if row == self._row[0]:
-            for of_trace, trace_id, span_ids in self._latest:
-                for hashes, span_id in zip(of_trace, span_ids, strict=True):
+            for remembered in self._latest:
+                for hashes, trace_id, span_id in zip(*remembered, strict=True):
                     for hash_ in hashes:
                         _append(self._mine, hash_, (trace_id, span_id))
             self._latest.clear()
@@ -511,8 +369,8 @@ def _calls_in(record: bytes) -> Iterator[tuple[str, int, list[int], Entry]]:
     for source, flat in unpack(record)[2].items():
         parts = iter(flat)
         for ids, packed, trace_id, span_id in zip(parts, parts, parts, parts, strict=True):
-            cuts = range(0, len(packed), _HASH_BYTES)
-            hashes = [int.from_bytes(packed[cut : cut + _HASH_BYTES], "big") for cut in cuts]
+            cuts = range(0, len(packed), HASH_BYTES)
+            hashes = [int.from_bytes(packed[cut : cut + HASH_BYTES], "big") for cut in cuts]
             yield source, ids[0], hashes, (trace_id, span_id)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from types import MappingProxyType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from spanledger_processor.accounting.facts import Batch, in_pairs
 from spanledger_processor.accounting.grouping import Named
@@ -44,8 +45,6 @@ from spanledger_processor.units import NS_PER_MS, Pico
 _NONE: Mapping[str, str] = MappingProxyType({})
 _NO_LABELS = ("", "")
 _NAMES_NOTHING: RunsAndParent = ((), "")
-
-Times: TypeAlias = Sequence[tuple[int, int]]
 
 _MOST_SESSIONS_OF_RUNS = 2 * MOST_SESSIONS
 """Sessions that are added up for all runs of a request: those of 512 runs of a thousand took half a minute."""
@@ -159,32 +158,16 @@ class Totals:
         speeds = self._speeds.setdefault((day, span.claim.provider, span.claim.listed), Counter())
         (speeds.update if sign > 0 else speeds.subtract)(buckets)
 
-    def post_group(
-        self,
-        span: Span,
-        posting: Posting,
-        sums: Sums,
-        times: Times,
-        contexts: Times,
-        costs: Times,
-        latest: Latest,
-        used: Iterable[tuple[str, ModelUse]],
-    ) -> None:
-        """Enter the sums of spans of the session and run of `span`, and what the session gets of those posted as it
-        is: the start and end of each, the start of each with its input tokens, and with its cost, the one that ended
-        last, and what they used by model.
-        """
+    def post_group(self, span: Span, posting: Posting, sums: Sums, calls: GroupedCalls) -> None:
+        """Enter the sums of calls of the session and run of `span`, and what the session gets of them."""
         if posting.session:
             if span.session_labels != _NO_LABELS:
                 self._describe(span, posting)
-            notes = self._notes_of(posting.session)
-            notes.take_group(span, posting, times, contexts)
-            notes.costs += [(start_ns, cost) for start_ns, cost in costs if cost]
-            notes.used += used
-            notes.end(latest)
-            for into in self._of_parts(span, posting, len(times)):
+            self._notes_of(posting.session).take_group(span, posting, calls)
+            number = len(calls.starts)
+            for into in self._of_parts(span, posting, number):
                 into.add(sums)
-                _enter_outcome(into, span, len(times))
+                _enter_outcome(into, span, number)
         _enter(self._groups, (posting.session, posting.run, span.parent_session), sums)
 
     def _of_group(self, span: Span, posting: Posting) -> Sums:
@@ -215,7 +198,8 @@ class Totals:
         """Return the sums that gather a session's part by the agent of so many spans like `span`, and by its tool;
         negative: they are taken out.
         """
-        session, gathered = posting.session, list[Sums]()
+        session = posting.session
+        gathered: list[Sums] = []
         if posting.agent:
             gathered.append(_of(self._parts, (session, AGENT, posting.agent)))
             if posting.agent_parent:
@@ -387,6 +371,19 @@ class Totals:
         return total
 
 
+class GroupedCalls(NamedTuple):
+    """Calls of one session that are posted alike, by columns; the one that ended last, and what they used by the label
+    of their models.
+    """
+
+    starts: Sequence[int]
+    ends: Sequence[int]
+    inputs: Sequence[int]
+    costs: Sequence[Pico]
+    latest: Latest
+    used: Mapping[str, ModelUse]
+
+
 @dataclass(slots=True)
 class _Notes:
     """The facts of one session's spans, gathered until all of them are known."""
@@ -396,9 +393,12 @@ class _Notes:
     denied: int = 0
     loops: int = 0
     latest: Latest | None = None
-    costs: list[tuple[int, int]] = field(default_factory=list)
-    times: list[tuple[int, int]] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    sizes: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    """Starts, and the input tokens of each."""
+    costs: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    """Starts, and the cost of each."""
     dimensions: set[tuple[str, ...]] = field(default_factory=set)
     instances: set[str] = field(default_factory=set)
     used: list[tuple[str, ModelUse]] = field(default_factory=list)
@@ -416,9 +416,9 @@ class _Notes:
             counts = claim.spend.counts
             self.used.append((claim.label, (sign, *(counts if sign > 0 else [-count for count in counts]))))
         if claim is not None and claim.amount:
-            self.costs.append((span.spent_ns, sign * claim.amount))
+            _put(self.costs, span.spent_ns, sign * claim.amount)
         elif detail.fee and not span.again:
-            self.costs.append((span.spent_ns, sign * detail.fee))
+            _put(self.costs, span.spent_ns, sign * detail.fee)
         if sign < 0:
             return
         start_ns, end_ns = added.first_ns, added.last_ns
@@ -426,27 +426,30 @@ class _Notes:
         if self.latest is None or latest > self.latest:
             self.latest = latest
         if span.kind in CONTAINERS:
-            self.times += [(start_ns, start_ns), (end_ns, end_ns)]
+            self.starts += start_ns, end_ns
+            self.ends += start_ns, end_ns
         else:
-            self.times.append((start_ns, end_ns))
+            self.starts.append(start_ns)
+            self.ends.append(end_ns)
         if span.kind == "llm" and (size := span.context):
-            self.sizes.append((start_ns, size))
+            _put(self.sizes, start_ns, size)
         self._say(span)
 
-    def take_group(self, span: Span, posting: Posting, times: Times, contexts: Times) -> None:
-        """Gather the facts of several spans that differ in these values alone."""
-        detail, number = span.detail, len(times)
+    def take_group(self, span: Span, posting: Posting, calls: GroupedCalls) -> None:
+        """Gather the facts of several calls that differ from that of `span` in these values alone."""
+        detail, number = span.detail, len(calls.starts)
         self.turns += number * posting.turn
         self.failed += number * span.fails
         self.denied += number * detail.denied
-        self.times += times
-        self.sizes += [(start_ns, size) for start_ns, size in contexts if size]
+        self.starts += calls.starts
+        self.ends += calls.ends
+        if span.is_model_call:
+            _put_all(self.sizes, calls.starts, calls.inputs)
+        _put_all(self.costs, calls.starts, calls.costs)
+        self.used += calls.used.items()
+        if self.latest is None or calls.latest > self.latest:
+            self.latest = calls.latest
         self._say(span)
-
-    def end(self, latest: Latest) -> None:
-        """Note the end of a span."""
-        if self.latest is None or latest > self.latest:
-            self.latest = latest
 
     def _say(self, span: Span) -> None:
         if span.detail.dimensions:
@@ -457,9 +460,9 @@ class _Notes:
     def facts(self) -> Facts:
         """Return all of it."""
         facts = Facts(self.turns, self.failed, self.denied, loops=self.loops, latest=self.latest)
-        facts.act(self.times)
-        facts.grow(self.sizes)
-        facts.spend(self.costs)
+        facts.act(self.starts, self.ends)
+        facts.grow(*self.sizes)
+        facts.spend(*self.costs)
         for model, use in self.used:
             facts.use(model, use)
         for dimensions in self.dimensions:
@@ -468,6 +471,22 @@ class _Notes:
         if self.instances:
             facts.say("instance", *self.instances)
         return facts
+
+
+def _put(columns: tuple[list[int], list[int]], start_ns: int, value: int) -> None:
+    """Put a value and the start of its call into columns of them."""
+    starts, values = columns
+    starts.append(start_ns)
+    values.append(value)
+
+
+def _put_all(columns: tuple[list[int], list[int]], starts_ns: Sequence[int], each: Sequence[int]) -> None:
+    """Put values, less those that are 0, and the starts of their calls into columns of them."""
+    starts, values = columns
+    if 0 in each:
+        starts_ns, each = [*compress(starts_ns, each)], [*filter(None, each)]
+    starts += starts_ns
+    values += each
 
 
 def _facts_of(sums: Sums) -> Facts:

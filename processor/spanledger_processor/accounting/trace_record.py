@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 
 from msgspec import structs
 
-from spanledger_processor.accounting.columns import Columns
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence, begun_digest, digest_with
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace import COUNTED, NO_DETAIL, Claim, Detail, Fed, Posting, Span, tool_label
@@ -396,16 +395,14 @@ def _stored(span: Span, decision: Decision) -> StoredSpan:
 
 OwnValues: TypeAlias = Sequence[Sequence[Any]]
 """What usual calls of a trace have of their own, by what it is: numbers of their patterns in the record, their
-`Columns`, ids and sources of runs, running totals of sessions and runs."""
+`Columns` one behind the other, ids and sources of runs, running totals of sessions and runs."""
 Beside: TypeAlias = tuple[Sequence[int], Sequence[Sequence[Any]]]
 """Plain spans that name no run: their places among all spans of the trace, in order, and by what it is, what they have:
 ids of the span and its parent, start, end, and the session and its source."""
 _LINKS = 4
 """Values before the session."""
-_OWN_COUNTS, _OWN_PARTS = (1 + Columns._fields.index(name) for name in ("counts", "parts"))
-"""Among them: what is made of several values each."""
 _COUNTS, _PARTS = slice(6, 12), slice(13, 18)
-"""Where those stand in what is stored."""
+"""Where counts and the parts of an amount stand among them."""
 
 _SESSION, _RUN, _RUN_SOURCE, _USAGE, _COST, _SESSION_COST, _RUN_COST = map(
     DECISION_VALUES.index, ("session_id", "run_id", "run_source", "usage", "cost", "session_cost", "run_cost")
@@ -442,7 +439,7 @@ def pack_usual(patterns: Sequence[bytes], own: OwnValues, arrival_ms: int, besid
     them stands there once.
     """
     plain = () if beside is None else (beside[0], _stored_once(beside[1]))
-    return pack([_USUAL_VERSION, arrival_ms, patterns, len(own[0]), _stored_once(_flat(own)), *plain])
+    return pack([_USUAL_VERSION, arrival_ms, patterns, len(own[0]), _stored_once(own), *plain])
 
 
 def _stored_once(columns: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
@@ -450,12 +447,6 @@ def _stored_once(columns: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
         column[:1] if column[0] == column[-1] and column.count(column[0]) == len(column) else column
         for column in columns
     ]
-
-
-def _flat(own: OwnValues) -> list[Sequence[Any]]:
-    """Return the values as they are stored: counts and parts of amounts by class."""
-    counts, parts = zip(*own[_OWN_COUNTS], strict=True), zip(*own[_OWN_PARTS], strict=True)
-    return [*own[:_OWN_COUNTS], *counts, *own[_OWN_COUNTS + 1 : _OWN_PARTS], *parts, *own[_OWN_PARTS + 1 :]]
 
 
 def _rows_of(

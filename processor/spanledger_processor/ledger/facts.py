@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from operator import add, neg
 from typing import Any, Protocol, TypeAlias
 
@@ -153,32 +153,31 @@ class Facts:
         if known is None or any(value not in known for value in values):
             self.values[name] = sorted({*(known or ()), *values})[:VALUES_OF_A_NAME]
 
-    def act(self, times: Iterable[tuple[int, int]]) -> None:
-        """Note from when to when something was done, in ns."""
-        times = [*times]
-        stretch = _one_stretch(times, self.gap_ms)
+    def act(self, starts_ns: Sequence[int], ends_ns: Sequence[int]) -> None:
+        """Note from when to when something was done each time."""
+        stretch = _one_stretch(starts_ns, ends_ns, self.gap_ms)
         if stretch is not None:
             self._join(self.gap_ms, [stretch])
             return
         stretches: list[tuple[int, int]] = []
-        for start_ns, end_ns in times:
+        for start_ns, end_ns in zip(starts_ns, ends_ns, strict=True):
             start, end = start_ns // NS_PER_MS, max(start_ns, end_ns) // NS_PER_MS
             if start_ns >= EARLIEST_NS:
                 stretches += [(start, end)] if end - start <= _LONGEST_MS else [(start, start), (end, end)]
         self._join(self.gap_ms, stretches)
 
-    def grow(self, sizes: Iterable[tuple[int, int]]) -> None:
-        """Note the input tokens of calls by the time in ns when they began."""
-        self._widen(self.unit_s, _by_second([*sizes], max))
+    def grow(self, starts_ns: Sequence[int], sizes: Sequence[int]) -> None:
+        """Note the input tokens of calls by the time when they began."""
+        self._widen(self.unit_s, _by_second(starts_ns, sizes, max))
 
     def end(self, latest: Latest) -> None:
         """Note the end of a span."""
         if self.latest is None or latest > self.latest:
             self.latest = latest
 
-    def spend(self, costs: Iterable[tuple[int, int]]) -> None:
-        """Note what calls cost, by the time in ns when they began; negative amounts take some out again."""
-        self._spend(self.cost_unit_s, _by_second([*costs], sum))
+    def spend(self, starts_ns: Sequence[int], costs: Sequence[int]) -> None:
+        """Note what calls cost, by the time when they began; negative amounts take some out again."""
+        self._spend(self.cost_unit_s, _by_second(starts_ns, costs, sum))
 
     def active_ms(self, gap_ms: int) -> int:
         """Return for how long something was done, gaps of up to `gap_ms` between two calls included."""
@@ -235,27 +234,30 @@ class Facts:
         return facts
 
 
-def _one_stretch(times: Sequence[tuple[int, int]], gap_ms: int) -> tuple[int, int] | None:
+def _one_stretch(starts_ns: Sequence[int], ends_ns: Sequence[int], gap_ms: int) -> tuple[int, int] | None:
     """Return from when to when something was done in ms, where that is one stretch by the ends of these times alone."""
-    if not times:
+    if not starts_ns:
         return None
-    starts, ends = zip(*times, strict=True)
-    first_ns, latest_ns = min(starts), max(starts)
-    first, last = first_ns // NS_PER_MS, max(latest_ns, *ends) // NS_PER_MS
+    first_ns, latest_ns = min(starts_ns), max(starts_ns)
+    first, last = first_ns // NS_PER_MS, max(latest_ns, max(ends_ns)) // NS_PER_MS
     is_one = latest_ns // NS_PER_MS - first <= gap_ms and last - first <= _LONGEST_MS
     return (first, last) if is_one and first_ns >= EARLIEST_NS else None
 
 
-def _by_second(values: Sequence[tuple[int, int]], join: Callable[[Sequence[int]], int]) -> Sequence[tuple[int, int]]:
-    """Return the values of known times by second; where all are of one, as in a request of quick calls, joined."""
-    if not values:
+def _by_second(
+    starts_ns: Sequence[int], values: Sequence[int], join: Callable[[Sequence[int]], int]
+) -> Sequence[tuple[int, int]]:
+    """Return the values of known times by second, in the order of these; where all are of one, as in a request of quick
+    calls, joined.
+    """
+    if not starts_ns:
         return ()
-    starts, each = zip(*values, strict=True)
-    first_ns = min(starts)
+    first_ns = min(starts_ns)
     second = first_ns // 10**9
-    if first_ns >= EARLIEST_NS and max(starts) // 10**9 == second:
-        return ((second, join(each)),)
-    return [(start_ns // 10**9, value) for start_ns, value in values if start_ns >= EARLIEST_NS]
+    if first_ns >= EARLIEST_NS and max(starts_ns) // 10**9 == second:
+        return ((second, join(values)),)
+    in_order = sorted(zip(starts_ns, values, strict=True))
+    return [(start_ns // 10**9, value) for start_ns, value in in_order if start_ns >= EARLIEST_NS]
 
 
 def _united(
@@ -305,11 +307,7 @@ def _steps(numbers: list[int]) -> list[int]:
 
 
 def _sums(steps: list[int]) -> list[int]:
-    total, result = 0, list[int]()
-    for step in steps:
-        total += step
-        result.append(total)
-    return result
+    return [*accumulate(steps)]
 
 
 def activity_ns(at_ns: int, now_ns: int) -> int:
