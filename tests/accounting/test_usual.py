@@ -471,6 +471,21 @@ def value(request: ExportTraceServiceRequest, number: int, key: str) -> Any:
     return found
 
 
+@pytest.mark.parametrize("left_out", ["gen_ai.usage.output_tokens", ""])
+def test_calls_that_take_a_while_come_to_the_same_both_ways(left_out: str) -> None:
+    """Also such as tell no output, which the full rules take."""
+    both = Both()
+    for trace in range(1, 5):
+        request = ExportTraceServiceRequest.FromString(calls(30, trace))
+        for number, span in enumerate(request.resource_spans[0].scope_spans[0].spans):
+            span.end_time_unix_nano += (number + 1) * 10**8
+            told = [one for one in span.attributes if one.key != left_out]
+            del span.attributes[:]
+            span.attributes.extend(told)
+        both.send(request.SerializeToString())
+    assert both.taken == (0 if left_out else 90)
+
+
 def test_calls_that_end_before_they_start_come_to_the_same_both_ways() -> None:
     both, taken = Both(), []
     request = ExportTraceServiceRequest.FromString(calls(30, 2))

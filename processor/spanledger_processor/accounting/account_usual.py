@@ -42,7 +42,7 @@ from spanledger_processor.ledger.facts import AHEAD_NS, Latest, ModelUse
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import speeds_of
-from spanledger_processor.model import INPUT, OUTPUT
+from spanledger_processor.model import INPUT
 from spanledger_processor.units import Pico
 
 _Kind: TypeAlias = tuple[tuple[Any, ...], tuple[bool, ...]]
@@ -112,6 +112,8 @@ class _Usual:
         self._index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), calls)
         self._amounts: dict[str, Pico] = {}
         """What each session spends in this request."""
+        self._keys: dict[bytes, Key] = {}
+        """Of the record of each trace."""
 
     def run(self) -> Sequence[UsualTrace]:
         """Account for the traces of usual calls, and return them."""
@@ -129,7 +131,8 @@ class _Usual:
         found = found.apart(self._batch.now_ns + AHEAD_NS)
         found = found._replace(patterns=self._patterns(found))
         get, tenant = self._reader.get, self._batch.tenant
-        new = [trace for trace in found.traces if get(trace_key(tenant, trace.trace_id)) is None]
+        keys = self._keys = {trace.trace_id: trace_key(tenant, trace.trace_id) for trace in found.traces}
+        new = [trace for trace in found.traces if get(keys[trace.trace_id]) is None]
         by_source: dict[str, list[UsualTrace]] = {}
         for trace in new:
             source, *others = {None if one is None else one.source for one in set(found.patterns[trace.run])}
@@ -192,10 +195,10 @@ class _Usual:
         for (session, _), group in groups.items():
             self._post_group(session, group, own, ended)
         for (_, day), claim in claims.items():
-            self._post_claim(day, claim, own)
+            self._post_claim(day, claim, own, uses)
         self._totals.enter()
 
-    def _post_claim(self, day: int, claim: _Posted, own: Columns) -> None:
+    def _post_claim(self, day: int, claim: _Posted, own: Columns, uses: Sequence[ModelUse]) -> None:
         """Enter calls of one pattern and day, of any sessions."""
         pattern, of = claim.pattern, _at(claim.places)
         starts, ends = of(own.starts), of(own.ends)
@@ -206,7 +209,8 @@ class _Usual:
             sums.models[pattern.label] = sums.cost
         self._totals.post_claims(pattern.span, pattern.posting, sums)
         if pattern.is_timed:
-            calls = zip(map(sub, ends, starts), of(own.first_tokens), of(own.counts[OUTPUT]), strict=True)
+            durations, outputs = map(sub, ends, starts), map(_output, of(uses))
+            calls = zip(durations, of(own.first_tokens), outputs, strict=True)
             self._totals.post_speeds(pattern.span, day, speeds_of(calls))
 
     def _post_group(self, session: str, group: _Group, own: Columns, ended: Sequence[Latest]) -> None:
@@ -231,7 +235,7 @@ class _Usual:
             of_trace = stored[trace.run]
             numbers = {one: number for number, one in enumerate(dict.fromkeys(of_trace))}
             values = [[*map(numbers.__getitem__, of_trace)], *map(itemgetter(trace.run), columns)]
-            where = trace_key(self._batch.tenant, trace.trace_id)
+            where = self._keys[trace.trace_id]
             beside = _beside(trace) if trace.plain else None
             changes.replace[where] = pack_usual([*numbers], values, now_ms, beside)
             changes.expire.append(where)
@@ -279,6 +283,8 @@ class _Usual:
         self.ruling.fresh += indexes
 
 
+_output = itemgetter(2)
+"""In a `ModelUse`."""
 _of_prototype = attrgetter("prototype", "price", "estimate", "is_unsure", "session.source")
 
 

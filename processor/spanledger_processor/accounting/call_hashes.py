@@ -185,10 +185,13 @@ class _Usages:
         self.numbers.append((len(outputs), len(outputs) * len(less)))
         for one in outputs:
             self.usages.append((given, one, own))
-            self.beside += [(given, one, time) for time in (*near, *lacking)]
+            if near or lacking:
+                self.beside += [(given, one, time) for time in (*near, *lacking)]
             for input_ in less:
                 self.uncached.append((input_, one, uncached[0]))
-                self.beside += [(input_, one, time) for time in (own, *near)]
+                self.beside.append((input_, one, own))
+                if near:
+                    self.beside += [(input_, one, time) for time in near]
 
     def hashes(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
         """Return the hashes of `usages`, `beside` and `uncached`."""

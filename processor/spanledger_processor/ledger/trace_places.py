@@ -147,13 +147,14 @@ class TracePlaces:
         """Return rows with those of traces where these stand, or, if they are new, stand from now on."""
         placed: list[tuple[Key, bytes]] = []
         fronts: dict[Key, Key] = {}
+        has_earlier = _is_any(txn, bytes((TRACE,)))
         place = self._next.to_bytes(_PLACE_BYTES, "big")
         for key, record in rows:
             if key[0] == TRACE:
                 trace = key[:TRACE_PREFIX]
                 front = fronts.get(trace)
                 if front is None:
-                    front = self._front(txn, trace)
+                    front = self._front(txn, trace, has_earlier=has_earlier)
                     if not front:
                         front = _PLACED + place + trace[1:]
                         self._placed.append(trace[_DIGEST])
@@ -165,9 +166,15 @@ class TracePlaces:
             placed.append((_PLACES + place, b"".join(self._placed)))
         return placed
 
-    def _front(self, txn: lmdb.Transaction[bytes], trace: Key) -> Key:
-        """Return how the keys begin under which the records of a trace stand; empty if nothing of it is stored."""
-        return next((front for front in [*self.where(trace), trace] if _is_any(txn, front)), b"")
+    def _front(self, txn: lmdb.Transaction[bytes], trace: Key, *, has_earlier: bool) -> Key:
+        """Return how the keys begin under which the records of a trace stand; empty if nothing of it is stored.
+
+        `has_earlier` says whether there are traces of before they had places.
+        """
+        for front in [*self.where(trace), trace] if has_earlier else self.where(trace):
+            if _is_any(txn, front):
+                return front
+        return b""
 
     def forget(self, txn: lmdb.Transaction[bytes], stored: Key) -> None:
         """Forget the place of a trace of which a transaction removed a record, if that was the last one."""

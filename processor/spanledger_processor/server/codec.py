@@ -76,10 +76,15 @@ def _budget(row: list[Any]) -> BudgetRule:
     return BudgetRule(name, int(amount), period, days, dimension, value, tenant, tuple(thresholds), forecast)
 
 
+_NO_DECISIONS: dict[int, Decision] = {}
+
+
 def encode_ruling(ruling: Ruling) -> bytes:
     """Return a ruling as bytes, without its changes, which the ledger process has applied."""
-    usual = {index: one for index, one in ruling.decisions.items() if type(one) is UsualDecision}
-    others = {index: one for index, one in ruling.decisions.items() if index not in usual}
+    usual, others = ruling.decisions, _NO_DECISIONS
+    if set(map(type, usual.values())) != {UsualDecision}:
+        usual = {index: one for index, one in ruling.decisions.items() if type(one) is UsualDecision}
+        others = {index: one for index, one in ruling.decisions.items() if index not in usual}
     counts = (ruling.replays, ruling.conflicts, ruling.corrections, ruling.correction)
     of_usual = _with_prototypes(
         [*usual], [*usual.values()], _DECISION_PACKED, _columns_of_decisions, _SHARED_BY_DECISIONS
@@ -173,28 +178,30 @@ def _with_prototypes(
     """
     if not values:
         return None
-    prototypes: dict[int, int] = {}
-    written: list[bytes] = []
-    which: list[int] = []
-    for value in values:
-        prototype = value.prototype
-        number = prototypes.get(id(prototype))
-        if number is None:
-            number = prototypes[id(prototype)] = len(written)
-            written.append(packed(prototype))
-        which.append(number)
+    of_values = [*map(_prototype, values)]
+    by_id = dict(zip(map(id, of_values), of_values, strict=True))
+    written = [*map(packed, by_id.values())]
     columns = columns_of(values)
     repeated = [_write_repeated(column) for column in columns[:shared]]
+    which = _numbers(by_id, map(id, of_values))
     return [indices, written, which, repeated, [_write_plain(column) for column in columns[shared:]]]
+
+
+_prototype: Callable[[Any], Any] = attrgetter("prototype")
+
+
+def _numbers(distinct: Iterable[Any], values: Iterable[Any]) -> list[int]:
+    """Return the place of each value among the distinct ones."""
+    numbers = {value: number for number, value in enumerate(distinct)}
+    return [*map(numbers.__getitem__, values)]
 
 
 def _write_repeated(values: Values) -> tuple[Values, Values]:
     """Return the distinct values, and the number of the one at each index."""
     if values.count(values[0]) == len(values):
         return values[:1], [0]
-    numbers: dict[Any, int] = {}
-    which = [numbers.setdefault(value, len(numbers)) for value in values]
-    return [*numbers], _write_plain(which)
+    distinct = dict.fromkeys(values)
+    return [*distinct], _write_plain(_numbers(distinct, values))
 
 
 def _beside_prototypes(written: list[Any], read: _Unpacked) -> tuple[Iterable[Any], list[Iterable[Any]]]:
