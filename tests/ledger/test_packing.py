@@ -92,6 +92,13 @@ def test_what_is_no_record_raises_a_value_error(record: bytes) -> None:
         unpack(record)
 
 
+@pytest.mark.parametrize("level", [b"\x91", b"\x81\x01"])
+def test_so_does_what_no_text_ends_at_any_depth(level: bytes) -> None:
+    for depth in range(100, 1500, 7):
+        with pytest.raises(ValueError):  # noqa: PT011 - as above
+            unpack(level * depth + b"\xa1\xff")
+
+
 @pytest.mark.parametrize("record", [b"", b"\x91\x01", b"\x01", b"\x81\x01\x02", b"\xc1", pack("text")])
 def test_a_record_of_fewer_elements_has_no_second(record: bytes) -> None:
     assert second(record) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from spanledger_processor.ledger.keys import ORDERS_COMPLETE, SCHEMA_KEY
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.orders import Order, cost_rank, is_ordered, walk
 from spanledger_processor.ledger.packing import pack
-from spanledger_processor.ledger.pages import CursorError, Page, Wanted
+from spanledger_processor.ledger.pages import CursorError, Page, Wanted, read_cursor
 from spanledger_processor.ledger.runs import all_runs
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
@@ -346,6 +347,19 @@ def test_times_bound_a_list(tmp_path: Path) -> None:
 def test_nonsense_is_no_cursor(text: str) -> None:
     with MemoryLedger().store.snapshot() as reader, pytest.raises(CursorError):
         pages.sessions(reader, TENANT, Wanted(cursor=text))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(pack([float("inf"), "1", b"", TENANT]), id="an endless kind"),
+        pytest.param(pack([1, "1", 1 << 20, TENANT]), id="a number for bytes"),
+        pytest.param(b"\x81\x01" * 500 + b"\xa1\xff", id="maps within maps"),
+    ],
+)
+def test_a_cursor_of_other_values_is_refused(record: bytes) -> None:
+    with pytest.raises(CursorError, match="not a cursor"):
+        read_cursor(TENANT, urlsafe_b64encode(record).decode())
 
 
 @pytest.mark.parametrize("bounds", [0, 1, 23, 25, 47, 49, 72])

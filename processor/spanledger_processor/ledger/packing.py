@@ -28,9 +28,10 @@ def unpack(record: bytes) -> Any:
         ValueError: it is no msgpack, or one of too many levels.
     """
     try:
-        return decode(record)
-    except ValueError:  # of text before msgspec 0.23 a UnicodeDecodeError
-        return _unpack_each(record)
+        try:
+            return decode(record)
+        except ValueError:  # of text before msgspec 0.23 a UnicodeDecodeError
+            return _unpack_each(record)
     except RecursionError as error:
         raise ValueError("a record of too many levels") from error
 

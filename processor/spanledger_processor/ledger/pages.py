@@ -465,8 +465,8 @@ def read_cursor(tenant: bytes, text: str) -> RowPosition:
     """
     try:
         kind, rank, id_hash, given_for = unpack(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        position = (int(kind), int(rank), bytes(id_hash))
-    except (ValueError, TypeError) as error:
+        position = (int(kind), int(rank), bytes(memoryview(id_hash)))  # of a number there would be as many bytes
+    except (ValueError, TypeError, OverflowError) as error:
         raise CursorError("not a cursor that an answer gave") from error
     if not 0 <= position[1] < 1 << 128:
         raise CursorError("not a cursor that an answer gave")
