@@ -104,6 +104,25 @@ def test_a_stream_without_a_reason_for_its_end_may_have_used_more(
     assert (call.usage.output, call.estimate, bool(call.note)) == (3, estimate, estimate)
 
 
+CACHE = {"gen_ai.usage.cache_read.input_tokens": 0, "gen_ai.usage.cache_creation.input_tokens": 0}
+
+
+@pytest.mark.parametrize(
+    ("scope", "attributes", "estimate"),
+    [
+        ("openlit.instrumentation.openai", {"gen_ai.request.stream": True}, True),
+        ("openlit.instrumentation.openai", {"gen_ai.request.stream": True} | CACHE, False),
+        ("openlit.instrumentation.openai", {"gen_ai.request.stream": False}, False),
+        ("openlit.instrumentation.mistral", {"gen_ai.request.stream": True}, False),
+    ],
+)
+def test_counts_that_openlit_made_of_the_texts(scope: str, attributes: dict[str, Any], *, estimate: bool) -> None:
+    """openlit 1.45.0, `openlit/instrumentation/openai/utils.py`: caches are told where the stream told its usage."""
+    call = read(span(chat(input_tokens=13, output_tokens=11) | attributes, scope=scope))
+    assert (call.dialect, call.usage and call.usage.output, call.estimate) == ("openlit", 11, estimate)
+    assert bool(call.note) is estimate
+
+
 MESSAGE = (
     '{"type": "message", "stop_reason": %s, "stop_sequence": null, "usage": {"input_tokens": 40, "output_tokens": 1}}'
 )

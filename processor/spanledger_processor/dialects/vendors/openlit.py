@@ -30,6 +30,9 @@ from spanledger_processor.model import Call, Kind
 _HERE = "openlit.instrumentation."
 
 
+_CACHES = ("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_creation.input_tokens")
+
+
 def _kind(view: ScopedSpan) -> Kind | None:
     """Return `workflow` for a span of the application's own (`start_trace`), which has its result and nothing else."""
     if view.scope_name == "openlit" and not has(view, "gen_ai.operation.name", "gen_ai.request.model"):
@@ -58,6 +61,18 @@ def _stream(view: ScopedSpan, call: Call) -> None:
         usage.cache_read = usage.cache_write = None
         call.estimate = True
         call.note = call.note or "the span may have lost what was cached: OpenLIT takes it from a stream's last event"
+
+
+def _made_up(view: ScopedSpan, call: Call) -> None:
+    """Doubt counts of a stream of OpenAI's whose usage never came: OpenLIT splits the texts into tokens itself.
+
+    `common_chat_logic` of openlit 1.45.0: where usage came, its caches are told, also those of 0.
+    """
+    if view.scope_name != _HERE + "openai" or call.kind != "llm" or call.usage is None:
+        return
+    if flag(view.attributes.get("gen_ai.request.stream")) and not any(map(view.attributes.is_filled, _CACHES)):
+        call.estimate = True
+        call.note = call.note or "OpenLIT made these counts of the texts: the stream told no usage"
 
 
 def _hosted_tools(view: ScopedSpan, call: Call) -> None:
@@ -198,7 +213,7 @@ OPENLIT = replace(
         ),
     ),
     costs=tuple(replace(cost, reliable=False) for cost in COSTS),
-    rules=(_langchain, _stream, _hosted_tools),
+    rules=(_langchain, _stream, _made_up, _hosted_tools),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "gen_ai.tool.args", "gen_ai.tool.input"),
@@ -210,6 +225,7 @@ OPENLIT = replace(
         "Its cost ignores caches: ours goes before it.",
         "LLM spans carry the tool that the model asked for; only `execute_tool` is a tool execution.",
         "A stream of Anthropic's without caches may have had some: OpenLIT takes them from the last event.",
-        "A stream without usage gets counts that OpenLIT makes up; nothing on the span says so.",
+        "A stream without usage gets counts that OpenLIT makes up: of OpenAI's an estimate, as caches are missing then;"
+        " on a log event nothing says so.",
     ),
 )
