@@ -102,6 +102,8 @@ class _Group(_Posted):
 
 
 class _Usual:
+    """Accounts for the usual calls of a batch: looks for their traces, adds up what they spent, decides and stores."""
+
     def __init__(self, batch: Batch, reader: Reader, calls: CallFilter, rules: Rules) -> None:
         self._batch = batch
         self._reader = reader
@@ -113,7 +115,7 @@ class _Usual:
         self._amounts: dict[str, Pico] = {}
         """What each session spends in this request."""
         self._keys: dict[bytes, Key] = {}
-        """Of the record of each trace."""
+        """Of the record of each trace, by the trace's id: an id is hashed once."""
 
     def run(self) -> Sequence[UsualTrace]:
         """Account for the traces of usual calls, and return them."""

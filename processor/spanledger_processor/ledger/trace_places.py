@@ -169,7 +169,7 @@ class TracePlaces:
     def _front(self, txn: lmdb.Transaction[bytes], trace: Key, *, has_earlier: bool) -> Key:
         """Return how the keys begin under which the records of a trace stand; empty if nothing of it is stored.
 
-        `has_earlier` says whether there are traces of before they had places.
+        `has_earlier` says whether the ledger has traces that were stored before traces had places (schema 8).
         """
         for front in [*self.where(trace), trace] if has_earlier else self.where(trace):
             if _is_any(txn, front):
