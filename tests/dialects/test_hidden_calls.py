@@ -74,6 +74,13 @@ def test_each_choice_of_langchains_is_told_to_have_used_all(
     assert (call.dialect, call.usage, call.estimate) == ("openllmetry", usage, estimate)
 
 
+def test_the_usage_of_a_text_completion_of_langchains_is_that_of_all_its_choices() -> None:
+    """`OpenAI(n=2)`: a `Generation` has no message, so that `llm_output` alone tells tokens, of the whole call."""
+    given = chat(input_tokens=100, output_tokens=20) | {"gen_ai.operation.name": "text_completion"}
+    call = read(span(given | {"gen_ai.output.messages": json.dumps([CHOICE] * 2)}, scope=LANGCHAIN))
+    assert (call.usage, call.estimate) == (Usage(100, 20), False)
+
+
 CLAUDE = "opentelemetry.instrumentation.genai.anthropic"
 GOOGLE = "opentelemetry.instrumentation.google_genai"
 BEGUN = {"gen_ai.request.stream": True}

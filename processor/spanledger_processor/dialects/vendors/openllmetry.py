@@ -83,8 +83,9 @@ def _langchain(view: ScopedSpan, call: Call) -> None:
     if view.scope_name in (_PY + "langchain", _JS + "langchain"):
         forget_zero_writes(call)
     if view.scope_name == _PY + "langchain" and call.usage is not None and call.kind == "llm":
+        is_chat = text(view.attributes.get("gen_ai.operation.name")) == "chat"
         choices = view.attributes.derived(_OUTPUT, _CHOICE_MARKS, _choices) or 1
-        if choices > 1:
+        if is_chat and choices > 1:
             _share(call.usage, choices)
             call.estimate = True
             call.note = call.note or "the usage of all its choices, each of which is told to have used all of it"
@@ -93,7 +94,8 @@ def _langchain(view: ScopedSpan, call: Call) -> None:
 def _share(usage: Usage, choices: int) -> None:
     """Take the usage of a call that gave several choices once: it is added up over the messages, each has all of it.
 
-    `set_chat_response_usage` of opentelemetry-instrumentation-langchain 0.62.4.
+    `set_chat_response_usage` of opentelemetry-instrumentation-langchain 0.62.4. Choices of a text completion are no
+    messages: of those it tells what the provider counted, once.
     """
     counts = {name: number for name in CLASS_NAMES if (number := getattr(usage, name))}
     if not any(number % choices for number in counts.values()):
