@@ -584,3 +584,43 @@ def test_of_equal_reports_in_two_traces_that_which_names_more_counts(
     with ledger.store.snapshot() as reader:
         assert costs(reader, TENANT, name, 0, day + 1) == {value: (30, 0)}
     assert ledger.sent == 30 + ledger.correction
+
+
+ADK = "gcp.vertex.agent"
+"""google-adk 1.14.1: `call_llm` holds the tools that the answer asked for, and the agents that it handed over to."""
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(5))))
+def test_a_call_above_what_its_answer_asked_for_counts(
+    ledger: MemoryLedger, fact: MakeFact, order: tuple[int, ...], *, plain: bool
+) -> None:
+    spans = [
+        fact("asks", kind="llm", cost=30, scope=ADK),
+        fact("tool", "asks", "tool", scope=ADK),
+        fact("asked", "tool", "llm", 40, scope=ADK),
+        fact("agent", "asked") if plain else fact("agent", "asked", "agent", scope=ADK),
+        fact("handed over", "agent", "llm", 50, scope=ADK),
+    ]
+    for place in order:
+        ledger.take([spans[place]])
+    assert ledger.total.cost == 120
+    assert ledger.sent == 120 + ledger.correction
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_a_call_above_its_own_report_does_not(ledger: MemoryLedger, fact: MakeFact, order: tuple[int, ...]) -> None:
+    spans = [
+        fact("asks", kind="llm", cost=30, scope=ADK),
+        fact("its client", "asks", "llm", 30),
+        fact("tool", "asks", "tool", scope=ADK),
+        fact("asked", "tool", "llm", 40, scope=ADK),
+    ]
+    for place in order:
+        ledger.take([spans[place]])
+    assert ledger.total.cost == 70
+
+
+def test_a_call_of_another_library_above_a_tool_repeats_what_is_below(ledger: MemoryLedger, fact: MakeFact) -> None:
+    ledger.take([fact("c", kind="llm", cost=70), fact("t", "c", "tool"), fact("d", "t", "llm", 40)])
+    assert ledger.total.cost == 40

@@ -13,7 +13,7 @@ it, on calls that count in theirs (`shared_calls`). The rules, in the order in w
 3. One call: of the spans that report one call (`one_call`) the richest counts, the others are its duplicates. A span
    that holds other calls as well is no report of any of them by its id.
 4. Above: a span with usage above others with usage repeats them and adds nothing, also where its usage is larger:
-   counting the remainder would invent calls.
+   counting the remainder would invent calls. Not so a call above what its answer asked for (`Library.holds_steps`).
 5. Around: where the links between are not known, an agent repeats the spans with usage that it wholly contains in time.
 6. Richer above: a span that repeats a single call of equal usage, and is richer, counts in that call's place; not one
    that names another model than a call that has a price. So does an agent that tells all steps of the one call right
@@ -63,7 +63,7 @@ from spanledger_processor.accounting.trace import (
     Span,
     Trace,
 )
-from spanledger_processor.model import AGGREGATES, CONTAINERS, INPUT, OUTPUT, REASONING
+from spanledger_processor.model import AGGREGATES, CALLS, CONTAINERS, INPUT, OUTPUT, REASONING
 
 _SOURCES = 16
 """Libraries that report one call, at most."""
@@ -134,6 +134,11 @@ def _doubts(trace: Trace, claimants: list[Span], roles: Mapping[bytes, str]) -> 
 def calls_again(span: Span) -> bool:
     """Return whether a span stands for several calls of the model if a tool is below it."""
     return span.kind == "llm" and span.claim is not None and span.library.calls_again
+
+
+def holds_steps(span: Span) -> bool:
+    """Return whether what is below a call, and is none itself, is what its answer asked for: tools, agents."""
+    return span.kind == "llm" and span.library.holds_steps
 
 
 def _has_price(span: Span) -> bool:
@@ -323,16 +328,20 @@ def _note(matched: Match, span: Span, other: Span, code: str) -> None:
 
 
 def _above(forest: Forest, trace: Trace, spending: dict[bytes, int], roles: Mapping[bytes, str]) -> set[bytes]:
-    """Rule 4: return all spans above others that spend something; of a duplicate, not its counted twin."""
+    """Rule 4: return spans above others that spend something, but for their twins and what their answers asked for."""
     twins: Counter[bytes] = Counter()
     for span_id in spending:
         role = roles.get(span_id, "")
         if role and forest.is_above(twin := bytes.fromhex(role.removeprefix(DUPLICATE)), span_id):
             twins[twin] += 1
     carrying = _carrying(trace)
-    return carrying.keys() | {
-        span_id for span_id, number in forest.sums_below(carrying | spending).items() if number > twins[span_id]
-    }
+    amounts = carrying | spending
+    sums = forest.sums_below(amounts)
+    callers = {span_id for span_id in sums if (span := trace.spans.get(span_id)) is not None and holds_steps(span)}
+    for span in trace.spans.values() if callers else ():
+        if span.parent_id in callers and span.kind not in CALLS:
+            twins[span.parent_id] += sums.get(span.span_id, 0) + amounts.get(span.span_id, 0)
+    return carrying.keys() | {span_id for span_id, number in sums.items() if number > twins[span_id]}
 
 
 def _carrying(trace: Trace) -> dict[bytes, int]:

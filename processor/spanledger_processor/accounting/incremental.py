@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.count_once import calls_again
+from spanledger_processor.accounting.count_once import calls_again, holds_steps
 from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.one_call import ReportSource, uncached_inputs
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
 from spanledger_processor.accounting.trace import COUNTED, MAX_SPANS, REPEATS, Claim, Span, Trace
-from spanledger_processor.model import AGGREGATES, CONTAINERS, INPUT
+from spanledger_processor.model import AGGREGATES, CALLS, CONTAINERS, INPUT
 
 _NO_CALLS = AGGREGATES | CONTAINERS
 _MOST_KNOWN = 16 * MAX_SPANS
@@ -187,11 +187,11 @@ class Incremental:
         return self._enter_ancestors(trace, span)
 
     def _shows_rounds(self, trace: Trace, span: Span) -> bool:
-        """Return whether a tool is below a call whose library then made several calls."""
-        if span.kind == "tool":
+        """Return whether a tool is below a call whose library then made several calls, or any step below its call."""
+        if span.kind not in CALLS:
             caller = trace.spans.get(span.parent_id)
-            return caller is not None and calls_again(caller)
-        return span.span_id in self._uppers and calls_again(span)
+            return caller is not None and ((span.kind == "tool" and calls_again(caller)) or holds_steps(caller))
+        return span.span_id in self._uppers and (calls_again(span) or holds_steps(span))
 
     def _enter_ids(self, span: Span, claim: Claim) -> bool:
         """Note a call's ids, and the source of calls with its input; return whether no other call may be the same."""

@@ -49,6 +49,7 @@ _COST_SOURCES = {"billed": "billed by the one that charges", "reported": "the li
 _LIBRARIES = {
     "calls_again": "stand for one more call of the model after each tool below, and tell the last one's usage",
     "tells_last_step": "tell the last step's usage; the agent's above tells that of all",
+    "holds_steps": "hold the tools that the answer asked for, and the agents that it handed over to",
     "adds_first_count": "add the first count of a stream's output to the last, which holds it",
     "begins_late": "begin when the request is sent; a framework's around one may begin earlier",
 }

@@ -213,7 +213,8 @@ class Library:
     stand for several, one more after each tool below it, and tells the last one's usage. `tells_last_step`: so does its
     span of a call in several steps, and the agent's span above it tells the usage of all. `adds_first_count`: it adds
     the first count of a stream's output to the last one, which holds it. `begins_late`: it reports every call from when
-    it was sent, so that a framework's span around one may begin earlier.
+    it was sent, so that a framework's span around one may begin earlier. `holds_steps`: its span of a call holds the
+    tools that the answer asked for and the agents that it handed over to, whose calls are not its own.
     """
 
     scope: str
@@ -221,6 +222,7 @@ class Library:
     tells_last_step: bool = False
     adds_first_count: bool = False
     begins_late: bool = False
+    holds_steps: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from spanledger_processor.dialects.schema import (
     ContentKeys,
     Detection,
     GroupingKeys,
+    Library,
     Precedence,
     ScopedSpan,
     Source,
@@ -134,13 +135,11 @@ ADK = replace(
         ),
     ),
     prices_events=True,
+    libraries=(Library("gcp.vertex.agent", holds_steps=True),),
     notes=(
         "Its log events name no model: they are calls of that of the span that they belong to.",
         "With LiteLLM's models the output on the span holds the reasoning twice: it is taken off.",
         "Classes that are not reported of another model than Gemini are unknown: ADK's adapters may not read them.",
-        "In ADK 1 (seen in 1.14.1) a call's span holds the tools that it asked for and the agents that it handed over"
-        " to: where these call models, it is taken for the sum of them, and its own usage is not counted. In ADK 2 they"
-        " stand beside it.",
     ),
     tokens=replace(TOKENS, reasoning=_REASONING),
     usage_texts=(UsageText(_ANSWER),),
