@@ -62,7 +62,7 @@ class _Block(ABC):
         """About how many bytes it takes beside its traces."""
 
     @abstractmethod
-    def facts(self, trace_id: bytes, reader: PlainSpans) -> Iterator[Fact]:
+    def facts(self, trace_id: bytes, reader: PlainSpans, /) -> Iterator[Fact]:
         """Yield what the spans of a trace link and name."""
 
 
@@ -76,7 +76,7 @@ class _Heads(_Block):
         traces = set(map(heads.__getitem__, _TRACE_IDS[: len(heads) // _HEAD]))
         super().__init__(tenant, resource, len(heads), traces)
 
-    def facts(self, trace_id: bytes, _: PlainSpans) -> Iterator[Fact]:
+    def facts(self, trace_id: bytes, _: PlainSpans, /) -> Iterator[Fact]:
         """See `_Block`."""
         key, heads = TRACE_ID + trace_id, self._heads
         at = heads.find(key)
@@ -106,7 +106,7 @@ class _Whole(_Block):
         self._starts, self._ends = array("L", starts), array("L", ends)
         super().__init__(tenant, resource, len(self._spans) + _PLACE_BYTES * len(starts), traces)
 
-    def facts(self, trace_id: bytes, reader: PlainSpans) -> Iterator[Fact]:
+    def facts(self, trace_id: bytes, reader: PlainSpans, /) -> Iterator[Fact]:
         """See `_Block`."""
         first, last = self._first, self._ends[-1] - self._first
         at = self._spans.find(trace_id, self._starts[0] - first, last)
