@@ -507,6 +507,9 @@ def test_the_event_of_an_answer_shows_that_one_began() -> None:
         ({"http.response.status_code": 200}, True),
         ({"http.response.status_code": 429}, False),
         ({"http.response.status_code": 400, "gen_ai.response.id": "r1"}, False),  # litellm 1.106.2: its own call id
+        ({"http.response.status_code": 408, "gen_ai.response.id": "r1"}, True),  # `litellm.Timeout`: it did not wait
+        ({"http.response.status_code": 499, "gen_ai.response.id": "r1"}, True),
+        ({"http.response.status_code": 500, "gen_ai.response.id": "r1"}, True),  # `litellm.APIConnectionError`
         ({"error.type": "429"}, False),
         ({"error.type": "ConnectError"}, False),
     ],

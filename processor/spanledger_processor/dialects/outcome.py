@@ -32,6 +32,10 @@ _BEGINNINGS = frozenset((_CHOICE, "First Token Stream Event", "llm.content.compl
 _RESPONSE_MODEL = "gen_ai.response.model"
 _HTTP_STATUS = "http.response.status_code"
 """On a failed span of a call, 200 shows that the answer began: the AI SDK 7 keeps it of a stream that was cut."""
+_REFUSALS = frozenset(range(HTTPStatus.BAD_REQUEST, 499)) - {HTTPStatus.REQUEST_TIMEOUT}
+"""By these nothing was answered. After 408 and 499 (who asked did not wait) and a server's failure the model may have:
+LiteLLM gives 408 to a timeout of its own and 500 to a connection that broke.
+"""
 _TOOL_ROLE = (b'"tool"', ESCAPED)
 _OUTPUT_TYPES = {"image": ("image",), "speech": ("audio",), "audio": ("audio",), "video": ("video",)}
 """Values of `gen_ai.output.type` that are no text, and the modality of each."""
@@ -76,7 +80,7 @@ def _has_begun(call: Call, dialect: Dialect, view: ScopedSpan) -> bool:
 
 
 def _is_refusal(status: Any) -> bool:
-    return isinstance(status, int) and status >= HTTPStatus.BAD_REQUEST
+    return isinstance(status, int) and status in _REFUSALS
 
 
 def doubt_several_answers(call: Call, dialect: Dialect, view: ScopedSpan) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct, field
 
@@ -58,6 +58,7 @@ _CHUNKS = {"maps": _MAPS, "retrievedContext": _RETRIEVALS, "retrieved_context": 
 _OWN_DATA = ("retrievalQueries", "retrieval_queries")
 _LISTS_OF_CHUNKS = ("groundingChunks", "grounding_chunks")
 _GROUNDS = frozenset((*_QUERIES, *_OWN_DATA, *_LISTS_OF_CHUNKS))
+_Grounding: TypeAlias = tuple[tuple[int | str, ...], ...]
 _MAY_BE_ITEMS = ("_call", "earch", "server_tool_use", "etrieval", "unding")
 """One of them stands in every text of something that is sold by the call."""
 _ITEM_MARKS = (*_SOLD_BY_THE_CALL, *_QUERIES, *_OWN_DATA, *_LISTS_OF_CHUNKS)
@@ -297,6 +298,7 @@ def _add_items(kinds: Iterable[str], response: Response) -> None:
 def _items(root: Any) -> Iterator[str]:
     """Yield the kinds of the items that are sold by the call, each item once: some libraries repeat them."""
     seen: set[str] = set()
+    grounded: set[_Grounding] = set()
     stack, nodes = [root], 0
     while stack and nodes < _MAX_NODES:
         node = stack.pop()
@@ -314,9 +316,17 @@ def _items(root: Any) -> Iterator[str]:
         elif kind == "server_tool_use" and not (isinstance(item, str) and item in seen):
             seen.add(item if isinstance(item, str) else f"{nodes}")
             yield from _used(node.get("name"), node.get("input"))
-        if not _GROUNDS.isdisjoint(node) and (written := repr(node)) not in seen:
-            seen.add(written)  # LangChain has the grounding of an answer twice, with it and in its message
+        if not _GROUNDS.isdisjoint(node) and (grounding := _content_of(node)) not in grounded:
+            grounded.add(grounding)  # LangChain has that of an answer twice, with it and in its message
             yield from _grounding(node)
+
+
+def _content_of(node: Mapping[str, Any]) -> _Grounding:
+    """Return what tells a grounding from others: its searches, and how many sources it has. No list in it is gone into:
+    groundings may stand in one another.
+    """
+    lists = [listed if isinstance(listed := node.get(key), list) else [] for key in _GROUNDS]
+    return tuple((len(listed), *(one for one in listed if isinstance(one, str))) for listed in lists)
 
 
 def _grounding(node: Mapping[str, Any]) -> Iterator[str]:
