@@ -245,6 +245,7 @@ def test_what_the_server_could_not_do_is_told(browser: Browser, served: Served) 
     message = {"error": "the ledger cannot be read now: no space left on device"}
     with browser.new_context() as context:
         page = context.new_page()
+        page.route(re.compile("/api/v1/events"), lambda route: route.abort())  # which draws such a view again by itself
         page.route(re.compile("/api/v1/sessions"), lambda route: route.fulfill(status=500, json=message))
         open_view(page, served, "sessions")
         expect(page.locator("main h2").first).to_have_text("This cannot be shown")
