@@ -589,21 +589,43 @@ def test_the_ai_sdk_5_tells_searches_in_metadata() -> None:
     assert usage.web_searches == 2
 
 
-def test_vercels_gateway_says_what_it_charged() -> None:
-    """https://vercel.com/docs/ai-gateway: `cost` in the provider's metadata, in USD as text."""
-    cost = read(
-        span(
-            {
-                "ai.operationId": "ai.generateText.doGenerate",
-                "ai.usage.inputTokens": 100,
-                "ai.usage.outputTokens": 50,
-                "ai.response.providerMetadata": '{"gateway": {"cost": "0.001", "routing": {}}}',
-            },
-            scope="ai",
-        )
-    ).reported
-    assert cost is not None
-    assert (cost.amount, cost.billed) == (USD // 1000, True)
+@pytest.mark.parametrize(
+    ("metadata", "charged", "upstream"),
+    [
+        ({"gateway": {"cost": "0.001", "routing": {}}}, USD // 1000, None),
+        ({"anthropic": {"usage": {"cost": 5}}, "gateway": {"cost": "0.001"}}, USD // 1000, None),
+        ({"openrouter": {"provider": "", "usage": {"promptTokens": 100, "cost": 0.001}}}, USD // 1000, None),
+        (
+            {"openrouter": {"usage": {"cost": 0.001, "costDetails": {"upstreamInferenceCost": 0.02}}}},
+            USD // 1000,
+            USD // 50,
+        ),
+        ({"perplexity": {"usage": {"numSearchQueries": None}, "cost": {"totalCost": 0.001}}}, USD // 1000, None),
+        ({"perplexity": {"usage": {"numSearchQueries": 2}, "cost": None}}, None, None),
+        ({"mine": {"usage": {"cost": 0.001}, "cost": {"totalCost": 0.001}}}, None, None),
+    ],
+)
+@pytest.mark.parametrize("scope", ["ai", "gen_ai"])
+def test_the_ai_sdk_keeps_what_sellers_say_that_they_charged(
+    scope: str, metadata: dict[str, Any], charged: int | None, upstream: int | None
+) -> None:
+    """In the provider's metadata, in USD: https://vercel.com/docs/ai-gateway, @openrouter/ai-sdk-provider 2.10.0, which
+    tells what the provider charges for calls with the caller's own key alone, and @ai-sdk/perplexity 3.0.61.
+    """
+    keys = {"ai.operationId": "ai.generateText.doGenerate", "ai.usage.inputTokens": 100, "ai.usage.outputTokens": 50}
+    given = keys if scope == "ai" else chat(input_tokens=100, output_tokens=50)
+    cost = read(span(given | {"ai.response.providerMetadata": json.dumps(metadata)}, scope=scope)).reported
+    assert (cost.amount if cost is not None else None) == charged
+    assert cost is None or (cost.billed, cost.upstream) == (True, upstream)
+
+
+def test_perplexitys_searches_and_citations_are_told_by_the_ai_sdk() -> None:
+    """@ai-sdk/perplexity 3.0.61: a request of deep research pays for both."""
+    given = {"ai.operationId": "ai.generateText.doGenerate", "ai.usage.inputTokens": 100, "ai.usage.outputTokens": 50}
+    metadata = {"perplexity": {"usage": {"citationTokens": 2000, "numSearchQueries": 10}}}
+    call = read(span(given | {"ai.response.providerMetadata": json.dumps(metadata)}, scope="ai"))
+    assert call.usage is not None
+    assert (call.usage.web_searches, call.unclassed) == (10, ("citation tokens",))
 
 
 def test_a_plans_call_from_a_file_is_charged_nothing() -> None:

@@ -186,7 +186,8 @@ def test_an_entry_without_prices_is_free_only_where_its_name_says_so() -> None:
         # sums
         ({"granularity": "per-turn"}, False),
         ({"granularity": "per-turn", "usage": Usage(200_001, 100, 0, 0, 0, 0)}, True),
-        ({"model": "sonar", "provider": "perplexity"}, False),
+        # the fee of a request, which goes by how much it may search: $5 to $12 for 1,000, and the list has one of them
+        ({"model": "sonar", "provider": "perplexity"}, True),
         ({"model": "sonar", "provider": "perplexity", "granularity": "per-turn"}, True),
         # a way to be served that has no listed price, and ways to ask for the standard one
         ({"price_context": (("service_tier", "flex"),)}, True),

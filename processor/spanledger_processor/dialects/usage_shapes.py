@@ -309,6 +309,7 @@ PARTS: Mapping[str, Paths] = {
         "prompt_tokens_details.web_search_requests",
         "server_side_tool_usage_details.web_search_calls",
         "num_search_queries",
+        "numSearchQueries",
         "connectors.web_search",
     ),
     "file_searches": ("server_side_tool_usage_details.file_search_calls",),
@@ -345,7 +346,7 @@ UNCLASSED: Mapping[str, Paths] = {
     "social searches": ("server_side_tool_usage_details.x_search_calls",),
     "document searches": ("server_side_tool_usage_details.document_search_calls", "connectors.document_library"),
     "search sources": ("num_sources_used",),
-    "citation tokens": ("citation_tokens",),
+    "citation tokens": ("citation_tokens", "citationTokens"),
 }
 """Paths of counts that have no class and may have a price.
 

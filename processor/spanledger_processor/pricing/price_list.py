@@ -208,11 +208,14 @@ def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> 
         unlisted = any(
             value not in STANDARD and not any((key, value) in when for when in active) for key, value in wanted.items()
         )
+        prices = listing.model.get_prices(at, wanted if own else None)
         card = compile_card(
-            listing.model.get_prices(at, wanted if own else None),
+            prices,
             listing.price,
             free=listing.model.id.endswith(":free"),
-            estimate=unlisted,
+            # Perplexity's fee of a request goes by how much it may search, and the list has the highest alone:
+            # https://docs.perplexity.ai/docs/getting-started/pricing
+            estimate=unlisted or prices.requests_kcount is not None,
             unstated=_unsure(listing),
             untold=_untold(listing.model.id) or _untold(listing.candidate.model),
             once=("web_searches",) if (listing.seller.id, listing.model.id[: len(_A_PROMPT[1])]) == _A_PROMPT else (),

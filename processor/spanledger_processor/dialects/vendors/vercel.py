@@ -58,7 +58,10 @@ _EXCLUSIVE = (
 
 
 _GATEWAY = "gateway"
-"""Vercel's AI Gateway, which says what it charged (https://vercel.com/docs/ai-gateway)."""
+_CHARGES = {_GATEWAY: ("cost",), "openrouter": ("usage", "cost"), "perplexity": ("cost", "totalCost")}
+"""Who says in its metadata what it charged, in USD, and where: Vercel's AI Gateway (https://vercel.com/docs/ai-gateway),
+@openrouter/ai-sdk-provider (2.10.0; where the caller's own key is charged, it tells that beside it), @ai-sdk/perplexity
+(3.0.61)."""
 
 
 def _metadata(view: ScopedSpan, counts: Counts) -> None:
@@ -83,8 +86,18 @@ def _metadata(view: ScopedSpan, counts: Counts) -> None:
             terms.reported = terms.reported or price_terms.reported
             terms.unclassed = terms.unclassed or price_terms.unclassed
             counts.parts = (read_parts(usage_section) or {}) | (counts.parts or {}) or None
-        if name == _GATEWAY and (charged := money(section.get("cost"))) is not None:
-            terms.reported = ReportedCost(charged, True, "ai.response.providerMetadata.gateway.cost")
+        if name == _GATEWAY or terms.reported is None:
+            terms.reported = _charged(name, section) or terms.reported
+
+
+def _charged(name: str, section: Mapping[str, Any]) -> ReportedCost | None:
+    """Return what a seller says in its metadata that it charged, None where it says nothing."""
+    path, value = _CHARGES.get(name, ()), section if name in _CHARGES else None
+    for step in path:
+        value = value.get(step) if isinstance(value, Mapping) else None
+    amount = money(value)
+    key = ".".join(("ai.response.providerMetadata", name, *path))
+    return None if amount is None else ReportedCost(amount, True, key)
 
 
 def _terms(view: ScopedSpan, counts: Counts) -> None:
