@@ -115,6 +115,13 @@ tokens for each, which no usage has (https://platform.openai.com/docs/pricing)."
 _A_PROMPT = ("google", "gemini-2")
 """Models of a seller that are charged for a prompt with searches, not for each of them (the same page)."""
 
+_IMPORTED, _CHECKED = "Imported from OpenRouter pricing", "Verified against"
+"""What the list's comments begin with where a price was not the seller's own, and what they hold where it was compared.
+OpenAI sells no gpt-oss: what is called through its library, a server of one's own perhaps, is called by its name."""
+_ONE_PRICE = frozenset({("azure", "openai"), ("azure", "anthropic"), ("google", "anthropic")})
+"""Sellers that ask what a maker asks for its models: of other makers' models the list takes the makers' own prices for
+those on Azure, which has others (https://azure.microsoft.com/pricing/details/ai-foundry-models/deepseek/)."""
+
 _SPEECH = re.compile(r"(?:^|[-/.])(?:audio|live|realtime|sonic|transcribe|voxtral)(?:[-.:]|$)")
 _SEARCHES = re.compile(r"-search(?:-preview|-api)?(?:-\d|$)|-online$")
 """Names of models that search for every answer, at a fee a search: https://platform.openai.com/docs/pricing."""
@@ -215,7 +222,7 @@ def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> 
             free=listing.model.id.endswith(":free"),
             # Perplexity's fee of a request goes by how much it may search, and the list has the highest alone:
             # https://docs.perplexity.ai/docs/getting-started/pricing
-            estimate=unlisted or prices.requests_kcount is not None,
+            estimate=unlisted or prices.requests_kcount is not None or _is_anothers(listing),
             unstated=_unsure(listing),
             untold=_untold(listing.model.id) or _untold(listing.candidate.model),
             once=("web_searches",) if (listing.seller.id, listing.model.id[: len(_A_PROMPT[1])]) == _A_PROMPT else (),
@@ -223,6 +230,15 @@ def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> 
         if not result or result[-1][1] != card:
             result.append((start // timedelta(microseconds=1) * 1000, card))
     return result
+
+
+def _is_anothers(listing: Listing) -> bool:
+    """Return whether the list has a price of another seller's in place of this one's, which may be another."""
+    comments = listing.model.price_comments or ""
+    if comments.startswith(_IMPORTED):
+        return _CHECKED not in comments
+    lists = (one.id for one in PROVIDERS if any(listing.model is model for model in one.models))
+    return listing.seller.id != (owner := next(lists)) and (listing.seller.id, owner) not in _ONE_PRICE
 
 
 def _unsure(listing: Listing) -> tuple[str, ...]:
