@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dialect_view import PlainView, chat, read, span
+from spanledger_processor.dialects.usage_objects import read_usage
 from spanledger_processor.model import Call, Usage
 
 
@@ -146,6 +147,16 @@ def test_an_ai_sdk_span_with_the_providers_own_counts() -> None:
 def test_early_ai_sdk_metadata_tells_caches_only() -> None:
     found = read(_vercel({"anthropic": {"cacheReadInputTokens": 60, "cacheCreationInputTokens": 30}}))
     assert found.usage == Usage(100, 5, 60, 30)
+
+
+def test_bedrock_tells_cache_writes_by_time_to_live() -> None:
+    """`TokenUsage.cacheDetails` of its runtime API (botocore 1.44.8), kept by @ai-sdk/amazon-bedrock 4.0.186."""
+    details = [{"ttl": "5m", "inputTokens": 10}, {"ttl": "1h", "inputTokens": 20}]
+    usage = {"cacheReadInputTokens": 60, "cacheWriteInputTokens": 30, "cacheDetails": details}
+    assert read(_vercel({"bedrock": {"usage": usage}})).usage == Usage(100, 5, 60, 30, 20)
+    parsed = read_usage({**usage, "inputTokens": 10, "outputTokens": 5, "totalTokens": 105})
+    assert parsed is not None
+    assert (parsed.normalized.usage, parsed.normalized.estimate) == (Usage(100, 5, 60, 30, 20), False)
 
 
 def test_a_service_tier_in_metadata() -> None:

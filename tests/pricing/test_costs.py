@@ -193,7 +193,7 @@ def test_an_entry_without_prices_is_free_only_where_its_name_says_so() -> None:
         ({"price_context": (("service_tier", "flex"),)}, True),
         ({"model": "o3", "price_context": (("service_tier", "flex"),)}, False),
         ({"price_context": (("service_tier", "standard"),)}, False),
-        # another seller's price: the list's comment says so; Azure's for DeepSeek's models is $1.35 and $5.40, not these
+        # another seller's price: the list's comment says so; Azure asks $1.35 and $5.40 for DeepSeek-R1
         ({"model": "gpt-oss-120b", "provider": "openai"}, True),
         ({"model": "gpt-oss-120b", "provider": "cerebras"}, False),
         ({"model": "gpt-chat-latest", "provider": "openai"}, False),  # compared with the seller's, says the comment

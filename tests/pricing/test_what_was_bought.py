@@ -81,6 +81,12 @@ def test_searches_of_openais_models_that_do_not_reason_have_several_prices(model
     assert not price(model, replace(TEXT, web_searches=0, file_searches=1)).estimate
 
 
+def test_searches_by_perplexitys_agent_api_have_two_prices() -> None:
+    """The list's comment: $2.50 or $1 for 1,000, and the count of a response does not say which."""
+    cost = price("perplexity/sonar", replace(TEXT, web_searches=1), provider="perplexity")
+    assert (cost.other, cost.estimate, cost.note) == (usd("0.0025"), True, "no sure price for: web searches")
+
+
 def test_fees_by_the_call_are_in_other() -> None:
     assert price("claude-sonnet-4-6", replace(TEXT, web_searches=2)).other == usd("0.02")
     assert price("gpt-4.1", replace(TEXT, web_searches=1, file_searches=4)).other == usd("0.02")

@@ -318,7 +318,7 @@ def _first(value: Mapping[str, Any], places: Iterable[_Place]) -> int | None:
     for top, below in places:
         inner = value.get(top)
         for step in below:
-            inner = inner.get(step) if type(inner) is dict else _of_modality(inner, step)
+            inner = inner.get(step) if type(inner) is dict else _entry(inner, step)
         if type(inner) is int and 0 <= inner <= MAX_COUNT:
             return inner
         if inner is not None and (number := count(inner)) is not None:
@@ -330,13 +330,15 @@ def _at(value: Mapping[str, Any], place: _Place) -> Any:
     top, below = place
     inner = value.get(top)
     for step in below:
-        inner = inner.get(step) if type(inner) is dict else _of_modality(inner, step)
+        inner = inner.get(step) if type(inner) is dict else _entry(inner, step)
     return inner
 
 
-def _of_modality(details: Any, modality: str) -> Any:
-    """Return the entry of one modality in Google's list of counts; None where there is none, or no list."""
+def _entry(details: Any, name: str) -> Any:
+    """Return the entry of a list that is for one modality (Google) or time to live (Bedrock), None without one."""
     for item in details[:16] if isinstance(details, list) else ():
-        if isinstance(item, dict) and str(item.get("modality", "")).rpartition(".")[2].upper() == modality:
-            return item
+        if isinstance(item, dict):
+            named = str(item.get("modality", item.get("ttl", "")))
+            if named.rpartition(".")[2].upper() == name:
+                return item
     return None

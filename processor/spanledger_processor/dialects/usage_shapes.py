@@ -46,7 +46,7 @@ SHAPE_PATHS = ("needs", "any_of", "adds", *COUNTS)
 
 USAGE_SHAPES = (
     UsageShape(
-        "OpenAI chat completions, and what imitates it (LiteLLM, DeepSeek, Mistral, Groq, OpenRouter)",
+        "OpenAI chat completions, and what imitates it (LiteLLM, DeepSeek, Mistral, Groq, OpenRouter, Moonshot)",
         needs=("prompt_tokens",),
         means=Input.INCLUSIVE,
         input=("prompt_tokens",),
@@ -59,6 +59,8 @@ USAGE_SHAPES = (
             "prompt_cached_tokens",
             "cached_prompt_tokens",
             "num_cached_tokens",
+            "cached_tokens",
+            "cached_prompt_text_tokens",
         ),
         cache_write=(
             "prompt_tokens_details.cache_write_tokens",
@@ -73,7 +75,7 @@ USAGE_SHAPES = (
             "prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens",
             "cache_creation.ephemeral_1h_input_tokens",
         ),
-        reasoning=("completion_tokens_details.reasoning_tokens",),
+        reasoning=("completion_tokens_details.reasoning_tokens", "reasoning_tokens"),
     ),
     UsageShape(
         "OpenAI responses",
@@ -82,7 +84,7 @@ USAGE_SHAPES = (
         input=("input_tokens",),
         output=("output_tokens",),
         total=("total_tokens",),
-        cache_read=("input_tokens_details.cached_tokens",),
+        cache_read=("input_tokens_details.cached_tokens", "input_tokens_details.cache_read_input_tokens"),
         cache_write=("input_tokens_details.cache_write_tokens",),
         reasoning=("output_tokens_details.reasoning_tokens",),
     ),
@@ -182,6 +184,8 @@ USAGE_SHAPES = (
         total=("totalTokens",),
         cache_read=("cacheReadInputTokens",),
         cache_write=("cacheWriteInputTokens",),
+        cache_write_5m=("cacheDetails.5M.inputTokens",),
+        cache_write_1h=("cacheDetails.1H.inputTokens",),
     ),
     UsageShape(
         "AI SDK from version 6",
@@ -311,6 +315,7 @@ PARTS: Mapping[str, Paths] = {
         "num_search_queries",
         "numSearchQueries",
         "connectors.web_search",
+        "tool_calls_details.search_web.invocation",
     ),
     "file_searches": ("server_side_tool_usage_details.file_search_calls",),
     "search_units": ("search_units", "billed_units.search_units"),

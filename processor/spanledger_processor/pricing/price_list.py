@@ -106,12 +106,17 @@ PROVENANCE = f"genai-prices@{genai_prices.__version__}"
 STANDARD = frozenset({"auto", "default", "global", "normal", "not_available", "on_demand", "standard", "standard_only"})
 """Values of a price context that mean the list price."""
 
-_UNSURE = (("google", "", ("web_searches",)), ("openai", "gpt-4", ("web_searches",)))
+_UNSURE = (
+    ("google", "", ("web_searches",)),
+    ("openai", "gpt-4", ("web_searches",)),
+    ("perplexity", "perplexity/", ("web_searches",)),
+)
 """Seller, beginning of a model, and usage classes that may cost something else than the list says, which no call tells.
 
 Google gives a number of searches a day for nothing (https://ai.google.dev/gemini-api/docs/pricing). OpenAI charges its
 models that do not reason $10 or $25 for 1,000 searches, by the version of the tool, and its small ones 8,000 input
-tokens for each, which no usage has (https://platform.openai.com/docs/pricing)."""
+tokens for each, which no usage has (https://platform.openai.com/docs/pricing). Perplexity's Agent API has two kinds and
+counts both as one (https://docs.perplexity.ai/docs/agent-api/tools/web-search)."""
 _A_PROMPT = ("google", "gemini-2")
 """Models of a seller that are charged for a prompt with searches, not for each of them (the same page)."""
 

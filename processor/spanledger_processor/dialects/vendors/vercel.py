@@ -121,12 +121,18 @@ def _add_classes(counts: Counts, sections: Sequence[Mapping[str, Any]]) -> None:
         write = _first(sections, "cacheCreationInputTokens", "cacheWriteInputTokens", "cache_creation_input_tokens")
         counts.cache_write = counts.cache_write if write is None else write
     split = [one["cache_creation"] for one in sections if isinstance(one.get("cache_creation"), Mapping)]
+    split += [_by_time_to_live(one["cacheDetails"]) for one in sections if isinstance(one.get("cacheDetails"), list)]
     if counts.cache_write_1h is None:
         counts.cache_write_1h = _first(split, "ephemeral_1h_input_tokens")
         counts.cache_write_5m = _first(split, "ephemeral_5m_input_tokens")
     reasoning = _first(sections, "reasoningTokens")  # version 4 tells it for OpenAI only, as a part of the output
     if counts.reasoning is None and reasoning is not None and reasoning <= (counts.output or 0):
         counts.reasoning = reasoning
+
+
+def _by_time_to_live(details: list[Any]) -> Mapping[str, Any]:
+    """Return Bedrock's cache writes under Anthropic's names (@ai-sdk/amazon-bedrock 4)."""
+    return {f"ephemeral_{one.get('ttl')}_input_tokens": one.get("inputTokens") for one in details if type(one) is dict}
 
 
 def _compare_input(counts: Counts, sections: Sequence[Mapping[str, Any]]) -> None:
