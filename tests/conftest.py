@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -60,6 +61,14 @@ def own_backend() -> Iterator[Backend]:
     """A destination for one test."""
     with Backend() as backend:
         yield backend
+
+
+@pytest.fixture
+def now_ns(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The time, which stands still in this process from here on: no day, week or month begins while a test counts."""
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    return now
 
 
 def pytest_configure() -> None:

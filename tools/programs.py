@@ -41,6 +41,11 @@ def eventually(condition: Callable[[], Found], patience: float = PATIENCE) -> Fo
         pause = min(2 * pause, 0.1)
 
 
+def wait_for_one_day(seconds: float = PATIENCE) -> None:
+    """Wait until no UTC day begins within `seconds`: what programs count in that time is of one day, week and month."""
+    eventually(lambda: time.time() % 86_400 < 86_400 - seconds, patience=2 * seconds)
+
+
 def _ports() -> Iterator[int]:
     """Yield ports in a random order, without those that the system hands out to connections by itself."""
     range_of_system = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -82,14 +87,19 @@ PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Given as `verify` where nothing is encrypted: httpx2 else reads all authorities for each client, 40 ms of CPU."""
 
 
-def http_get(url: str, **more: Any) -> httpx2.Response:
+def http_get(url: str, *, timeout: float = PATIENCE, **more: Any) -> httpx2.Response:
     """Return the response to a GET without TLS."""
-    return httpx2.get(url, verify=PLAIN, **more)
+    return httpx2.get(url, verify=PLAIN, timeout=timeout, **more)
 
 
-def http_post(url: str, **more: Any) -> httpx2.Response:
+def http_post(url: str, *, timeout: float = PATIENCE, **more: Any) -> httpx2.Response:
     """Return the response to a POST without TLS."""
-    return httpx2.post(url, verify=PLAIN, **more)
+    return httpx2.post(url, verify=PLAIN, timeout=timeout, **more)
+
+
+def http_client(*, verify: ssl.SSLContext = PLAIN, **more: Any) -> httpx2.AsyncClient:
+    """Return a client, without TLS unless told; httpx2 itself waits for 5 s, which is little on a busy machine."""
+    return httpx2.AsyncClient(verify=verify, timeout=PATIENCE, **more)
 
 
 def listens(port: int) -> None:
@@ -181,7 +191,7 @@ class Program:
             return
         process.send_signal(how)
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

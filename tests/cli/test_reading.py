@@ -470,9 +470,9 @@ def test_a_dimension_that_is_not_there(state: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("when", ["today", "yesterday", "7d"])
-def test_since_by_word(when: str, tmp_path: Path) -> None:
+def test_since_by_word(when: str, now_ns: int, tmp_path: Path) -> None:
     """A call of just now is within each of them."""
-    state = ledger(tmp_path, request(chat()), now_ns=chat().end_time_unix_nano)
+    state = ledger(tmp_path, request(chat()), now_ns=now_ns)
     assert answer("summary", "--since", when, *state)["total"]["calls"] == 1
 
 
@@ -496,10 +496,9 @@ def test_one_session_or_run_as_csv_is_a_row_with_a_head(what: str, state: tuple[
     assert output("summary", f"--{what}", name, "--csv", *state) == output(what, name, "--csv", *state)
 
 
-def test_budgets_as_csv_are_guarded_against_formulas(tmp_path: Path) -> None:
+def test_budgets_as_csv_are_guarded_against_formulas(now_ns: int, tmp_path: Path) -> None:
     budget = "[{name: '=all', amount: 1, period: day, thresholds: [50]}]"
-    now = time.time_ns()
-    state = ledger(tmp_path, _call("a", start=now), now_ns=now, sets=(f"processor.budgets={budget}",))
+    state = ledger(tmp_path, _call("a", start=now_ns), now_ns=now_ns, sets=(f"processor.budgets={budget}",))
     (row,) = csv.DictReader(io.StringIO(output("budgets", "--csv", *state)))
     assert (row["budget"], row["used_usd_exact"], row["over"]) == ("'=all", "0.00021", "false")
 

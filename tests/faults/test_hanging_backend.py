@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -12,12 +14,14 @@ import pytest
 from backend import Backend
 from chats import COST, chat, request, set_attributes
 from served import TRACES, RefusedError, Served
-from tools.programs import eventually
+from tools.programs import PATIENCE, eventually
 
 BUDGET_MIB = 16
 BODY_MIB = 2
 SENDERS = 48
 """Six times what the budget has room for."""
+ROOM = BUDGET_MIB // BODY_MIB
+"""Requests that the budget has room for."""
 
 
 def _large() -> bytes:
@@ -26,12 +30,24 @@ def _large() -> bytes:
     return request(span)
 
 
-def _outcome(served: Served, body: bytes) -> RefusedError | None:
-    try:
-        served.export(body, timeout=8)
-    except RefusedError as refusal:
-        return refusal
-    return None
+class _Senders:
+    """Send each body by a connection of its own, all at once; who is not answered waits until the end of the block."""
+
+    def __init__(self, served: Served, bodies: Sequence[bytes]) -> None:
+        self._open = ExitStack()
+        channels = [self._open.enter_context(served.channel()) for _ in bodies]
+        self._calls: list[Any] = [
+            channel.unary_unary(TRACES, bytes, bytes).future(body, timeout=PATIENCE, wait_for_ready=True)
+            for channel, body in zip(channels, bodies, strict=True)
+        ]
+
+    def refusals(self) -> list[RefusedError]:
+        """Return what senders were told so far; it is an error if one was answered OK."""
+        return [RefusedError(call.exception()) for call in self._calls if call.done()]
+
+    def close(self) -> None:
+        """Leave."""
+        self._open.close()
 
 
 def test_memory_is_bounded_and_senders_are_told_to_wait(tmp_path: Path) -> None:
@@ -41,21 +57,20 @@ def test_memory_is_bounded_and_senders_are_told_to_wait(tmp_path: Path) -> None:
     bodies = [_large() for _ in range(SENDERS)]
     with Backend() as backend, Served(tmp_path, backend.port, more) as served:
         served.export(request(chat()))
-        before = highest = served.program.memory_mib()
+        before = served.program.memory_mib()
         backend.hang()
-        refusals: list[RefusedError] = []
-        with ThreadPoolExecutor(SENDERS) as pool:
+        with ExitStack() as stack:
             for _ in range(2):
-                results = [pool.submit(_outcome, served, body) for body in bodies]
-                refusals += [refusal for result in results if (refusal := result.result()) is not None]
-                highest = max(highest, served.program.memory_mib())
-        assert highest < before + 6 * BUDGET_MIB + SENDERS * BODY_MIB
-        assert len([refusal for refusal in refusals if refusal.retry_after]) > SENDERS
-        assert {refusal.code for refusal in refusals} <= {
-            grpc.StatusCode.UNAVAILABLE,
-            grpc.StatusCode.DEADLINE_EXCEEDED,
-        }
-        assert served.metric("spanledger_refused_requests_total", reason="budget") > SENDERS
+                senders = stack.enter_context(closing(_Senders(served, bodies)))
+
+                def told(senders: _Senders = senders) -> None:
+                    assert served.program.memory_mib() < before + 6 * BUDGET_MIB + SENDERS * BODY_MIB
+                    assert len(senders.refusals()) >= SENDERS - ROOM
+
+                eventually(told)
+                assert {refusal.code for refusal in senders.refusals()} == {grpc.StatusCode.UNAVAILABLE}
+                assert all(refusal.retry_after for refusal in senders.refusals())
+            assert served.metric("spanledger_refused_requests_total", reason="budget") > SENDERS
         backend.go_on()
 
         def idle() -> None:
@@ -68,12 +83,14 @@ def test_memory_is_bounded_and_senders_are_told_to_wait(tmp_path: Path) -> None:
 def test_trouble_behind_us_is_not_passed_on(tmp_path: Path) -> None:
     """A sender drops its data on UNKNOWN and INTERNAL: it is told to come again instead, and then counted once."""
     codes = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED)
-    with Backend() as backend, Served(tmp_path, backend.port) as served:
+    at_once = {"exporters": {"otlp_grpc": {"retry_on_failure": {"enabled": False}}}}
+    with Backend() as backend, Served(tmp_path, backend.port, at_once) as served:
         for number, code in enumerate(codes, start=1):
             backend.refuse(code)
             body = request(chat())
-            refusal = _outcome(served, body)
-            assert refusal is not None, code
+            with pytest.raises(RefusedError) as caught:
+                served.export(body)
+            refusal = caught.value
             if code is grpc.StatusCode.RESOURCE_EXHAUSTED:  # without RetryInfo the destination means: for good
                 assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
             else:

@@ -115,7 +115,7 @@ def test_a_long_tenant_is_one_tenant(guarded: tuple[Served, Backend]) -> None:
     served, _ = guarded
     for name in ("x" * 5000, "x" * 5000, "x" * 5000 + "y"):
         assert _post(served, request(chat()), SHOWN, (TENANT, name)) == 200
-    answer = http_get(f"http://127.0.0.1:{served.api}/api/v1/tenants", headers=OURS, timeout=60).json()
+    answer = http_get(f"http://127.0.0.1:{served.api}/api/v1/tenants", headers=OURS).json()
     assert sorted(row["calls"] for row in answer["tenants"] if row["tenant"].startswith("x")) == [1, 2]
 
 
@@ -165,7 +165,7 @@ def test_hostile_names_do_nothing_wherever_they_are_shown(served: Served) -> Non
     lists = ("sessions?limit=100", "sessions?format=csv", "sessions?format=ndjson", "runs?all=true&format=csv")
     dimensions = ("dimensions/user", "dimensions/agent", "summary", "unpriced")
     for path in ("/metrics", *(f"/api/v1/{path}" for path in (*lists, *dimensions))):
-        answer = http_get(f"http://127.0.0.1:{served.api}{path}", timeout=60)
+        answer = http_get(f"http://127.0.0.1:{served.api}{path}")
         text = answer.text
         assert answer.status_code == 200
         assert not [char for char in text if not (char.isprintable() or char in "\r\n")], path
@@ -299,7 +299,7 @@ def test_connections_that_say_nothing_keep_nobody_out(tmp_path: Path) -> None:
                 connection = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
                 with contextlib.suppress(OSError):  # this one was ended already
                     connection.sendall(begun)
-            assert http_get(f"http://127.0.0.1:{served.api}/livez", timeout=60).status_code == 200
+            assert http_get(f"http://127.0.0.1:{served.api}/livez").status_code == 200
             assert served.post(request(chat())).status_code == 200
         assert "Traceback" not in (served.config.parent / "spanledger.log").read_text()
         assert served.answer("/api/v1/summary")["total"]["calls"] == 3

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from chats import chat, request, set_attributes
 from configurations import loaded
 from spanledger_processor.server.app import running
-from tools.programs import PLAIN
+from tools.programs import http_client
 
 WARM = 9_000
 """Names that fill every cache: the largest has room for 8,192."""
@@ -47,7 +46,7 @@ async def test_models_and_sessions_without_end(tmp_path: Path) -> None:
     """
     async with (
         running(loaded(CONFIGURATION.format(folder=tmp_path))) as server,
-        httpx2.AsyncClient(verify=PLAIN, timeout=60, headers={"content-type": "application/x-protobuf"}) as client,
+        http_client(headers={"content-type": "application/x-protobuf"}) as client,
     ):
 
         async def send(names: range) -> None:

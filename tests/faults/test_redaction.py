@@ -85,7 +85,7 @@ def _pages(served: Served) -> Iterator[bytes]:
         rows = served.answer(f"/api/v1/{kind}?limit=1000")[kind]
         named += [f"/api/v1/{kind}/{quote(row['id'], safe='')}" for row in rows if row["id"]]
     for path in ("/metrics", *lists, *named, "/api/v1/sessions?format=csv", "/api/v1/runs?format=ndjson&all=true"):
-        answer = http_get(f"http://127.0.0.1:{served.api}{path}", timeout=60)
+        answer = http_get(f"http://127.0.0.1:{served.api}{path}")
         assert answer.status_code == 200, path
         yield answer.content
 

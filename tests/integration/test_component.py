@@ -102,7 +102,7 @@ class ComponentPair(Running):
         """Post one encoded request to the Collector, with `more` headers, and return the status."""
         url = f"http://127.0.0.1:{self.http}/v1/{signal}"
         headers = {"content-type": "application/x-protobuf", **(more or {})}
-        return http_post(url, content=body, headers=headers, timeout=60).status_code
+        return http_post(url, content=body, headers=headers).status_code
 
     def ledger(self, *arguments: str) -> dict[str, Any]:
         """Return the whole ledger, as `spanledger summary` reads it beside the running server."""

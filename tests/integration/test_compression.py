@@ -47,7 +47,7 @@ def sending(folder: Path, served: Served, exporter: str, compressions: Iterable[
     def send(compression: str) -> int:
         headers = {"content-type": "application/x-protobuf"}
         url = f"http://127.0.0.1:{ports[compression]}/v1/traces"
-        return http_post(url, content=CAPTURE.read_bytes(), headers=headers, timeout=60).status_code
+        return http_post(url, content=CAPTURE.read_bytes(), headers=headers).status_code
 
     program = collector(folder, [written(folder / "otelcol.yaml", json.dumps(config))], health)  # JSON is YAML
     program.start()

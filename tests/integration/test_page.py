@@ -14,7 +14,7 @@ from chats import COST, USAGE, chat, request, set_attributes, without
 from page_tabs import PATIENCE_MS, Watched, open_view, tab, url_of
 from real_parts import ROOT
 from served import Served
-from tools.programs import http_get
+from tools.programs import http_get, wait_for_one_day
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -92,6 +92,7 @@ def test_a_session_shows_who_did_what_and_budgets_how_much_is_used(
     each = {"name": "each", "amount": COST / 4, "period": "session"}
     labels = {"sessions": {"labels": [{"agent": "lead", "label": "Reviews"}]}}
     more = {"processor": {"budgets": [small, each], **labels}}
+    wait_for_one_day()
     context = browser.new_context()
     with Served(tmp_path, backend.port, more) as served, Watched(context, served) as page:
         span = chat()
@@ -418,7 +419,7 @@ def test_the_keyboard_reaches_everything(page: Page, served: Served) -> None:
 
 
 def test_nothing_comes_from_elsewhere(served: Served) -> None:
-    answer = http_get(url_of(served), timeout=10)
+    answer = http_get(url_of(served))
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy

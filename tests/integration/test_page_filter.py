@@ -14,8 +14,9 @@ from backend import Backend
 from chats import COST, chat, request, set_attributes
 from page_tabs import open_view, ready, tab, url_of
 from served import Served
+from tools.programs import wait_for_one_day
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 RED = "dimension=team%3Ared"
 CALLS = (
@@ -30,7 +31,8 @@ CALLS = (
 
 @pytest.fixture(scope="module")
 def served(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """With calls of two teams and of none."""
+    """With calls of two teams and of none, all of today until the module ends."""
+    wait_for_one_day(300)
     budgets = [
         {"name": "of each team", "amount": 2 * COST, "period": "month", "dimension": "team"},
         {"name": "of all", "amount": 1, "period": "month"},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -266,10 +267,47 @@ def test_a_view_that_cannot_be_drawn_again_stays_and_says_so(browser: Browser, s
         page = context.new_page()
         open_view(page, served)
         expect(page.locator("#live")).to_contain_text("live")
-        page.route(re.compile("/api/v1/summary"), lambda route: route.fulfill(status=503, json={"error": "no space"}))
+        for problem in ("no space", "no space again"):
+            page.route(re.compile("/api/v1/summary"), _refusing(503, problem))
+            served.export(request(chat()))
+            expect(page.locator("#live")).to_contain_text(f"as it was before: {problem}.")
+            expect(page.locator("main h2").first).to_have_text("Spent")
+
+
+def _refusing(status: int, error: str) -> Callable[[Route], None]:
+    return lambda route: route.fulfill(status=status, json={"error": error})
+
+
+def test_a_view_that_is_being_drawn_is_not_taken_for_the_one_that_is_shown(
+    browser: Browser, backend: Backend, tmp_path: Path
+) -> None:
+    """A change of the ledger meanwhile draws no second time: if that failed, the last view would stay for this one."""
+    asked: list[Route] = []
+    with Served(tmp_path, backend.port) as served, browser.new_context() as context:
+        page = context.new_page()
+        open_view(page, served)
+        expect(page.locator("#live")).to_have_text("$0.00 in all · live")
+        page.route(re.compile("/api/v1/unpriced"), lambda route: asked.append(route))
+        page.get_by_role("link", name="Unpriced", exact=True).click()
         served.export(request(chat()))
-        expect(page.locator("#live")).to_contain_text("as it was before: no space")
-        expect(page.locator("main h2").first).to_have_text("Spent")
+        expect(page.locator("#live")).not_to_have_text("$0.00 in all · live")
+        page.evaluate("new Promise((done) => setTimeout(done, 3000))")  # due after the drawing that the change asks for
+        for route in asked:
+            _refusing(500, "no space")(route)
+        expect(page.locator("main h2").first).to_have_text("This cannot be shown")
+
+
+def test_while_the_choices_of_the_filter_are_not_known_it_says_so(browser: Browser, served: Served) -> None:
+    asked: list[Route] = []
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.route(re.compile("/api/v1/dimensions\\?"), lambda route: asked.append(route))
+        page.goto(url_of(served))
+        expect(page.locator("main h2").first).to_be_visible()
+        expect(page.locator("#filters")).to_have_attribute("aria-busy", "true")
+        for route in asked:
+            route.continue_()
+        expect(page.locator("#filters")).not_to_have_attribute("aria-busy", "true")
 
 
 def test_rows_that_are_left_out_of_a_list_are_told(page: Page, served: Served) -> None:

@@ -7,7 +7,6 @@ import base64
 from typing import Any
 
 import grpc.aio
-import httpx2
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status as RpcStatus
@@ -19,7 +18,7 @@ from otlp_receivers import METHODS, PROTOBUF, REQUESTS, SERVICES, FakePipeline, 
 from spanledger_exporters.interface import Result, Signal, Verdict
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.receivers import driver
-from tools.programs import PLAIN
+from tools.programs import http_client
 
 MIB = 1 << 20
 
@@ -272,7 +271,7 @@ async def test_addresses_that_a_configuration_may_name(endpoint: str) -> None:
         host = endpoint.rpartition(":")[0].replace("0.0.0.0", "127.0.0.1")
         async with grpc.aio.insecure_channel(f"{host}:{receivers.otlp.ports['grpc']}") as channel:
             assert await exporter(channel)(traces()) == b""
-        async with httpx2.AsyncClient(verify=PLAIN) as client:
+        async with http_client() as client:
             url = f"http://{host}:{receivers.otlp.ports['http']}/v1/traces"
             answer = await client.post(url, content=traces(), headers={"content-type": PROTOBUF})
             assert answer.status_code == 200

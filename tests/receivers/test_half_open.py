@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx2
 import pytest
 
 from otlp_receivers import PROTOBUF, opened, traces
-from tools.programs import PLAIN
+from tools.programs import http_client
 
 SHORT = {"protocols": {"http": {"read_header_timeout": "50ms"}, "grpc": {"handshake_timeout": "50ms"}}}
 
@@ -45,7 +44,7 @@ async def test_http_ends_a_connection_whose_next_head_does_not_come_to_its_end()
 
 async def test_http_keeps_a_connection_that_is_idle_or_waits_for_its_answer() -> None:
     """The head has its time, what follows has another."""
-    async with opened(SHORT) as receivers, httpx2.AsyncClient(verify=PLAIN, base_url=receivers.http_url) as client:
+    async with opened(SHORT) as receivers, http_client(base_url=receivers.http_url) as client:
         receivers.pipeline.gate.clear()
         post = asyncio.create_task(client.post("/v1/traces", content=traces(), headers={"content-type": PROTOBUF}))
         await receivers.pipeline.begun.get()

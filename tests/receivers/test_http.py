@@ -8,7 +8,6 @@ import json
 import zlib
 from collections.abc import AsyncIterator, Callable
 
-import httpx2
 import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -23,7 +22,7 @@ from otlp_receivers import JSON, PROTOBUF, REQUESTS, FakePipeline, opened, trace
 from spanledger_exporters.interface import Result, Signal, Verdict
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.receivers import http as http_receiver
-from tools.programs import PLAIN
+from tools.programs import http_client
 
 MIB = 1 << 20
 SIGNALS: tuple[Signal, ...] = ("traces", "logs", "metrics")
@@ -181,7 +180,7 @@ async def test_a_bug_of_ours_is_503_and_tells_no_content() -> None:
 
 @pytest.mark.parametrize(("method", "path", "code"), [("POST", "/v1/spans", 404), ("GET", "/v1/traces", 405)])
 async def test_other_paths_and_methods(method: str, path: str, code: int) -> None:
-    async with opened() as receivers, httpx2.AsyncClient(verify=PLAIN, base_url=receivers.http_url) as client:
+    async with opened() as receivers, http_client(base_url=receivers.http_url) as client:
         answer = await client.request(method, path)
         assert answer.status_code == code
         assert "POST on /v1/traces" in answer.json()["message"]

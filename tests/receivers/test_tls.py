@@ -16,6 +16,7 @@ from certificates import Certificates
 from otlp_receivers import PROTOBUF, Receivers, exporter, opened, traces
 from spanledger_processor.config.receivers import ServerTls
 from spanledger_processor.receivers.auth import ServerCertificates
+from tools.programs import http_client
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ async def post(receivers: Receivers, made: Certificates, client: str | None) -> 
     if client:
         context.load_cert_chain(made.cert(client), made.key(client))
     url = receivers.http_url.replace("http:", "https:")
-    async with httpx2.AsyncClient(verify=context) as sender:
+    async with http_client(verify=context) as sender:
         answer = await sender.post(f"{url}/v1/traces", content=traces(), headers={"content-type": PROTOBUF})
         return answer.status_code
 
@@ -116,7 +117,7 @@ async def test_tls_1_1_is_not_spoken(certificates: Certificates) -> None:
         context.set_ciphers("ALL:@SECLEVEL=0")
         with pytest.warns(DeprecationWarning, match="TLSv1"):
             context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-        async with httpx2.AsyncClient(verify=context) as sender:
+        async with http_client(verify=context) as sender:
             with pytest.raises(httpx2.ConnectError):
                 await sender.post(receivers.http_url.replace("http:", "https:"))
 

@@ -20,7 +20,7 @@ BEHIND_A_TOKEN = ("/metrics", "/api/v1/summary", "/api/v1/sessions", "/api/v1/se
 
 
 def _get(port: int, path: str, **headers: str) -> httpx2.Response:
-    return http_get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=10)
+    return http_get(f"http://127.0.0.1:{port}{path}", headers=headers)
 
 
 def _named() -> bytes:

@@ -24,7 +24,7 @@ from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.server.http_api import Api, Health
 from stores import WriterInMemory
-from tools.programs import PLAIN
+from tools.programs import http_client
 
 COST = 500_000_000_000
 ANY_PORT = ApiSettings(endpoint="127.0.0.1:0")
@@ -67,7 +67,7 @@ async def served() -> AsyncIterator[Served]:
     api = Api(ANY_PORT, health, lambda _: b"spanledger_build_info 1\n", ledger, Pricer())
     await api.start()
     try:
-        async with httpx2.AsyncClient(verify=PLAIN, base_url=f"http://127.0.0.1:{api.ports['api']}") as client:
+        async with http_client(base_url=f"http://127.0.0.1:{api.ports['api']}") as client:
             yield Served(client, health, ledger, listeners, state)
     finally:
         await api.stop()
@@ -130,7 +130,7 @@ async def test_metrics_that_are_not_whole_are_not_given() -> None:
     async with served() as api:
         whole = Api(ANY_PORT, api.health, lambda _: None, api.ledger, Pricer())
         await whole.start()
-        async with httpx2.AsyncClient(verify=PLAIN, base_url=f"http://127.0.0.1:{whole.ports['api']}") as client:
+        async with http_client(base_url=f"http://127.0.0.1:{whole.ports['api']}") as client:
             assert (await client.get("/metrics")).status_code == 503
         await whole.stop()
 

@@ -38,7 +38,7 @@ from spanledger_processor.server.shapes import Field, Shape
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing.signer import Signer
 from stores import WriterInMemory
-from tools.programs import PLAIN
+from tools.programs import http_client
 
 SESSION, RUN, MODEL = "gen_ai.conversation.id", "spanledger.run.id", "gen_ai.request.model"
 JAN_30 = 1_769_774_400 * 10**9
@@ -88,7 +88,7 @@ async def served(*bodies: bytes) -> AsyncIterator[httpx2.AsyncClient]:
     api = Api(ApiSettings(endpoint="127.0.0.1:0"), health, bytes, ledger_of(*bodies), Pricer())
     await api.start()
     try:
-        async with httpx2.AsyncClient(verify=PLAIN, base_url=f"http://127.0.0.1:{api.ports['api']}") as client:
+        async with http_client(base_url=f"http://127.0.0.1:{api.ports['api']}") as client:
             yield client
     finally:
         await api.stop()

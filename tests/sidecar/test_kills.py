@@ -12,8 +12,9 @@ import pytest
 
 from backend import Backend
 from scripted_mux import ScriptedMux
-from served import COMMAND, PATIENT, Served
+from served import COMMAND, Served
 from sidecars import Tokens
+from tools.programs import PATIENCE
 
 MODELS = ("anthropic:claude-sonnet-4-5", "openai:gpt-5.1")
 
@@ -37,7 +38,7 @@ class Process:
 
     def once(self) -> None:
         """A last look: all of it is acknowledged."""
-        subprocess.run([*self._command, "--once"], check=True, timeout=PATIENT, stdout=subprocess.DEVNULL)
+        subprocess.run([*self._command, "--once"], check=True, timeout=PATIENCE, stdout=subprocess.DEVNULL)
 
 
 def _tokens(chance: random.Random) -> Tokens:

@@ -18,7 +18,7 @@ from spanledger_exporters.interface import ACCEPTED, Result, Signal
 from spanledger_processor.config.receivers import OtlpReceiver
 from spanledger_processor.receivers import Otlp
 from spanledger_processor.receivers.driver import no_matter
-from tools.programs import PLAIN
+from tools.programs import http_client
 
 METHODS: Mapping[Signal, str] = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -152,7 +152,7 @@ class Receivers:
     ) -> httpx2.Response:
         """Send by HTTP."""
         content_type = {} if media is None else {"content-type": media}
-        async with httpx2.AsyncClient(verify=PLAIN, base_url=self.http_url, timeout=30) as client:
+        async with http_client(base_url=self.http_url) as client:
             return await client.post(path, content=body, headers={**content_type, **(headers or {})})
 
 

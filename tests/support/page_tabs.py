@@ -45,6 +45,7 @@ def open_view(page: Page, served: Served, view: str = "") -> None:
     page.goto("about:blank")  # else a change behind "#" alone leaves the last view there until the next is ready
     page.goto(f"{url_of(served)}#/{view}")
     expect(page.locator("main h2").first).to_be_visible()
+    expect(page.locator("#filters:not([aria-busy])")).to_have_count(1)  # else its fields are made anew under a test
 
 
 @contextmanager

@@ -57,7 +57,7 @@ class Tempo:
         """Of the range of searches and metrics."""
 
     def _get(self, path: str, **params: Any) -> httpx2.Response:
-        response = http_get(f"{self.url}{path}", params=params, headers={"accept": "application/protobuf"}, timeout=30)
+        response = http_get(f"{self.url}{path}", params=params, headers={"accept": "application/protobuf"})
         assert response.status_code == 200, f"{path} {params}: {response.status_code} {response.text[:500]}"
         return response
 
@@ -71,7 +71,7 @@ class Tempo:
     def search(self, query: str) -> list[dict[str, Any]]:
         """The traces that a TraceQL query finds."""
         asked: dict[str, Any] = {"q": query, "limit": 500, **self._range()}
-        response = http_get(f"{self.url}/api/search", params=asked, timeout=30)
+        response = http_get(f"{self.url}/api/search", params=asked)
         assert response.status_code == 200, f"{query}: {response.text[:500]}"
         traces: list[dict[str, Any]] = response.json().get("traces", [])
         return traces
@@ -87,7 +87,7 @@ class Tempo:
 
     def _series(self, form: str, query: str, **params: str) -> list[dict[str, Any]]:
         asked: dict[str, Any] = {"q": query, **self._range(), **params}
-        response = http_get(f"{self.url}/api/metrics/{form}", params=asked, timeout=30)
+        response = http_get(f"{self.url}/api/metrics/{form}", params=asked)
         assert response.status_code == 200, f"{query}: {response.text[:500]}"
         series: list[dict[str, Any]] = response.json().get("series", [])
         return series
@@ -122,7 +122,7 @@ class Prometheus:
 
     def query(self, promql: str) -> list[dict[str, Any]]:
         """The series of an instant query."""
-        response = http_get(f"{self.url}/api/v1/query", params={"query": promql}, timeout=10)
+        response = http_get(f"{self.url}/api/v1/query", params={"query": promql})
         assert response.status_code == 200, f"{promql}: {response.text[:500]}"
         series: list[dict[str, Any]] = response.json()["data"]["result"]
         return series
@@ -171,7 +171,7 @@ def post(port: int, signal: str, body: bytes) -> None:
     """Post one encoded request to an OTLP/HTTP port; it must be answered 200."""
     headers = {"content-type": "application/x-protobuf"}
     url = f"http://127.0.0.1:{port}/v1/{signal}"
-    response = http_post(url, content=body, headers=headers, timeout=30)
+    response = http_post(url, content=body, headers=headers)
     assert response.status_code == 200, f"{url}: {response.status_code} {response.text[:300]}"
 
 

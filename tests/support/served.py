@@ -17,14 +17,12 @@ from google.rpc.error_details_pb2 import RetryInfo
 from grpc_status import rpc_status
 
 from commands import answer
-from tools.programs import Program, Running, answers, free_port, http_get, http_post
+from tools.programs import PATIENCE, Program, Running, answers, free_port, http_get, http_post
 
 COMMAND = (sys.executable, "-m", "spanledger_processor.cli")
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 CHANNEL = [("grpc.max_send_message_length", -1), ("grpc.max_reconnect_backoff_ms", 100)]
 """Options of a sender: requests of any size, and a server that is back is found at once."""
-PATIENT = 60.0
-"""Seconds an export may take on a busy machine."""
 
 
 class RefusedError(Exception):
@@ -78,7 +76,7 @@ class Server:
 
     def answer(self, path: str) -> Any:
         """Return what its HTTP API says."""
-        response = http_get(f"http://127.0.0.1:{self.api}{path}", timeout=PATIENT)
+        response = http_get(f"http://127.0.0.1:{self.api}{path}")
         assert response.status_code == 200, f"{path}: {response.text[:300]}"
         return response.json()
 
@@ -92,7 +90,7 @@ class Server:
 
     def scrape(self) -> str:
         """Return its own metrics, as Prometheus gets them."""
-        return http_get(f"http://127.0.0.1:{self.api}/metrics", timeout=PATIENT).text
+        return http_get(f"http://127.0.0.1:{self.api}/metrics").text
 
 
 class Served(Running, Server):
@@ -128,15 +126,19 @@ class Served(Running, Server):
         super().__init__(folder, path, api, within=within, arguments=arguments, probed_at=probed_at)
         self.programs = (self.program,)
 
+    def channel(self) -> grpc.Channel:
+        """Return a connection of a sender."""
+        return grpc.insecure_channel(f"127.0.0.1:{self.grpc}", options=CHANNEL)
+
     def export(
         self,
         *bodies: bytes,
-        timeout: float = PATIENT,
+        timeout: float = PATIENCE,
         compression: grpc.Compression | None = None,
         method: str = TRACES,
     ) -> None:
         """Send each body over gRPC and wait for its answer; raises RefusedError unless it is OK."""
-        with grpc.insecure_channel(f"127.0.0.1:{self.grpc}", options=CHANNEL) as channel:
+        with self.channel() as channel:
             export = channel.unary_unary(method, bytes, bytes)
             for body in bodies:
                 try:
@@ -158,7 +160,7 @@ class Served(Running, Server):
     def post(self, body: bytes, path: str = "/v1/traces", **headers: str) -> httpx2.Response:
         """Send one body over HTTP; header names with underscores for dashes."""
         named = {"content-type": "application/x-protobuf"} | {k.replace("_", "-"): v for k, v in headers.items()}
-        return http_post(f"http://127.0.0.1:{self.http}{path}", content=body, headers=named, timeout=PATIENT)
+        return http_post(f"http://127.0.0.1:{self.http}{path}", content=body, headers=named)
 
     def total_usd(self) -> float:
         """The ledger's total."""

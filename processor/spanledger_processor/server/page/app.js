@@ -24,8 +24,9 @@ const REDRAW_MS = 3000;
 const AGAIN_MS = 3000;
 const main = document.getElementById("main");
 const live = document.getElementById("live");
+const filters = document.getElementById("filters");
 let shown = 0;
-let failed = false;
+let failed = null; // where the last draw failed: { again }, as `draw` was asked
 let drawnAt = 0;
 let tenants = [];
 let dimensions = ["user", "project", "agent", "service", "model", "provider"];
@@ -48,38 +49,39 @@ function where() {
   const given = Object.fromEntries(new URLSearchParams(query || ""));
   if (path in VIEWS && !path.startsWith("by/")) return { view: path, path, id: "", given, draw: VIEWS[path][1], filters: VIEWS[path][2], current: path };
   const [view, ...rest] = path.split("/");
-  const [content, filters, current] = DETAILS[view] || [];
+  const [content, names, current] = DETAILS[view] || [];
   let id = rest.join("/");
   try {
     id = view === "span" ? id : decodeURIComponent(id);
   } catch {
     // a link that somebody cut: the id as it stands
   }
-  return { view, path, id, given, draw: content, filters: filters || ["tenant"], current };
+  return { view, path, id, given, draw: content, filters: names || ["tenant"], current };
 }
 
 // Draw what the address asks for. `again`: the same view, of which what is open, focused and scrolled to stays; so it
 // does of one that was left before, by what was remembered of it.
 async function draw(again = false, remembered = null) {
   const turn = ++shown;
-  const { view, id, path, given, draw: content, filters, current } = where();
+  const { view, id, path, given, draw: content, filters: names, current } = where();
   if (!again) {
     menu(current, given);
-    filterForm(view, id, path, given, filters);
+    filterForm(view, id, path, given, names);
   }
   main.setAttribute("aria-busy", "true");
   try {
     const parts = content ? await content(id, given) : [make("h2", {}, "There is no such view"), make("p", {}, make("a", { href: "#/" }, "What was spent"))];
     if (turn !== shown) return;
     replace(parts.filter((part) => part != null), again ? remember() : remembered);
-    failed = false;
+    failed = null;
     document.title = `${main.querySelector("h2")?.textContent || "Spanledger"} · Spanledger`;
   } catch (problem) {
     if (turn === shown) showProblem(problem, again);
-  } finally {
-    if (turn === shown) main.removeAttribute("aria-busy");
   }
   drawnAt = performance.now();
+  if (turn !== shown) return;
+  main.removeAttribute("aria-busy");
+  if (stale) drawSoon();
 }
 
 function replace(parts, kept) {
@@ -113,15 +115,14 @@ function menu(current, given) {
 // --- the filter ---------------------------------------------------------------------------------------------------
 
 function filterForm(view, id, path, given, names) {
-  const form = document.getElementById("filters");
   const apply = (event) => {
     event.preventDefault();
     if (event.target.validity?.valid === false) return; // half a day
     if (event.target.name === "of") {
-      form.elements.value.value = ""; // of another dimension
-      return form.elements.value.focus();
+      filters.elements.value.value = ""; // of another dimension
+      return filters.elements.value.focus();
     }
-    const filter = Object.fromEntries(new FormData(form));
+    const filter = Object.fromEntries(new FormData(filters));
     if (event.target.name === "from") filter.since = filter.from;
     if (event.target.name === "since") delete filter.until; // the last so many days may all be later
     delete filter.from;
@@ -149,7 +150,7 @@ function filterForm(view, id, path, given, names) {
       const [of, ...rest] = value.split(":");
       const options = Object.fromEntries(dimensions.map((one) => [one, one]));
       const known = make("datalist", { id: "values" });
-      const suggest = () => suggestValues(known, form.elements.of.value, given);
+      const suggest = () => suggestValues(known, filters.elements.of.value, given);
       return [choice("of", of || "user", of && !(of in options) ? { ...options, [of]: of } : options, LABELS.dimension), text("value", rest.join(":"), "is", { placeholder: "any", list: "values", onfocus: suggest, oninput: (event) => event.inputType === "insertReplacementText" && apply(event) }), known];
     }
     if (name in CHOICES) {
@@ -164,11 +165,11 @@ function filterForm(view, id, path, given, names) {
   const note = notFiltered(path.startsWith("by/") ? "by" : view, given, id || "user");
   const clear = Object.entries(given).some(([name, value]) => value && name !== "tenant") ? make("a", { href: address(path, { tenant: given.tenant }), class: "clear" }, "Clear") : null;
   const focused = isFiltering() && document.activeElement.name;
-  form.replaceChildren(...wanted.flatMap(field), ...kept, ...(clear && wanted.length ? [clear] : []), ...(note ? [make("p", { class: "warn", role: "note" }, note)] : []));
-  if (focused) form.elements[focused]?.focus();
-  form.onsubmit = apply;
+  filters.replaceChildren(...wanted.flatMap(field), ...kept, ...(clear && wanted.length ? [clear] : []), ...(note ? [make("p", { class: "warn", role: "note" }, note)] : []));
+  if (focused) filters.elements[focused]?.focus();
+  filters.onsubmit = apply;
   const folded = document.getElementById("folded");
-  folded.hidden = !form.childElementCount;
+  folded.hidden = !filters.childElementCount;
   folded.firstElementChild.textContent = clear ? "Filter: set" : "Filter"; // on a phone it is folded
 }
 
@@ -194,13 +195,14 @@ function rangeChoice(value, usual) {
 }
 
 // Its fields have names such as "contains", which hide what a form has of these names.
-const isFiltering = () => document.getElementById("filters").matches(":focus-within");
+const isFiltering = () => filters.matches(":focus-within");
 
 // --- what went wrong ----------------------------------------------------------------------------------------------
 
 function showProblem(problem, again) {
-  failed = !(problem instanceof Refused) || problem.status !== 401;
-  if (problem instanceof Refused && problem.status === 401) return askToken();
+  const isUnknown = problem instanceof Refused && problem.status === 401;
+  failed = isUnknown ? null : { again };
+  if (isUnknown) return askToken();
   if (again) {
     live.textContent = problem.status ? `as it was before: ${problem.message}` : "not connected"; // what was shown stays: it is older, and still true of its time
     return;
@@ -235,12 +237,13 @@ let following = 0;
 let due = 0;
 let stale = false;
 
-// Draw again after a change: not more often than every few seconds, and not while nobody looks.
+// Draw again after a change: not more often than every few seconds, not while nobody looks, and not while a view is
+// being drawn: that may be another than the one that is shown, of which nothing would be kept then.
 function drawSoon() {
   due ||= setTimeout(() => {
     due = 0;
-    stale = document.hidden;
-    if (!stale) draw(true);
+    stale = document.hidden || main.hasAttribute("aria-busy");
+    if (!stale) draw(failed ? failed.again : true);
   }, Math.max(0, REDRAW_MS - (performance.now() - drawnAt)));
 }
 
@@ -256,8 +259,7 @@ async function follow() {
       for await (const data of events({ tenant: where().given.tenant })) {
         if (turn !== following) return;
         live.textContent = `${money(JSON.parse(data).cost_usd)} in all · live`;
-        if (failed) draw();
-        else if (last && last !== data) drawSoon();
+        if (failed || (last && last !== data)) drawSoon();
         last = data;
       }
     } catch (problem) {
@@ -272,14 +274,16 @@ async function follow() {
 document.getElementById("folded").open = !matchMedia("(max-width: 560px)").matches;
 
 async function start() {
+  filters.setAttribute("aria-busy", "true"); // its choices are not all known
   draw();
   follow();
   await Promise.all([
     json("tenants").then((answer) => (tenants = answer.tenants.map((row) => row.tenant).filter((name) => name != null)), () => {}),
     json("dimensions").then((answer) => (dimensions = answer.dimensions), () => {}),
   ]);
-  const { view, id, path, given, filters } = where();
-  if (!isFiltering()) filterForm(view, id, path, given, filters);
+  const { view, id, path, given, filters: names } = where();
+  if (!isFiltering()) filterForm(view, id, path, given, names);
+  filters.removeAttribute("aria-busy");
 }
 
 // Entries of the browser's history, and what was open in each when it was left: going back finds it so.
