@@ -368,6 +368,15 @@ def test_what_began_before_the_window_or_a_gap_is_no_part_of_a_loop_of_a_convers
         assert counted(ledger)[1] == loops
 
 
+def test_a_conversation_that_tells_no_time_is_counted() -> None:
+    """A span whose start is zero (OTLP: not known), and whose input shows a loop that nothing else tells of."""
+    ledger = MemoryLedger(loop=LoopRule(consecutive=3))
+    step = call("c")
+    step.start_ns, step.stuck, step.stuck_steps = 0, ("id2", "read"), (("id0", "id1", "id2"),)
+    (decision,) = ledger.take([step])
+    assert (decision.tool_loop, counted(ledger)[1]) == (True, 1)
+
+
 def test_of_a_long_trace_the_same_stands_in_memory_as_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """`MemoryLedger` compares: spans of tools without an id that are forgotten are the execution of no later call."""
     monkeypatch.setattr(trace, "MAX_SPANS", 8)

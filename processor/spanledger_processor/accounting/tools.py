@@ -217,14 +217,16 @@ class ToolCounts:
     def _is_interrupted(self, session: bytes, last: str, steps: Sequence[str], now_ns: int) -> bool:
         """Return whether steps of a conversation are too far apart to be a loop, by when they were asked for first.
 
-        Of `last`, the latest of them, that is `now_ns` unless it is known; other steps of which it is not are left out.
+        Of `last`, the latest of them, that is `now_ns` unless it is known; other steps of which it is not are left out,
+        and so is the last one if its span tells no start.
         """
         known = [self.reports.known(session, identifier) for identifier in (*steps[:-1], last)]
         times = [one.start_ns if one is not None else 0 for one in known]
         times[-1] = times[-1] or now_ns
         starts = sorted(filter(None, times))
         gaps = (later - earlier for earlier, later in pairwise(starts))
-        return starts[-1] - starts[0] > self._rule.window_ns or any(gap > self._rule.gap_ns for gap in gaps)
+        is_long = bool(starts) and starts[-1] - starts[0] > self._rule.window_ns
+        return is_long or any(gap > self._rule.gap_ns for gap in gaps)
 
     def count(self, session: bytes, span: Span, trace_id: bytes, fact: Fact) -> ToolRepeats:
         """Enter one report of an execution in `session`, also of one of which only the name of the tool is known."""
