@@ -35,6 +35,7 @@ from spanledger_processor.ledger.store import Table, Unit
 from spanledger_processor.model import Decision
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.pricing.price_list import Override
+from spanledger_processor.server.codec import decode_batch, decode_ruling, encode_batch, encode_ruling
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing import Signer
 from spanledger_processor.telemetry.metrics import Telemetry
@@ -86,14 +87,14 @@ IN_ORDER = slice(None)
 
 @dataclass
 class Both:
-    """The same requests by both ways, each over a ledger of its own."""
+    """The same requests by both ways, each over a ledger of its own; and the fast one in a ledger process, too."""
 
     aliases: str = "[gen_ai.usage.cost]"
     taken: int = 0
 
     def __post_init__(self) -> None:
         self.stages = stage(self.aliases), stage(self.aliases, usual=False)
-        self.stores = MemoryStore(), MemoryStore()
+        self.stores = MemoryStore(), MemoryStore(), MemoryStore()
         self.telemetry = [Telemetry("1", window=3600, budget=1) for _ in self.stores]
         self.now = NOW
 
@@ -107,7 +108,7 @@ class Both:
                 batch.facts[:], places[:] = of(batch, [*numbers]), [places[number] for number in numbers]
         for fast, full in zip(readings[0].batches, readings[1].batches, strict=True):
             assert [values(fact) for fact in fast.facts] == [values(fact) for fact in full.facts]
-        rulings: list[list[Ruling]] = [[], []]
+        rulings: list[list[Ruling]] = [[], [], []]
         for fast, full in zip(readings[0].batches, readings[1].batches, strict=True):
             taken = self._taken(fast)
             self.taken += len(taken)
@@ -115,12 +116,17 @@ class Both:
                 rulings[0].append(enter(fast, unit))
             with self.stores[1].unit() as unit:
                 rulings[1].append(enter_in_full(full, unit, taken))
-        for one, other in zip(*rulings, strict=True):
+            with self.stores[2].unit() as unit:
+                crossed = enter(decode_batch(encode_batch(fast)), unit)
+            rulings[2].append(decode_ruling(encode_ruling(crossed), fast.facts))
+        for one, other, crossed in zip(*rulings, strict=True):
             compare(one, other)
-        for telemetry, reading, ruled in zip(self.telemetry, readings, rulings, strict=True):
+            compare(one, crossed)
+        for telemetry, reading, ruled in zip(self.telemetry, (*readings, readings[0]), rulings, strict=True):
             for batch, ruling in zip(reading.batches, ruled, strict=True):
                 telemetry.stage.ruled(batch, ruling)
         assert read_records(self.stores[0]) == read_records(self.stores[1])
+        assert self.stores[0]._below.records == self.stores[2]._below.records
         assert written(readings[0], rulings[0]) == written(readings[1], rulings[1])
 
     def _taken(self, batch: Batch) -> list[int]:
@@ -327,7 +333,7 @@ def test_generated_calls_come_to_the_same_both_ways(bodies: list[bytes], aliases
     for body in (FIRST, *bodies, *bodies[:1]):
         both.send(descending(ExportTraceServiceRequest.FromString(body)) if is_from_collector else body)
     scraped = [counted(telemetry) for telemetry in both.telemetry]
-    assert scraped[0] == scraped[1]
+    assert scraped[0] == scraped[1] == scraped[2]
 
 
 @pytest.mark.parametrize("name", [capture.name for capture in captures()])

@@ -15,6 +15,7 @@ from msgspec import structs
 
 from spanledger_processor.accounting.account_usual import account_usual
 from spanledger_processor.accounting.budgets import Budgets
+from spanledger_processor.accounting.column_batch import ColumnBatch
 from spanledger_processor.accounting.count_once import calls_again
 from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex
 from spanledger_processor.accounting.decide import (
@@ -63,8 +64,8 @@ def weights_of(batch: Batch) -> Callable[[Fact], int]:
 
 def weight_of(batch: Batch) -> int:
     """Return for how many usual calls the spans of a batch count together."""
-    usual = 0 if batch.budgets else [*map(type, batch.facts)].count(UsualFact)
-    return _FULL_RULES * len(batch.facts) - (_FULL_RULES - 1) * usual
+    usual = 0 if batch.budgets else [*map(type, batch.facts)].count(UsualFact) + batch.count - len(batch.facts)
+    return _FULL_RULES * batch.count - (_FULL_RULES - 1) * usual
 
 
 def _weight_of(fact: Fact) -> int:
@@ -85,16 +86,16 @@ def enter(batch: Batch, unit: Unit) -> Ruling:
     if memory is None:
         memory = unit.cache[_MEMORY] = Memory.of(unit)
     if batch.budgets:  # what they say depends on more than a usual call's session and run
-        ruling, rest = Ruling(), list(range(len(batch.facts)))
+        ruling, rest = Ruling(), list(range(batch.count))
     else:
         ruling, rest = account_usual(batch, unit, memory.calls, account)
-    if len(rest) == len(batch.facts):
-        ruling = account(batch, unit, memory)
+    if len(rest) == batch.count:
+        ruling = account(batch.only(rest), unit, memory)
         unit.apply(ruling.changes, batch.now_ns)
     else:
         unit.apply(ruling.changes, batch.now_ns)
         if rest:  # as in a request of their own, which comes behind
-            others = account(replace(batch, facts=[batch.facts[index] for index in rest]), unit, memory)
+            others = account(batch.only(rest), unit, memory)
             unit.apply(others.changes, batch.now_ns)
             ruling.add(others, rest)
     ruling.changes = Changes()
@@ -111,16 +112,31 @@ def enter_together(batches: Sequence[Batch], unit: Unit) -> list[Ruling]:
 
     What is counted of all of them (replays, corrections and the like) stands in the first.
     """
-    facts = [fact for batch in batches for fact in batch.facts]
-    ruling = enter(replace(batches[0], facts=facts, now_ns=max(batch.now_ns for batch in batches)), unit)
-    ends = [*accumulate(len(batch.facts) for batch in batches)]
+    ruling = enter(_joined(batches), unit)
+    ends = [*accumulate(batch.count for batch in batches)]
     rulings, fresh, decision_on = [Ruling() for _ in batches], sorted(ruling.fresh), ruling.decisions.get
+    row = 0
     for of_batch, first, end in zip(rulings, [0, *ends], ends, strict=False):
         decided = enumerate(map(decision_on, range(first, end)))
         of_batch.decisions = {index: decision for index, decision in decided if decision is not None}
         of_batch.fresh = [index - first for index in fresh[bisect_left(fresh, first) : bisect_left(fresh, end)]]
-    rulings[0] = replace(ruling, decisions=rulings[0].decisions, fresh=rulings[0].fresh)
+        if ruling.alike is not None:
+            begin, row = row, ruling.alike.end_below(end, row)
+            of_batch.alike = ruling.alike.part(slice(begin, row), first)
+    own = {name: getattr(rulings[0], name) for name in ("decisions", "fresh", "alike")}
+    rulings[0] = replace(ruling, **own)
     return rulings
+
+
+def _joined(batches: Sequence[Batch]) -> Batch:
+    """Return one batch with all spans of several that are alike."""
+    by_columns = [batch for batch in batches if isinstance(batch, ColumnBatch)]
+    if len(by_columns) == len(batches) and (joined := ColumnBatch.joined(by_columns)) is not None:
+        return joined
+    each = [batch.only(range(batch.count)) for batch in batches]
+    return replace(
+        each[0], facts=[fact for batch in each for fact in batch.facts], now_ns=max(batch.now_ns for batch in batches)
+    )
 
 
 class _Account:

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import accumulate, chain, repeat
-from operator import add, attrgetter, is_, itemgetter, not_, sub
-from typing import Any, TypeAlias
+from itertools import accumulate, chain
+from operator import add, attrgetter, itemgetter, sub
+from typing import Any, NamedTuple
 
+from spanledger_processor.accounting.column_batch import ColumnBatch
 from spanledger_processor.accounting.columns import Columns, runs_of, sums_of
-from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex, UnknownCalls
-from spanledger_processor.accounting.facts import Batch, Fact, Ruling
+from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex
+from spanledger_processor.accounting.facts import Batch, Fact, RuledAlike, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.totals import GroupedCalls, Totals
 from spanledger_processor.accounting.trace_record import Beside, pack_usual, unpack_head
@@ -31,22 +32,25 @@ from spanledger_processor.accounting.usual import (
     NOTHING_STORED,
     Pattern,
     Rules,
-    UsualDecision,
     UsualFact,
+    UsualKind,
     another,
     pattern_of,
     whole,
 )
-from spanledger_processor.accounting.usual_traces import UsualTrace, UsualTraces, usual_traces
+from spanledger_processor.accounting.usual_traces import (
+    UsualColumns,
+    UsualTrace,
+    UsualTraces,
+    decisions_on,
+    usual_traces,
+)
 from spanledger_processor.ledger.facts import AHEAD_NS, Latest, ModelUse
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import speeds_of
 from spanledger_processor.model import INPUT
 from spanledger_processor.units import Pico
-
-_Kind: TypeAlias = tuple[tuple[Any, ...], tuple[bool, ...]]
-"""What makes the pattern of a call of a prototype differ from others, and which of its own values are not known."""
 
 
 def account_usual(batch: Batch, reader: Reader, calls: CallFilter, rules: Rules) -> tuple[Ruling, list[int]]:
@@ -57,9 +61,11 @@ def account_usual(batch: Batch, reader: Reader, calls: CallFilter, rules: Rules)
     usual = _Usual(batch, reader, calls, rules)
     taken = usual.run()
     if not taken:
-        return usual.ruling, [*range(len(batch.facts))]
+        return usual.ruling, [*range(batch.count)]
+    if sum(len(trace.indexes) + len(trace.of_plain) for trace in taken) == batch.count:
+        return usual.ruling, []
     of_taken = set(chain.from_iterable(chain(trace.indexes, trace.of_plain) for trace in taken))
-    return usual.ruling, [index for index in range(len(batch.facts)) if index not in of_taken]
+    return usual.ruling, [index for index in range(batch.count) if index not in of_taken]
 
 
 class _Posted:
@@ -101,6 +107,15 @@ class _Group(_Posted):
             self.used[label], self.spent[label] = use, amount
 
 
+class _Taken(NamedTuple):
+    """The traces that are accounted for here, and of each call the id of its trace, its own values, and its pattern."""
+
+    traces: Sequence[UsualTrace]
+    trace_ids: Sequence[bytes]
+    own: Columns
+    patterns: Sequence[Pattern]
+
+
 class _Usual:
     """Accounts for the usual calls of a batch: looks for their traces, adds up what they spent, decides and stores."""
 
@@ -119,7 +134,8 @@ class _Usual:
 
     def run(self) -> Sequence[UsualTrace]:
         """Account for the traces of usual calls, and return them."""
-        found = usual_traces(self._batch.facts)
+        batch = self._batch
+        found = batch.found if isinstance(batch, ColumnBatch) else usual_traces(batch.facts)
         taken = self._taken(found) if found is not None else None
         if taken is None or not taken.traces:
             return ()
@@ -128,58 +144,51 @@ class _Usual:
         self._index.save()
         return taken.traces
 
-    def _taken(self, found: UsualTraces) -> UsualTraces:
+    def _taken(self, found: UsualTraces) -> _Taken:
         """Return the traces whose calls all count, none of them ahead of the clock, or before itself."""
         found = found.apart(self._batch.now_ns + AHEAD_NS)
-        found = found._replace(patterns=self._patterns(found))
+        kinds = found.calls.kinds
+        pattern_of_kind = {kind: self._pattern(kind, found.calls) for kind in dict.fromkeys(kinds)}
+        sources = {kind: None if one is None else one.source for kind, one in pattern_of_kind.items()}
         get, tenant = self._reader.get, self._batch.tenant
         keys = self._keys = {trace.trace_id: trace_key(tenant, trace.trace_id) for trace in found.traces}
         new = [trace for trace in found.traces if get(keys[trace.trace_id]) is None]
         by_source: dict[str, list[UsualTrace]] = {}
         for trace in new:
-            source, *others = {None if one is None else one.source for one in set(found.patterns[trace.run])}
+            source, *others = set(map(sources.__getitem__, set(kinds[trace.run])))
             if source is not None and not others:
                 by_source.setdefault(source, []).append(trace)
         known = set(chain.from_iterable(self._remembered(found.only(each), one) for one, each in by_source.items()))
-        return found.only([trace for trace in found.traces if trace.trace_id in known])
+        taken = found.only([trace for trace in found.traces if trace.trace_id in known])
+        patterns = [one for one in map(pattern_of_kind.__getitem__, taken.calls.kinds) if one is not None]
+        return _Taken(taken.traces, taken.calls.trace_ids, taken.calls.own, patterns)
 
-    def _patterns(self, found: UsualTraces) -> list[Pattern | None]:
-        """Return the pattern of each call: None where the full rules have to take it."""
-        own = found.own
-        are_unknown = [map(is_, column, repeat(None)) for column in own.counts[1:]]
-        unknown = zip(*are_unknown, map(not_, own.first_tokens), strict=True)
-        kinds: list[_Kind] = [*zip(map(_of_prototype, found.facts), unknown, strict=True)]
-        of_kind = {kind: self._pattern(kind, fact) for kind, fact in dict(zip(kinds, found.facts, strict=True)).items()}
-        return [*map(of_kind.__getitem__, kinds)]
-
-    def _pattern(self, kind: _Kind, fact: UsualFact) -> Pattern | None:
-        """Return the pattern of calls of a kind, of which `fact` is one."""
-        patterns, which = fact.prototype.patterns(self._batch.aliases), (*kind[0][1:], kind[1])
-        if which not in patterns:
-            patterns[which] = pattern_of(fact, self._batch, self._rules)
-            if patterns[which] is not None and not _holds(another(fact), self._batch, self._rules):
-                patterns[which] = None
-        return patterns[which]
+    def _pattern(self, kind: UsualKind, calls: UsualColumns) -> Pattern | None:
+        """Return the pattern of calls of a kind, of which some are among these."""
+        if kind.aliases != self._batch.aliases:
+            fact, bare = calls.fact(calls.kinds.index(kind)), self._batch.only(())
+            kind.aliases, kind.pattern = bare.aliases, pattern_of(fact, bare, self._rules)
+            if kind.pattern is not None and not _holds(another(fact), bare, self._rules):
+                kind.pattern = None
+        return kind.pattern
 
     def _remembered(self, found: UsualTraces, source: str) -> set[bytes]:
         """Return the traces of whose calls no other trace may know; they are remembered."""
-        own = found.own
-        of_anthropic = [pattern is not None and pattern.of_anthropic for pattern in found.patterns]
-        calls = UnknownCalls(own.response_ids, own.counts, own.ends, of_anthropic, found.trace_ids(), own.span_ids)
-        if self._index.remember_unknown(calls, source):
+        calls = found.calls
+        hashes = found.hashed(self._batch.tenant)
+        if self._index.remember_unknown(hashes, source, calls.trace_ids, calls.own.span_ids):
             return {trace.trace_id for trace in found.traces}
         if len(found.traces) == 1:
             return set()
         return set().union(*(self._remembered(found.only([trace]), source) for trace in found.traces))
 
-    def _post(self, taken: UsualTraces) -> None:
+    def _post(self, taken: _Taken) -> None:
         """Enter what the calls spent: sums of those that go to the same totals."""
         own, uses = taken.own, taken.own.uses()
         groups: dict[tuple[str, int], _Group] = {}
         claims: dict[tuple[Pattern, int], _Posted] = {}
         stands: dict[tuple[Any, ...], int] = {}
-        patterns = [pattern for pattern in dict.fromkeys(taken.patterns) if pattern is not None]
-        stand_of = {pattern: stands.setdefault(pattern.stand(), len(stands)) for pattern in patterns}
+        stand_of = {one: stands.setdefault(one.stand(), len(stands)) for one in dict.fromkeys(taken.patterns)}
         for (session, pattern, day), places in _alike(taken):
             use, amount = uses[places[0]], own.amounts[places[0]]
             if len(places) > 1:
@@ -193,7 +202,7 @@ class _Usual:
             group.take(places, use, amount)
             group.use(pattern.label, use, amount)
             claim.take(places, use, amount)
-        ended = [*zip(own.ends, taken.trace_ids(), own.span_ids, strict=True)]
+        ended = [*zip(own.ends, taken.trace_ids, own.span_ids, strict=True)]
         for (session, _), group in groups.items():
             self._post_group(session, group, own, ended)
         for (_, day), claim in claims.items():
@@ -226,12 +235,12 @@ class _Usual:
         calls = GroupedCalls(starts, ends, inputs, amounts, max(of(ended)), group.used)
         self._totals.post_group(span, posting, sums, calls)
 
-    def _decide(self, taken: UsualTraces) -> None:
+    def _decide(self, taken: _Taken) -> None:
         """Write decisions with running totals, and the traces' records."""
         own, now_ms, changes = taken.own, self._batch.now_ns // 1_000_000, self.ruling.changes
         runs, costs, run_costs = self._running(taken)
         self._decide_on(taken, runs, costs, run_costs)
-        stored = [pattern.stored for pattern in taken.patterns if pattern is not None]
+        stored = [pattern.stored for pattern in taken.patterns]
         columns = [*own.flat(), *zip(*runs, strict=True), costs, run_costs]
         for trace in taken.traces:
             of_trace = stored[trace.run]
@@ -242,7 +251,7 @@ class _Usual:
             changes.replace[where] = pack_usual([*numbers], values, now_ms, beside)
             changes.expire.append(where)
 
-    def _running(self, taken: UsualTraces) -> tuple[list[Named], list[Pico], list[Pico | None]]:
+    def _running(self, taken: _Taken) -> tuple[list[Named], list[Pico], list[Pico | None]]:
         """Return of each call its run, and the running totals of session and run with it."""
         totals = self._totals
         run_of: dict[str, Named] = {}
@@ -271,26 +280,23 @@ class _Usual:
         return runs, costs, run_costs
 
     def _decide_on(
-        self, taken: UsualTraces, runs: Sequence[Named], costs: Sequence[Pico], run_costs: Sequence[Pico | None]
+        self, taken: _Taken, runs: Sequence[Named], costs: Sequence[Pico], run_costs: Sequence[Pico | None]
     ) -> None:
         """Write the decisions on calls: the run of each, and the running totals with it."""
         indexes = [*chain.from_iterable(trace.indexes for trace in taken.traces)]
-        decisions = self.ruling.decisions
-        rows = zip(indexes, taken.facts, taken.patterns, runs, costs, run_costs, strict=True)
-        for index, fact, pattern, run, cost, run_cost in rows:
-            assert pattern is not None
-            decisions[index] = decision = UsualDecision.__new__(UsualDecision)
-            decision.fact, decision.prototype, decision.session_cost = fact, pattern.decision, cost
-            (decision.run_id, decision.run_source), decision.run_cost = run, run_cost
-        self.ruling.fresh += indexes
+        decisions = [pattern.decision for pattern in taken.patterns]
+        alike = RuledAlike(indexes, decisions, runs, costs, run_costs)
+        if isinstance(self._batch, ColumnBatch):
+            self.ruling.alike = alike
+        else:
+            self.ruling.decisions, self.ruling.fresh = decisions_on(alike, self._batch.facts), indexes
 
 
 _output = itemgetter(2)
 """In a `ModelUse`."""
-_of_prototype = attrgetter("prototype", "price", "estimate", "is_unsure", "session.source")
 
 
-def _alike(taken: UsualTraces) -> Iterable[tuple[tuple[str, Pattern, int], list[int]]]:
+def _alike(taken: _Taken) -> Iterable[tuple[tuple[str, Pattern, int], list[int]]]:
     """Return the places of calls of one session, pattern and day, by these, in the order of the first of each."""
     together: dict[Any, list[int]] = defaultdict(list)
     for place, where in enumerate(zip(taken.own.sessions, taken.patterns, taken.own.days, strict=True)):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import chain, islice, repeat
-from struct import iter_unpack, pack, unpack
+from struct import Struct, iter_unpack, pack, unpack
 from typing import NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.one_call import LOG_AFTER_NS, may_lack_caches, uncached_inputs
@@ -28,6 +28,9 @@ _OF_INPUT, _OF_OUTPUT, _OF_PERIOD = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x16
 _MASK = (1 << 63) - 1
 _PLACE_BYTES = 16
 """Of a hash while many are worked out: counts are below 2**63, and what they are multiplied with below 2**64."""
+
+_PACK = [Struct(f">{number}Q").pack for number in range(64)]
+"""The hashes of a call, by how many it has: one id and one usage, mostly."""
 
 _Usage: TypeAlias = tuple[int, int, bytes]
 """Input and output of a call, and what the period adds to their hash."""
@@ -52,19 +55,30 @@ class Hashes(NamedTuple):
 
 
 class HashesOfCalls(NamedTuple):
-    """The hashes of several calls, by what they are (`Hashes`); and all that each is remembered under."""
+    """The hashes of several calls, by what they are (`Hashes`); and all that each is remembered under, packed."""
 
     ids: Sequence[int]
     usages: Sequence[int]
     beside: Sequence[int]
     uncached: Sequence[int]
-    remembered: Sequence[tuple[int, ...]]
+    remembered: Sequence[bytes]
 
     @classmethod
     def of(cls, calls: Sequence[Hashes]) -> HashesOfCalls:
         """Return those of calls that were hashed one by one."""
         ids, usages, beside, uncached = ([*chain.from_iterable(column)] for column in zip(*calls, strict=True))
-        return cls(ids, usages, beside, uncached, [call.remembered for call in calls])
+        return cls(
+            ids, usages, beside, uncached, [_PACK[len(one)](*one) for one in (call.remembered for call in calls)]
+        )
+
+    @classmethod
+    def joined(cls, each: Sequence[HashesOfCalls]) -> HashesOfCalls:
+        """Return those of the calls of all of them."""
+        return (
+            each[0]
+            if len(each) == 1
+            else cls._make([*chain.from_iterable(column)] for column in zip(*each, strict=True))
+        )
 
 
 class _Moment(NamedTuple):
@@ -113,10 +127,10 @@ class CallHashes:
             found.add(each, moment, of_anthropic=is_anthropic)
         usages, beside, uncached = found.hashes()
         if len(usages) == len(ids) and not uncached:
-            return HashesOfCalls(ids, usages, beside, uncached, [*zip(ids, usages, strict=True)])
+            return HashesOfCalls(ids, usages, beside, uncached, [*map(_PACK[2], ids, usages)])
         each_usage, each_uncached = iter(usages), iter(uncached)
         remembered = [
-            (id_, *islice(each_usage, number), *islice(each_uncached, of_uncached))
+            _PACK[1 + number + of_uncached](id_, *islice(each_usage, number), *islice(each_uncached, of_uncached))
             for id_, (number, of_uncached) in zip(ids, found.numbers, strict=True)
         ]
         return HashesOfCalls(ids, usages, beside, uncached, remembered)

@@ -16,8 +16,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, repeat
-from struct import Struct
-from typing import NamedTuple, TypeAlias, TypeVar
+from struct import iter_unpack
+from typing import TypeAlias, TypeVar
 
 from spanledger_processor.accounting.call_hashes import HASH_BYTES, CallHashes, Hashes, HashesOfCalls
 from spanledger_processor.accounting.one_call import source_of
@@ -44,8 +44,6 @@ _MOST_ROWS_LOOKED_AT = 1 << 14
 """Requests whose traces are told when a process starts: a tenth of a second, three tenths where each has 50 calls."""
 _TRACE_IDS = slice(2, None, 4)
 """Where they stand in what a row has of the calls of a source."""
-_PACK = [Struct(f">{number}Q").pack for number in range(64)]
-"""The hashes of a call, by how many it has: one id and one usage, mostly."""
 _NUMBERS = tuple(bytes((number,)) for number in range(256))
 
 T = TypeVar("T")
@@ -54,19 +52,6 @@ Entry: TypeAlias = tuple[bytes, bytes]
 _Rows: TypeAlias = tuple[Key, ...]
 _ReportRows: TypeAlias = tuple[tuple[str, Key], ...]
 """Requests with the source that reported a call."""
-
-
-class UnknownCalls(NamedTuple):
-    """Calls by columns: response ids, counts (a column for each of the first `USAGE_CLASSES`), ends, whether they are
-    Anthropic's, and ids of their traces and spans.
-    """
-
-    response_ids: Sequence[str]
-    counts: Sequence[Sequence[int | None]]
-    ends: Sequence[int]
-    of_anthropic: Sequence[bool]
-    trace_ids: Sequence[bytes]
-    span_ids: Sequence[bytes]
 
 
 @dataclass(slots=True)
@@ -212,7 +197,7 @@ class CrossTraceIndex:
         self._row = (index_key(self._now_ms, request),)
         self._calls = calls
         self._mine: dict[int, list[Entry]] = {}
-        self._latest: list[tuple[Sequence[tuple[int, ...]], Sequence[bytes], Sequence[bytes]]] = []
+        self._latest: list[tuple[Sequence[bytes], Sequence[bytes], Sequence[bytes]]] = []
         """What was remembered since `_mine` was last asked for, nearly always all of it: hashes of calls, and the ids
         of their traces and spans.
         """
@@ -255,17 +240,17 @@ class CrossTraceIndex:
             of_ids, calls = (len(hashes.ids),), HashesOfCalls.of([hashes])
             self._remember(calls, of_ids, source_of(span), (trace_id,), (span.span_id,))
 
-    def remember_unknown(self, calls: UnknownCalls, source: str) -> bool:
-        """Keep calls that are counted, if `candidates` would find nothing for any of them.
+    def remember_unknown(
+        self, hashes: HashesOfCalls, source: str, trace_ids: Sequence[bytes], span_ids: Sequence[bytes]
+    ) -> bool:
+        """Keep calls that are counted, each with one id, if `candidates` would find nothing for any of them.
 
         Returns whether that is so; a source reports all of them.
         """
-        counts = zip(*calls.counts, strict=True)
-        hashes = self._hashes.of_calls(calls.response_ids, counts, calls.ends, calls.of_anthropic)
         is_known = self._calls.may_know(hashes.ids, (*hashes.usages, *hashes.beside), source)
         if is_known or len(set(hashes.ids)) < len(hashes.ids):
             return False
-        self._remember(hashes, repeat(1), source, calls.trace_ids, calls.span_ids)
+        self._remember(hashes, repeat(1), source, trace_ids, span_ids)
         return True
 
     def remember_unknown_spans(self, trace_id: bytes, spans: Iterable[Span]) -> bool:
@@ -302,8 +287,7 @@ class CrossTraceIndex:
         self._traces.update(trace_ids)
         self._calls.add(self._row, source, calls.ids, (*calls.usages, *calls.uncached))
         self._latest.append((calls.remembered, trace_ids, span_ids))
-        packed = [_PACK[len(hashes)](*hashes) for hashes in calls.remembered]
-        rows = zip(map(_NUMBERS.__getitem__, of_ids), packed, trace_ids, span_ids, strict=False)
+        rows = zip(map(_NUMBERS.__getitem__, of_ids), calls.remembered, trace_ids, span_ids, strict=False)
         self._added.setdefault(source, []).extend(chain.from_iterable(rows))
 
     def remember_trace(self, trace_id: bytes) -> None:
@@ -322,7 +306,7 @@ class CrossTraceIndex:
         if row == self._row[0]:
             for remembered in self._latest:
                 for hashes, trace_id, span_id in zip(*remembered, strict=True):
-                    for hash_ in hashes:
+                    for (hash_,) in iter_unpack(">Q", hashes):
                         _append(self._mine, hash_, (trace_id, span_id))
             self._latest.clear()
             return self._mine

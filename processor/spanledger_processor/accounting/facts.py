@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -205,16 +206,52 @@ class Batch:
     watched: bool = False
     is_part: bool = False
 
+    @property
+    def count(self) -> int:
+        """Return how many spans it has."""
+        return len(self.facts)
+
+    def only(self, indexes: Sequence[int]) -> Batch:
+        """Return a batch of some of its spans."""
+        return self if len(indexes) == len(self.facts) else replace(self, facts=[self.facts[one] for one in indexes])
+
+    def genai_traces(self) -> set[bytes]:
+        """Return the ids of the traces of its GenAI spans."""
+        return {fact.trace_id for fact in self.facts if fact.is_genai}
+
     def digest(self) -> bytes:
         """Return a hash that differs from that of other requests of the same time."""
         ids = chain.from_iterable(map(_ids_of, self.facts))
         return blake2b(b"".join(ids), digest_size=8, key=self.tenant).digest()
 
 
+class RuledAlike(NamedTuple):
+    """Decisions on usual calls by columns: the indexes of the calls in their batch, and of each the decision on a call
+    like it, its run, and the running totals of session and run with it.
+    """
+
+    indexes: Sequence[int]
+    prototypes: Sequence[Decision]
+    runs: Sequence[Named]
+    session_costs: Sequence[Pico]
+    run_costs: Sequence[Pico | None]
+
+    def end_below(self, index: int, first: int) -> int:
+        """Return the place of the first of them, from `first` on, that is not below an index: all behind it are not."""
+        return bisect_left(self.indexes, True, first, key=lambda one: one >= index)
+
+    def part(self, rows: slice, first: int) -> RuledAlike:
+        """Return some of them, on a batch that begins at index `first` of this one."""
+        indexes, prototypes, runs, session_costs, run_costs = self
+        of_part = [index - first for index in indexes[rows]]
+        return RuledAlike(of_part, prototypes[rows], runs[rows], session_costs[rows], run_costs[rows])
+
+
 @dataclass(slots=True)
 class Ruling:
     """The result for a batch: a decision for each GenAI span (by its index in `Batch.facts`), and what to store.
 
+    Decisions on calls that came as columns are `alike`, and stand neither in `decisions` nor in `fresh`.
     `fresh` has the indexes of the spans that were not known before. `replays` counts those seen before, `conflicts`
     those of them with other usage than the first time. `correction` is by how much what was sent now exceeds the
     ledger more than before (docs/contract.md#promise-1-sums-are-true); `cut_traces` counts traces that were
@@ -229,6 +266,7 @@ class Ruling:
     corrections: int = 0
     correction: Pico = 0
     cut_traces: int = 0
+    alike: RuledAlike | None = None
 
     def add(self, other: Ruling, indexes: Sequence[int]) -> None:
         """Take in the ruling, less its changes, on further facts, which are at `indexes` of the batch."""

@@ -33,31 +33,48 @@ LARGEST_COUNT = 1 << 60
 Rules: TypeAlias = Callable[[Batch, Reader], Ruling]
 """`accounting.account`, which stands above."""
 
-_MOST_PATTERNS = 64
+_MOST_KINDS = 64
 """Of one prototype: as many as it has prices, and sets of counts that are known."""
 
 
 class Prototype:
     """A call that was read by the full rules, of which other calls have all but their own values."""
 
-    __slots__ = ("_aliases", "_patterns", "digest", "fact", "models")
+    __slots__ = ("_kinds", "digest", "fact", "models", "of_anthropic")
 
     def __init__(self, fact: Fact) -> None:
         self.fact = fact
         self.models = "" if fact.call is None else models_reported(fact.call, None)
         self.digest = begun_digest(self.models)
         """The beginning of the digests of such calls."""
-        self._aliases: tuple[str, ...] = ()
-        self._patterns: dict[tuple[Any, ...], Pattern | None] = {}
+        claim = span_of(fact).claim
+        self.of_anthropic = claim is not None and claim.of_anthropic
+        self._kinds: dict[tuple[Any, ...], UsualKind] = {}
 
-    def patterns(self, aliases: tuple[str, ...]) -> dict[tuple[Any, ...], Pattern | None]:
-        """Return the patterns of such calls for batches with these aliases, by what makes one differ from another
-        beside its own values; None for those that the full rules have to take.
-        """
-        if self._aliases != aliases or len(self._patterns) >= _MOST_PATTERNS:
-            self._aliases = aliases
-            self._patterns.clear()
-        return self._patterns
+    def kind(self, which: tuple[Any, ...]) -> UsualKind:
+        """Return the kind of calls of this prototype that are so (`UsualKind.which`)."""
+        kind = self._kinds.get(which)
+        if kind is None:
+            if len(self._kinds) >= _MOST_KINDS:
+                self._kinds.clear()
+            kind = self._kinds[which] = UsualKind(self, which)
+        return kind
+
+
+class UsualKind:
+    """Calls of a prototype that differ in their own values alone.
+
+    `which` are `price`, `estimate` and `is_unsure` as a fact has them, where the session was named, and of each count
+    but the first, and the time of the first token, whether it is unknown. `pattern` is that of such calls in batches
+    with these `aliases`; None where the full rules have to take them.
+    """
+
+    __slots__ = ("aliases", "pattern", "prototype", "which")
+
+    def __init__(self, prototype: Prototype, which: tuple[Any, ...]) -> None:
+        self.prototype, self.which = prototype, which
+        self.aliases: tuple[str, ...] | None = None
+        self.pattern: Pattern | None = None
 
 
 class UsualFact(Fact):
@@ -181,7 +198,6 @@ class Pattern:
     label: str
     decision: Decision
     stored: bytes
-    of_anthropic: bool
 
     @property
     def is_timed(self) -> bool:
@@ -209,8 +225,7 @@ def pattern_of(fact: UsualFact, batch: Batch, rules: Rules) -> Pattern | None:
         return None
     span = span_of(whole(fact))
     assert span.claim is not None
-    claim = span.claim
-    return Pattern(span, posting, source_of(span), claim.label, ruling.decisions[0], stored, claim.of_anthropic)
+    return Pattern(span, posting, source_of(span), span.claim.label, ruling.decisions[0], stored)
 
 
 def whole(fact: UsualFact) -> Fact:

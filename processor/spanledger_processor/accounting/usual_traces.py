@@ -1,20 +1,91 @@
 """The traces of a batch that may be accounted for as usual calls, by what the batch itself says of them.
 
 Each has calls of its own kind alone (`UsualFact`), with ids of their own, none above another span; plain spans may
-stand above and beside them, as long as they name no run.
+stand above and beside them, as long as they name no run. Their calls are columns: of each its trace, its kind, and what
+it has of its own; no object for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import chain, groupby, repeat
-from operator import attrgetter, gt
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, chain, groupby, repeat
+from operator import attrgetter, gt, is_, not_
 from typing import Any, NamedTuple
 
+from spanledger_processor.accounting.call_hashes import CallHashes, HashesOfCalls
 from spanledger_processor.accounting.columns import Columns
-from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.accounting.facts import Fact, RuledAlike
+from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace_record import SEGMENT_SPANS
-from spanledger_processor.accounting.usual import Pattern, UsualFact
+from spanledger_processor.accounting.usual import UsualDecision, UsualFact, UsualKind
+from spanledger_processor.model import Decision
+
+
+class UsualColumns(NamedTuple):
+    """Usual calls of any traces: the id of the trace of each, its kind, and its own values."""
+
+    trace_ids: Sequence[bytes]
+    kinds: Sequence[UsualKind]
+    own: Columns
+
+    @classmethod
+    def of(cls, facts: Sequence[UsualFact]) -> UsualColumns:
+        """Return the columns of calls, of which there is one at least."""
+        own = Columns.of(facts)
+        return cls([*map(_trace_id, facts)], _kinds_of(facts, own), own)
+
+    def __len__(self) -> int:
+        """Return how many calls there are."""
+        return len(self.kinds)
+
+    def at(self, runs: Sequence[slice]) -> UsualColumns:
+        """Return the calls that stand at some of the places."""
+        trace_ids = [*chain.from_iterable(map(self.trace_ids.__getitem__, runs))]
+        return UsualColumns(trace_ids, [*chain.from_iterable(map(self.kinds.__getitem__, runs))], self.own.at(runs))
+
+    def fact(self, place: int) -> UsualFact:
+        """Return the fact of one of the calls."""
+        return next(iter(self.at([slice(place, place + 1)]).facts()))
+
+    def facts(self) -> Iterable[UsualFact]:
+        """Yield the facts of the calls."""
+        own = self.own
+        counts, parts = zip(*own.counts, strict=True), zip(*own.parts, strict=True)
+        rows = zip(self.kinds, self.trace_ids, *own[:5], counts, own.amounts, parts, *own[8:], strict=True)
+        for (
+            kind,
+            trace_id,
+            span_id,
+            parent_id,
+            start_ns,
+            end_ns,
+            response_id,
+            of_call,
+            amount,
+            of_amount,
+            *more,
+        ) in rows:
+            fact = UsualFact.__new__(UsualFact)
+            fact.prototype = kind.prototype
+            fact.price, fact.estimate, fact.is_unsure, source = kind.which[:4]
+            fact.trace_id, fact.span_id, fact.parent_id = trace_id, span_id, parent_id
+            fact.start_ns, fact.end_ns, fact.response_id = start_ns, end_ns, response_id
+            fact.counts, fact.amount, fact.parts = of_call, amount, of_amount
+            fact.day, fact.first_token_ns, session = more
+            fact.session = Named(session, source)
+            yield fact
+
+
+_shared: Callable[[Fact], tuple[Any, ...]] = attrgetter("prototype", "price", "estimate", "is_unsure", "session.source")
+
+
+def _kinds_of(facts: Sequence[UsualFact], own: Columns) -> list[UsualKind]:
+    """Return the kind of each call."""
+    are_unknown = [map(is_, column, repeat(None)) for column in own.counts[1:]]
+    unknown = zip(*are_unknown, map(not_, own.first_tokens), strict=True)
+    each = [*zip(map(_shared, facts), unknown, strict=True)]
+    kinds = {one: one[0][0].kind((*one[0][1:], *one[1])) for one in set(each)}
+    return [*map(kinds.__getitem__, each)]
 
 
 class UsualTrace(NamedTuple):
@@ -28,42 +99,50 @@ class UsualTrace(NamedTuple):
     plain: list[Fact]
     of_plain: list[int]
 
+    def moved(self, places: int, indexes: int) -> UsualTrace:
+        """Return the same trace so much further behind among calls, and in a batch."""
+        run = slice(self.run.start + places, self.run.stop + places)
+        of_calls, of_plain = ([index + indexes for index in each] for each in (self.indexes, self.of_plain))
+        return self._replace(run=run, indexes=of_calls, of_plain=of_plain)
+
 
 class UsualTraces(NamedTuple):
-    """Traces, with the usual calls of all of them, one trace behind the other, and what is known of each call."""
+    """Traces, with the usual calls of all of them, one trace behind the other; and the hashes of these calls, once they
+    are worked out.
+    """
 
     traces: Sequence[UsualTrace]
-    facts: Sequence[UsualFact]
-    own: Columns
-    patterns: Sequence[Pattern | None] = ()
+    calls: UsualColumns
+    hashes: HashesOfCalls | None = None
 
-    def trace_ids(self) -> list[bytes]:
-        """Return the id of the trace of each call."""
-        each = (repeat(trace.trace_id, len(trace.indexes)) for trace in self.traces)
-        return [*chain.from_iterable(each)]
+    def hashed(self, tenant: bytes) -> HashesOfCalls:
+        """Return the hashes of the calls."""
+        if self.hashes is not None:
+            return self.hashes
+        own = self.calls.own
+        counts, of_anthropic = zip(*own.counts, strict=True), [kind.prototype.of_anthropic for kind in self.calls.kinds]
+        return CallHashes(tenant).of_calls(own.response_ids, counts, own.ends, of_anthropic)
 
     def only(self, traces: Sequence[UsualTrace]) -> UsualTraces:
         """Return some of the traces with their calls."""
         if len(traces) == len(self.traces):
             return self  # nearly always
-        runs = [trace.run for trace in traces]
-        facts = [*chain.from_iterable(map(self.facts.__getitem__, runs))]
-        patterns = [*chain.from_iterable(map(self.patterns.__getitem__, runs))]
-        moved: list[UsualTrace] = []
-        first = 0
-        for trace in traces:
-            end = first + len(trace.indexes)
-            moved.append(trace._replace(run=slice(first, end)))
-            first = end
-        return UsualTraces(moved, facts, self.own.at(runs), patterns)
+        ends = accumulate(len(trace.indexes) for trace in traces)
+        moved = [
+            trace._replace(run=slice(end - len(trace.indexes), end)) for trace, end in zip(traces, ends, strict=True)
+        ]
+        return UsualTraces(moved, self.calls.at([trace.run for trace in traces]))
 
     def apart(self, latest_ns: int) -> UsualTraces:
         """Return the traces whose calls are apart, and end by `latest_ns` and not before they start."""
-        if _are_apart(self.own, chain.from_iterable(trace.plain for trace in self.traces), latest_ns):
+        own = self.calls.own
+        if _are_apart(own, chain.from_iterable(trace.plain for trace in self.traces), latest_ns):
             return self  # nearly always: what holds of all spans holds of those of each trace
-        return self.only(
-            [trace for trace in self.traces if _are_apart(self.own.at([trace.run]), trace.plain, latest_ns)]
-        )
+        return self.only([trace for trace in self.traces if _are_apart(own.at([trace.run]), trace.plain, latest_ns)])
+
+    def indexes(self) -> Iterator[int]:
+        """Yield the index in the batch of each call."""
+        return chain.from_iterable(trace.indexes for trace in self.traces)
 
 
 def usual_traces(facts: Sequence[Fact]) -> UsualTraces | None:
@@ -87,7 +166,7 @@ def usual_traces(facts: Sequence[Fact]) -> UsualTraces | None:
             usual, of_usual, plain, of_plain = parted
             calls += usual
             traces.append(UsualTrace(trace_id, slice(first, len(calls)), of_usual, plain, of_plain))
-    return UsualTraces(traces, calls, Columns.of(calls)) if calls else None
+    return UsualTraces(traces, UsualColumns.of(calls)) if calls else None
 
 
 _USUAL, _MIXED = {UsualFact}, {UsualFact, Fact}
@@ -121,3 +200,15 @@ def _are_apart(own: Columns, plain: Iterable[Fact], latest_ns: int) -> bool:
 
 
 _trace_id, _span_id, _parent_id = map(attrgetter, ("trace_id", "span_id", "parent_id"))
+
+
+def decisions_on(ruled: RuledAlike, facts: Sequence[Fact]) -> dict[int, Decision]:
+    """Return the decisions on usual calls, which are among these facts, by their indexes."""
+    decisions: dict[int, Decision] = {}
+    for index, prototype, run, session_cost, run_cost in zip(*ruled, strict=True):
+        fact = facts[index]
+        assert type(fact) is UsualFact
+        decisions[index] = decision = UsualDecision.__new__(UsualDecision)
+        decision.fact, decision.prototype, decision.session_cost = fact, prototype, session_cost
+        (decision.run_id, decision.run_source), decision.run_cost = run, run_cost
+    return decisions

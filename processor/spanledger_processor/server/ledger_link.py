@@ -23,7 +23,6 @@ from spanledger_exporters import Signal, Verdict
 from spanledger_processor.accounting.account import are_alike, enter, enter_together, weight_of
 from spanledger_processor.accounting.cross_trace_index import recent_traces
 from spanledger_processor.accounting.facts import Batch, Ruling
-from spanledger_processor.accounting.usual import UsualFact
 from spanledger_processor.enrichment.stage import KNOWN_TRACES
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import StateError, Unit, UnitTooLargeError
@@ -424,8 +423,7 @@ class LedgerServer:
     def _announce_traces(self, worker: _Worker, batch: Batch) -> None:
         """Send the other workers the traces that have GenAI spans, each with its tenant: its plain spans are links."""
         others = [other for other in self._workers if other is not worker and not other.writer.is_closing()]
-        genai = (fact for fact in batch.facts if type(fact) is UsualFact or fact.is_genai)
-        traces = {fact.trace_id + batch.tenant for fact in genai}
+        traces = {trace_id + batch.tenant for trace_id in batch.genai_traces()}
         for trace_id in traces:
             self._traces[trace_id] = None
             self._traces.move_to_end(trace_id)

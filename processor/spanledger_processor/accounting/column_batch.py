@@ -1,0 +1,96 @@
+"""A batch whose traces of usual calls are columns already, as it comes to the ledger process of several.
+
+All that follows from the batch alone is worked out before it crosses: which traces are of usual calls, what kind each
+call is of, and its hashes. So the ledger process makes no object for such a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from hashlib import blake2b
+from itertools import accumulate, chain
+
+from spanledger_processor.accounting.call_hashes import HashesOfCalls
+from spanledger_processor.accounting.columns import Columns
+from spanledger_processor.accounting.facts import Batch
+from spanledger_processor.accounting.usual_traces import UsualColumns, UsualTraces, usual_traces
+
+
+@dataclass(slots=True, kw_only=True)
+class ColumnBatch(Batch):
+    """A batch of which the traces of usual calls are `found` as columns: `facts` are of its other spans, which stand at
+    `indexes`. `request` is its digest.
+    """
+
+    found: UsualTraces
+    indexes: Sequence[int]
+    request: bytes
+
+    @classmethod
+    def of(cls, batch: Batch) -> Batch:
+        """Return a batch by columns; as it is where nothing of it would be."""
+        found = None if batch.budgets else usual_traces(batch.facts)
+        if found is None:
+            return batch
+        by_columns, facts = set(found.indexes()), batch.facts
+        indexes = [] if len(by_columns) == len(facts) else [i for i in range(len(facts)) if i not in by_columns]
+        found = found._replace(hashes=found.hashed(batch.tenant))
+        own = {name: getattr(batch, name) for name in _FIELDS}
+        own["facts"] = [facts[index] for index in indexes]
+        return cls(**own, found=found, indexes=indexes, request=batch.digest())
+
+    @classmethod
+    def joined(cls, batches: Sequence[ColumnBatch]) -> ColumnBatch | None:
+        """Return one batch of several that are alike; None where spans of one trace stand in more than one."""
+        ids = [batch.trace_ids() for batch in batches]
+        if len(set().union(*ids)) < sum(map(len, ids)):
+            return None
+        firsts = [*accumulate((batch.count for batch in batches), initial=0)]
+        places = [*accumulate((len(batch.found.calls) for batch in batches), initial=0)]
+        each = [*zip(batches, places, firsts, strict=False)]
+        traces = [trace.moved(place, first) for batch, place, first in each for trace in batch.found.traces]
+        calls = _calls_joined([batch.found.calls for batch in batches])
+        hashes = HashesOfCalls.joined([batch.found.hashed(batch.tenant) for batch in batches])
+        own = {name: getattr(batches[0], name) for name in _FIELDS}
+        own["facts"] = [*chain.from_iterable(batch.facts for batch in batches)]
+        own["now_ns"] = max(batch.now_ns for batch in batches)
+        request = blake2b(b"".join([batch.request for batch in batches]), digest_size=8, key=batches[0].tenant).digest()
+        indexes = [index + first for batch, _, first in each for index in batch.indexes]
+        return cls(**own, found=UsualTraces(traces, calls, hashes), indexes=indexes, request=request)
+
+    @property
+    def count(self) -> int:
+        """Return how many spans it has."""
+        return len(self.facts) + len(self.found.calls)
+
+    def only(self, indexes: Sequence[int]) -> Batch:
+        """Return a batch of some of its spans, each with its fact."""
+        facts = dict(zip(self.indexes, self.facts, strict=True))
+        if not facts.keys() >= set(indexes):
+            facts.update(zip(self.found.indexes(), self.found.calls.facts(), strict=True))
+        own = {name: getattr(self, name) for name in _FIELDS}
+        return Batch(**own | {"facts": [facts[index] for index in indexes]})
+
+    def genai_traces(self) -> set[bytes]:
+        """Return the ids of the traces of its GenAI spans."""
+        return Batch.genai_traces(self).union(trace.trace_id for trace in self.found.traces)
+
+    def digest(self) -> bytes:
+        """Return a hash that differs from that of other requests of the same time."""
+        return self.request
+
+    def trace_ids(self) -> set[bytes]:
+        """Return the ids of the traces of all spans."""
+        return {trace.trace_id for trace in self.found.traces}.union(fact.trace_id for fact in self.facts)
+
+
+_FIELDS = tuple(one.name for one in fields(Batch))
+
+
+def _calls_joined(each: Sequence[UsualColumns]) -> UsualColumns:
+    if len(each) == 1:
+        return each[0]
+    trace_ids, kinds, own = zip(*each, strict=True)
+    columns = [[*chain.from_iterable(column)] for column in zip(*(one.flat() for one in own), strict=True)]
+    return UsualColumns([*chain.from_iterable(trace_ids)], [*chain.from_iterable(kinds)], Columns.from_flat(columns))
