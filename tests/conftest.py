@@ -9,14 +9,16 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from backend import Backend
 from served import Served
 from tools import parts
 
-settings.register_profile("no wall time", deadline=None)
-settings.register_profile("audit", deadline=None, max_examples=5_000, derandomize=False, print_blob=True)
+NO_WALL_TIME: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+"""Settings of Hypothesis under which no test fails because the machine is slow."""
+settings.register_profile("no wall time", **NO_WALL_TIME)
+settings.register_profile("audit", max_examples=5_000, derandomize=False, print_blob=True, **NO_WALL_TIME)
 settings.load_profile("no wall time")
 
 LONG = (

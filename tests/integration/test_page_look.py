@@ -16,7 +16,7 @@ from chats import COST, USAGE, chat, request, set_attributes, without
 from page_tabs import open_view, ready, tab, url_of
 from served import Served
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 WIDTHS = {"phone": {"width": 390, "height": 844}, "desk": {"width": 1300, "height": 900}}
 NAME = "an-agent-with-a-name-of-many-words-and-0123456789-digits"

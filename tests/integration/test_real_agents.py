@@ -22,7 +22,7 @@ from real_parts import ROOT, Loop
 from tests.capture.model_server import ModelServer
 from tools.programs import eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 PAGE = (ROOT / "docs" / "coding-agents.md").read_text()
 PROMPT = "How is the weather?"
@@ -102,7 +102,7 @@ def _run(command: list[str], home: Path, environment: dict[str, str]) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from certificates import Certificates
 from requests_out import happened
+from tools.programs import free_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,12 @@ class GrpcBackend:
         """Listen on a free port, or on that of the last time; `mutual` demands a client certificate."""
         server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers((_Handlers(self.service),))
+        self.port = self.port or free_port()  # one of the system's could be a connection's when it is listened on again
         address = f"127.0.0.1:{self.port}"
         if certificates is None:
-            self.port = server.add_insecure_port(address)
+            server.add_insecure_port(address)
         else:
-            self.port = server.add_secure_port(address, _grpc_credentials(certificates, mutual=mutual))
+            server.add_secure_port(address, _grpc_credentials(certificates, mutual=mutual))
         await server.start()
         try:
             yield self
@@ -160,8 +162,8 @@ class HttpBackend:
         """Listen on a free port, or on that of the last time; `mutual` demands a client certificate."""
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.port = self.port or free_port()
         listener.bind(("127.0.0.1", self.port))
-        self.port = listener.getsockname()[1]
         app = Starlette(routes=[Route("/{path:path}", self._export, methods=["POST"])])
         config = uvicorn.Config(
             app,

@@ -9,8 +9,9 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from served import Served
+from tools.programs import PATIENCE
 
-PATIENCE_MS = 30_000
+PATIENCE_MS = 1000 * PATIENCE
 
 
 class Watched:
@@ -42,6 +43,7 @@ def url_of(served: Served) -> str:
 
 
 def open_view(page: Page, served: Served, view: str = "") -> None:
+    page.set_default_timeout(PATIENCE_MS)
     page.goto("about:blank")  # else a change behind "#" alone leaves the last view there until the next is ready
     page.goto(f"{url_of(served)}#/{view}")
     expect(page.locator("main h2").first).to_be_visible()

@@ -112,12 +112,13 @@ class Served(Running, Server):
         self.grpc, self.http, api = free_port(), free_port(), free_port()
         self.state = folder / "state"
         path = folder / "spanledger.yaml"
+        patient = f"{PATIENCE:g}s"  # 64 MiB may take longer than the 5 s of the default on a busy machine
         endpoints = {"grpc": self.grpc, "http": self.http}
         config = {
             "receivers": {
                 "otlp": {"protocols": {key: {"endpoint": f"127.0.0.1:{port}"} for key, port in endpoints.items()}}
             },
-            "exporters": {"otlp_grpc": {"endpoint": f"127.0.0.1:{to}", "tls": {"insecure": True}}},
+            "exporters": {"otlp_grpc": {"endpoint": f"127.0.0.1:{to}", "tls": {"insecure": True}, "timeout": patient}},
             "state": {"path": str(self.state)},
             "api": {"endpoint": f"127.0.0.1:{api}"},
         }
