@@ -13,10 +13,11 @@ import grpc
 import pytest
 
 from destinations import GrpcAnswer, GrpcBackend
-from requests_out import PATIENCE, Counts, delivering, happened, log_records, settings, soon, spans, until
+from requests_out import Counts, delivering, happened, log_records, settings, soon, spans, until
 from spanledger_exporters import ACCEPTED, Delivery, DestinationError, Exporter, Result, Signal, Verdict, build
 from spanledger_exporters.senders import Sender
 from spanledger_exporters.settings import ALL_SIGNALS
+from tools.programs import PATIENCE
 
 OK = GrpcAnswer()
 BUSY = GrpcAnswer(grpc.StatusCode.UNAVAILABLE, "busy")

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requests_out import PATIENCE, Counts, soon
+from requests_out import Counts, soon
 from spanledger_exporters import ACCEPTED, Delivery, Result, Signal, Verdict
 from spanledger_exporters.settings import ALL_SIGNALS
+from tools.programs import PATIENCE
 
 A, R, P = Verdict.ACCEPTED, Verdict.RETRYABLE, Verdict.PERMANENT
 

@@ -19,9 +19,10 @@ import grpc
 import pytest
 
 from destinations import GrpcAnswer, GrpcBackend, nobody
-from requests_out import PATIENCE, Counts, delivering, settings, soon, spans, until
+from requests_out import Counts, delivering, settings, soon, spans, until
 from spanledger_exporters import ACCEPTED, Delivery, DestinationError, Result, Verdict, build
 from spanledger_exporters.queue import Entry, SegmentLog
+from tools.programs import PATIENCE
 
 OK = GrpcAnswer()
 BUSY = GrpcAnswer(grpc.StatusCode.UNAVAILABLE, "busy")

@@ -13,7 +13,7 @@ from backend import Backend
 from compressions import COMPRESS
 from real_parts import collector, written
 from served import Served
-from tools.programs import eventually, free_port, http_post
+from tools.programs import PATIENCE, eventually, free_port, http_post
 
 pytestmark = pytest.mark.integration
 
@@ -29,6 +29,7 @@ def sending(folder: Path, served: Served, exporter: str, compressions: Iterable[
     ports, health, off = {name: free_port() for name in compressions}, free_port(), {"enabled": False}
     to = f"http://127.0.0.1:{served.http}" if exporter == "otlp_http" else f"127.0.0.1:{served.grpc}"
     out = {"endpoint": to, "tls": {"insecure": True}, "sending_queue": off, "retry_on_failure": off}
+    out["timeout"] = f"{PATIENCE:g}s"
     config = {
         "extensions": {"health_check": {"endpoint": f"127.0.0.1:{health}"}},
         "receivers": {

@@ -15,10 +15,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from destinations import GrpcBackend, HttpBackend
 from real_parts import collector, written
-from requests_out import PATIENCE, exporting, soon, spans
+from requests_out import exporting, soon, spans
 from spanledger_exporters import ACCEPTED, Result, Signal, Verdict
 from spanledger_exporters.settings import HttpCompression
-from tools.programs import free_port
+from tools.programs import PATIENCE, free_port
 
 pytestmark = pytest.mark.integration
 
@@ -37,6 +37,7 @@ exporters:
   {exporter}:
     endpoint: "http://127.0.0.1:{backend}"
     tls: {{insecure: true}}
+    timeout: {patience:g}s
     {encoding}
     sending_queue: {{enabled: false}}
     retry_on_failure: {{enabled: false}}
@@ -55,7 +56,7 @@ async def collecting(folder: Path, backend: int, *, json_out: bool = False) -> A
     """A Collector that answers when its backend has, and its ports."""
     ports = {"health": free_port(), "grpc": free_port(), "http": free_port()}
     exporter, encoding = ("otlp_http", "encoding: json") if json_out else ("otlp_grpc", "")
-    text = CONFIG.format(**ports, backend=backend, exporter=exporter, encoding=encoding)
+    text = CONFIG.format(**ports, backend=backend, exporter=exporter, encoding=encoding, patience=PATIENCE)
     program = collector(folder, [written(folder / "otelcol.yaml", text)], ports["health"])
     await asyncio.to_thread(program.start)
     try:
@@ -102,7 +103,7 @@ async def test_a_line_of_our_file_says_what_the_collector_says_in_json(otelcol: 
         backend.serving(),
         collecting(tmp_path, backend.port, json_out=True) as ports,
         exporting("file", path=str(path)) as ours,
-        exporting("otlp_grpc", endpoint=f"http://127.0.0.1:{ports['grpc']}") as theirs,
+        exporting("otlp_grpc", endpoint=f"http://127.0.0.1:{ports['grpc']}", timeout=f"{PATIENCE:g}s") as theirs,
     ):
         for signal, body in map(read, FILES):
             for exporter in (ours, theirs):

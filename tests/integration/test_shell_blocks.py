@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from backend import Backend
+from chats import chat, request
 from served import COMMAND, Served
 from tools.parts import ROOT
-from tools.programs import Program, answers, eventually, free_port
+from tools.programs import Program, answers, eventually, free_port, wait_for_one_day
 from tracked import tracked
 
 pytestmark = pytest.mark.integration
@@ -178,7 +179,8 @@ def test_a_hook_stops_what_is_over_its_budget(tmp_path: Path) -> None:
     with Backend() as backend, Served(tmp_path, backend.port, budgets) as served:
         hook = script.replace("127.0.0.1:4320", f"127.0.0.1:{served.api}")
         assert run(hook, tmp_path, given).returncode == 0
-        served.export(RECORDED.read_bytes())
+        wait_for_one_day()
+        served.export(request(chat()))  # of this month, as no recording stays
 
         def stops() -> None:
             stopped = run(hook, tmp_path, given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from spanledger_exporters import Delivery, Exporter, build
 from spanledger_exporters.interface import Signal, Verdict
 from spanledger_exporters.settings import TYPES, ExporterSettings
+from tools.programs import PATIENCE
 
-PATIENCE = 30.0
-"""Seconds until a request that nothing is wrong with has long been answered."""
+_LOOKS_AGAIN_S = 0.1
 
 
 def settings(kind: str, **given: Any) -> ExporterSettings:
@@ -65,13 +65,17 @@ def happened() -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for what another task is about to do: a backend got a request, or `Counts` were told of something."""
+    """Wait for what another task is about to do.
+
+    It looks at once when a backend got a request or `Counts` were told of something, and else now and then.
+    """
     event = asyncio.Event()
     _LOOKING.add(event)
     try:
         async with asyncio.timeout(PATIENCE):
             while not condition():
-                await event.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(event.wait(), _LOOKS_AGAIN_S)
                 event.clear()
     finally:
         _LOOKING.discard(event)
