@@ -104,9 +104,17 @@ _sums = st.builds(
 )
 
 
+def _read(record: bytes) -> Sums:
+    """Return stored totals, less their stored form."""
+    sums = Sums.unpack(record)
+    for one in filter(None, (sums, sums.elsewhere)):
+        one.record = b""
+    return sums
+
+
 @given(_sums)
 def test_totals_come_back(sums: Sums) -> None:
-    assert Sums.unpack(sums.pack()) == sums
+    assert _read(sums.pack()) == sums
 
 
 @given(_sums)
@@ -114,7 +122,7 @@ def test_totals_of_a_newer_version_are_read_as_far_as_they_are_known(sums: Sums)
     row = unpack(sums.pack())
     row[2].append(7)
     newer = pack([*row, "new"])
-    assert Sums.unpack(newer) == sums
+    assert _read(newer) == sums
 
 
 def test_a_session_that_was_ended_by_an_earlier_version_still_is() -> None:

@@ -6,7 +6,7 @@ Pure: what is known comes from `read`, what changes is returned. Running it agai
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import accumulate
 from operator import attrgetter
@@ -157,8 +157,11 @@ class _Account:
         """The decisions of new spans."""
 
     def run(self) -> Ruling:
-        for trace_id, indices in self._by_trace().items():
-            self._traces.enter(trace_id, [(index, span_of(self.batch.facts[index])) for index in indices])
+        by_trace: dict[bytes, list[int]] = {}
+        for index, fact in enumerate(self.batch.facts):
+            by_trace.setdefault(fact.trace_id, []).append(index)
+        for trace_id, indices in by_trace.items():
+            self._traces.enter(trace_id, [*self._new_spans(trace_id, indices)])
         find_twins(self._traces, self._index)
         entered = [*self._traces]  # more are loaded where calls pass from one span to another
         for state in entered:
@@ -181,20 +184,20 @@ class _Account:
             self.ruling.decisions[index] = self.ruling.decisions[first]
         return self.ruling
 
-    def _by_trace(self) -> dict[bytes, list[int]]:
-        """Return the indexes of spans that are not known yet, by trace; the others are answered from their records."""
-        new: dict[bytes, list[int]] = {}
-        seen: dict[tuple[bytes, bytes], int] = {}
-        for index, fact in enumerate(self.batch.facts):
+    def _new_spans(self, trace_id: bytes, indices: Iterable[int]) -> Iterator[tuple[int, Span]]:
+        """Yield the spans of a trace that are not known yet; the others are answered from their records."""
+        seen: dict[bytes, int] = {}
+        is_stored = self._traces.is_stored(trace_id)
+        for index in indices:
+            fact = self.batch.facts[index]
             if fact.call is not None:
-                first = seen.setdefault((fact.trace_id, fact.span_id), index)
+                first = seen.setdefault(fact.span_id, index)
                 if first != index:
                     self._repeat(index, fact, first)
                     continue
-                if self._traces.is_stored(fact.trace_id) and self._is_known(index, fact):
+                if is_stored and self._is_known(index, fact):
                     continue
-            new.setdefault(fact.trace_id, []).append(index)
-        return new
+            yield index, span_of(fact)
 
     def _repeat(self, index: int, fact: Fact, first: int) -> None:
         """Answer a span as the same one before it in the request."""
@@ -226,7 +229,7 @@ class _Account:
                 self._totals.post(span, span.posting, -1, trace_id=state.trace_id)
                 span.claim = claim
                 self._totals.post(span, span.posting, trace_id=state.trace_id)
-        for span in state.trace.spans.values() if state.incremental is None else state.touched:
+        for span in state.known if state.incremental is None else state.touched:
             if span.posting is not None:
                 posting = state.posting(span)
                 if span.posting != posting or self._tool_parts.is_changed(span):
@@ -270,7 +273,6 @@ class _Account:
     def _decide(self, state: TraceState) -> None:
         repeating = {span.span_id for _, span in state.new if span.posting and span.posting.role == REPEATS}
         below = _counted_below(state.trace) if repeating else {}
-        starts = {span.span_id.hex(): span.start_ns for _, span in state.new}
         for index, span in state.new:
             fact = self.batch.facts[index]
             call = fact.call
@@ -283,13 +285,10 @@ class _Account:
             money = money_of(fact, call, role, carried, below.get(span.span_id, 0), self.batch.aliases)
             if span.fee and not self._tool_parts.is_sent_before(span):
                 money = with_fee(money, fact, call, self.batch.aliases)
-            if reason is not None and (starts.get(reason.other, -1), reason.other) < (
-                span.start_ns,
-                span.span_id.hex(),
-            ):
+            if reason is not None and state.is_later(span, reason.other):
                 money = in_doubt(money, reason)
             caller = state.trace.spans.get(span.parent_id) if span.kind == "tool" else None
-            if caller is not None and calls_again(caller) and caller.span_id.hex() not in starts:
+            if caller is not None and calls_again(caller) and caller.span_id not in state.starts:
                 money = structs.replace(money, note=money.note or LATE_ROUND.format(caller.span_id.hex()))
             session, run = state.groups.session(span), state.groups.run(span)
             marks = self._tool_marks(fact, self._tool_parts.repeats.get(index), stuck=bool(span.posting.stuck))

@@ -103,13 +103,31 @@ class CallHashes:
 
     def of(self, span: Span) -> Hashes:
         """Return what `span` is remembered under, and looked for."""
-        if span.claim is None or span.kind in AGGREGATES:
-            return Hashes()
-        claim = span.claim
-        identifiers = [id_bytes(span.response)] if span.response else []
-        usages = _Usages()
-        usages.add(claim.tokens, self._moment(span.end_ns), of_anthropic=claim.of_anthropic)
-        return Hashes(self._ids([*identifiers, *claim.evidence.ids]), *usages.hashes())
+        return self.of_spans((span,))[0]
+
+    def of_spans(self, spans: Sequence[Span]) -> list[Hashes]:
+        """Return the same of several spans, which takes little longer than for one."""
+        found, identifiers, of_ids = _Usages(), list[bytes](), list[int]()
+        for span in spans:
+            claim, before = span.claim, len(identifiers)
+            if claim is None or span.kind in AGGREGATES:
+                found.numbers.append(_NO_USAGE)
+            else:
+                if span.response:
+                    identifiers.append(id_bytes(span.response))
+                identifiers += claim.evidence.ids
+                found.add(claim.tokens, self._moment(span.end_ns), of_anthropic=claim.of_anthropic)
+            of_ids.append(len(identifiers) - before)
+        ids, (usages, beside, uncached) = iter(self._ids(identifiers)), map(iter, found.hashes())
+        return [
+            Hashes(
+                (*islice(ids, number),),
+                (*islice(usages, of_usage),),
+                (*islice(beside, of_beside),) if of_beside else (),
+                (*islice(uncached, of_uncached),) if of_uncached else (),
+            )
+            for number, (of_usage, of_beside, of_uncached) in zip(of_ids, found.numbers, strict=True)
+        ]
 
     def of_calls(
         self,
@@ -131,7 +149,7 @@ class CallHashes:
         each_usage, each_uncached = iter(usages), iter(uncached)
         remembered = [
             _PACK[1 + number + of_uncached](id_, *islice(each_usage, number), *islice(each_uncached, of_uncached))
-            for id_, (number, of_uncached) in zip(ids, found.numbers, strict=True)
+            for id_, (number, _, of_uncached) in zip(ids, found.numbers, strict=True)
         ]
         return HashesOfCalls(ids, usages, beside, uncached, remembered)
 
@@ -170,9 +188,7 @@ class CallHashes:
 
 
 class _Usages:
-    """The usages of calls, as `Hashes` has them; `numbers` says of each call how many of `usages` and `uncached` are
-    its own.
-    """
+    """The usages of calls, as `Hashes` has them; `numbers` says of each call how many of each are its own."""
 
     __slots__ = ("beside", "numbers", "uncached", "usages")
 
@@ -180,13 +196,13 @@ class _Usages:
         self.usages: list[_Usage] = []
         self.beside: list[_Usage] = []
         self.uncached: list[_Usage] = []
-        self.numbers: list[tuple[int, int]] = []
+        self.numbers: list[tuple[int, int, int]] = []
 
     def add(self, tokens: Sequence[int | None], moment: _Moment, *, of_anthropic: bool) -> None:
         """Add those of a call of these counts (in the order of `USAGE_CLASSES`, or none)."""
         given = tokens[INPUT] if tokens else None
         if not given:
-            self.numbers.append((0, 0))
+            self.numbers.append(_NO_USAGE)
             return
         output, reasoning, (own, near, uncached) = tokens[OUTPUT] or 0, tokens[REASONING] or 0, moment
         if not (near or of_anthropic or reasoning):  # what comes out below for most calls
@@ -196,7 +212,8 @@ class _Usages:
         less = uncached_inputs(tokens, of_anthropic=of_anthropic)
         lacking = uncached if may_lack_caches(tokens, of_anthropic=of_anthropic) else ()
         outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
-        self.numbers.append((len(outputs), len(outputs) * len(less)))
+        of_beside = len(near) + len(lacking) + len(less) * (1 + len(near))
+        self.numbers.append((len(outputs), len(outputs) * of_beside, len(outputs) * len(less)))
         for one in outputs:
             self.usages.append((given, one, own))
             if near or lacking:
@@ -214,7 +231,7 @@ class _Usages:
         return hashes[:first], hashes[first:end], hashes[end:]
 
 
-_ONE_USAGE = (1, 0)
+_NO_USAGE, _ONE_USAGE = (0, 0, 0), (1, 0, 0)
 
 
 def _hashes_of(usages: Sequence[_Usage]) -> Sequence[int]:

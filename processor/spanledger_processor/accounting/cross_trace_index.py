@@ -206,10 +206,16 @@ class CrossTraceIndex:
         self._read: dict[Key, dict[int, list[Entry]]] = {}
         """Rows that were read for this request."""
         self._calls_read = 0
+        self._hashed: dict[int, Hashes] = {}
+        """By `id` of the span."""
+
+    def hash_together(self, spans: Sequence[Span]) -> None:
+        """Work out what spans are remembered under that a request adds, and whose claims do not change any more."""
+        self._hashed = dict(zip(map(id, spans), self._hashes.of_spans(spans), strict=True))
 
     def hashes(self, span: Span) -> Hashes:
         """Return what `span` is remembered under, and looked for."""
-        return self._hashes.of(span)
+        return self._hashed.get(id(span)) or self._hashes.of(span)
 
     def candidates(self, hashes: Hashes, span: Span) -> tuple[list[Entry], bool]:
         """Return counted calls that `span` may report too, those of a common id first, and whether these are all.

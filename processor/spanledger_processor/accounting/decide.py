@@ -26,58 +26,78 @@ _MOST_TOKENS = 1 << 63
 
 def span_of(fact: Fact) -> Span:
     """Return what a trace remembers of a span; a plain span leaves only its links and names."""
-    span = Span(fact.span_id, fact.parent_id, fact.start_ns, fact.end_ns)
-    span.session, span.run = fact.session, fact.run
     call = fact.call
     if call is None:
-        return span
-    span.kind = call.kind
-    call_id = (call.tool.call_id or "") if call.tool else ""
-    span.scope, span.response, span.call_id = bounded_ids(fact.scope, call.response_id, call_id)
-    span.parent_session = fact.session_parent_id
-    span.session_labels = call.session_name, call.session_project
-    span.instance = fact.instance
-    span.signature = fact.signature.value if fact.signature and not (call.tool and call.tool.denied) else ""
-    span.tool_result = fact.result
-    span.logged = call.source.startswith("log:")
-    span.closes = call.session_closed
-    span.claim = _claim_of(fact)
-    span.detail = _detail_of(fact, call)
-    return span
-
-
-def _detail_of(fact: Fact, call: Call) -> Detail:
-    name = (call.tool.name or "") if call.tool is not None and call.kind == "tool" else ""
+        return Span(fact.span_id, fact.parent_id, fact.start_ns, fact.end_ns, "", "", fact.session, fact.run)
+    tool, signature = call.tool, fact.signature
+    call_id, name, denied = "", "", False
+    if tool is not None:
+        call_id, denied = tool.call_id or "", tool.denied
+        name = (tool.name or "") if call.kind == "tool" else ""
     above = "" if fact.agent else call.agent_parent_id  # an id among names is nobody's
-    tool, agent, parent = bounded_ids(name, fact.agent or call.agent_id, above)
-    denied = call.tool is not None and call.tool.denied
+    scope, response, call_id, name, agent, above = bounded_ids(
+        fact.scope, call.response_id, call_id, name, fact.agent or call.agent_id, above
+    )
+    return Span(
+        fact.span_id,
+        fact.parent_id,
+        fact.start_ns,
+        fact.end_ns,
+        call.kind,
+        scope,
+        fact.session,
+        fact.run,
+        fact.session_parent_id,
+        (call.session_name, call.session_project),
+        fact.instance,
+        response,
+        call_id,
+        "" if signature is None or denied else signature.value,
+        fact.result,
+        call.source.startswith("log:"),
+        call.session_closed,
+        _claim_of(fact, call),
+        _detail_of(fact, name, agent, above, denied=denied),
+    )
+
+
+def _detail_of(fact: Fact, tool: str, agent: str, above: str, *, denied: bool) -> Detail:
     fee = fact.fee.amount or 0 if fact.fee is not None else 0
     day = fact.day if fee or tool or fact.asked or fact.stuck else 0
     asked = bounded_ids(*fact.asked) if fact.asked else ()
     stuck = bounded_ids(*fact.stuck) if fact.stuck else ()
-    detail = Detail(agent, parent, tool, fact.failed, fact.dimensions, denied, fee, day, asked, stuck)
+    detail = Detail(agent, above, tool, fact.failed, fact.dimensions, denied, fee, day, asked, stuck)
     return NO_DETAIL if detail == NO_DETAIL else detail
 
 
-def _claim_of(fact: Fact) -> Claim | None:
-    call, cost = fact.call, fact.cost
-    if call is None or cost is None:
+def _claim_of(fact: Fact, call: Call) -> Claim | None:
+    cost = fact.cost
+    if cost is None:
         return None
-    usage = call.usage or call.fallback
-    claim = Claim(_tokens(usage), cost.amount, cost.unpriced or "", day=fact.day)
-    claim.fallback = call.usage is None and call.fallback is not None
-    claim.granularity = "" if call.granularity == "per-message" else call.granularity
-    claim.cached = cost.source == "response_cache"
     provider = sold_by(call.provider, priced_name(call))
-    claim.provider, claim.model, asked = bounded_ids(provider, call.model, call.request_model)
-    claim.task_id, claim.task_kind = call.task_id, call.task_kind
-    claim.card, claim.first_token_ns = fact.card, fact.first_token_ns
-    claim.fresh = _fresh(cost) if call.kind == "llm" else None
-    claim.terms = len(call.price_context) if claim.fresh is not None else 0
-    claim.evidence = fact.evidence if asked == claim.model else Evidence(asked, *fact.evidence[1:])
+    provider, model, asked = bounded_ids(provider, call.model, call.request_model)
+    fresh = _fresh(cost) if call.kind == "llm" else None
+    evidence = fact.evidence if asked == model else Evidence(asked, *fact.evidence[1:])
     if call.price_context:
-        claim.evidence = _with_tier(claim.evidence, dict(call.price_context).get("service_tier", ""))
-    return claim
+        evidence = _with_tier(evidence, dict(call.price_context).get("service_tier", ""))
+    return Claim(
+        _tokens(call.usage or call.fallback),
+        cost.amount,
+        cost.unpriced or "",
+        provider,
+        model,
+        fact.day,
+        call.task_id,
+        call.task_kind,
+        call.usage is None and call.fallback is not None,
+        evidence,
+        cost.source == "response_cache",
+        "" if call.granularity == "per-message" else call.granularity,
+        fact.card,
+        fact.first_token_ns,
+        fresh,
+        len(call.price_context) if fresh is not None else 0,
+    )
 
 
 def _with_tier(evidence: Evidence, tier: str) -> Evidence:
@@ -140,22 +160,38 @@ def decide(
     fact: Fact, call: Call, session: Named, run: Named, money: Money, tool: ToolMarks, reason: Reason | None = None
 ) -> Decision:
     """Return the decision on a span; running totals and budgets are entered when the whole request is posted."""
-    decision = Decision(call.kind, call.dialect, call.granularity)  # thirty names would be looked up one by one
-    decision.session_id, decision.session_source = session
-    if fact.session_parent_id != session.id:
-        decision.session_parent_id = fact.session_parent_id
-    decision.session_closed = call.session_closed
-    decision.run_id, decision.run_source = run
-    decision.agent_id, decision.agent_parent_id = call.agent_id, call.agent_parent_id
-    decision.task_id, decision.task_kind = call.task_id, call.task_kind
-    decision.usage, decision.cost = money.usage, money.cost
-    decision.repeats_children, decision.subtree = money.subtree is not None, money.subtree
-    decision.duplicate_of = money.duplicate_of
-    decision.signature = fact.signature
-    decision.tool_repeats, decision.tool_consecutive, decision.tool_loop = tool
-    decision.source, decision.note, decision.aliases = call.source, money.note, money.aliases
-    decision.reason = () if reason is None else tuple(reason)
-    return decision
+    return Decision(
+        call.kind,
+        call.dialect,
+        call.granularity,
+        session.id,
+        session.source,
+        fact.session_parent_id if fact.session_parent_id != session.id else "",
+        call.session_closed,
+        run.id,
+        run.source,
+        call.agent_id,
+        call.agent_parent_id,
+        call.task_id,
+        call.task_kind,
+        money.usage,
+        money.cost,
+        money.subtree is not None,
+        money.subtree,
+        money.duplicate_of,
+        fact.signature,
+        tool.times,
+        tool.in_a_row,
+        tool.is_loop,
+        None,
+        None,
+        call.source,
+        money.note,
+        "",
+        0.0,
+        money.aliases,
+        () if reason is None else tuple(reason),
+    )
 
 
 def money_of(fact: Fact, call: Call, role: str, carried: UsageVector, subtree: Pico, aliases: tuple[str, ...]) -> Money:

@@ -7,8 +7,9 @@ anew.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -33,6 +34,7 @@ releases wrote end with the start, the call id, the end or the agent.
 STARTED, RULE, CALL, ENDED = 2, 3, 5, 6
 NEVER = (0, 0)
 """The rule for a call whose arguments are not known: it completes no loop."""
+_signature_of = itemgetter(SIGNATURE)
 _LATEST = 40
 """A session's latest calls that are remembered: eight cycles of five."""
 
@@ -102,21 +104,19 @@ class LoopRules:
         """
         step = steps[place]
         consecutive, cycles = step[RULE:CALL] or (self._rule.consecutive, self._rule.cycles)
-        if consecutive <= 0 and cycles <= 0:
-            return False
-        if consecutive != 1 and cycles != 1 and step[SIGNATURE] not in [one[SIGNATURE] for one in steps[:place]]:
-            return False  # as almost always: the call was not made before
-        earliest_ns = step[STARTED] - self._rule.window_ns
-        within = [one for one in steps[: place + 1] if one[STARTED] >= earliest_ns][-self._rule.calls :]
+        fewest = min(consecutive, cycles) if consecutive > 0 < cycles else max(consecutive, cycles)
+        if fewest <= 0 or [*map(_signature_of, steps[: place + 1])].count(step[SIGNATURE]) < fewest:
+            return False  # as almost always: the call was not made so often
+        first = bisect_left(steps, step[STARTED] - self._rule.window_ns, key=itemgetter(STARTED))
         agent = agent_in(step)
-        within = [one for one in within if agent_in(one) == agent]
-        calls = [one[SIGNATURE] for one in within]
+        within = [one for one in steps[max(first, place + 1 - self._rule.calls) : place + 1] if agent_in(one) == agent]
+        calls = [*map(_signature_of, within)]
         if 0 < consecutive <= len(within) and calls[-consecutive:].count(step[SIGNATURE]) == consecutive:
             row = within[-consecutive:]
             if all(is_same(step, one) for one in row) and not self._has_gap(row):
                 return True
         for length in LENGTHS if cycles > 0 else ():
-            if cycles > 1 and calls[-1 - length : -length] != calls[-1:]:
+            if cycles > 1 and (len(calls) <= length or calls[-1 - length] != calls[-1]):
                 continue
             if _in_turn(within, length, cycles) >= cycles and not self._has_gap(within[-length * cycles :]):
                 return True

@@ -13,7 +13,7 @@ Rule 2: the richest report of a call counts, and of reports that are alike the o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
@@ -177,7 +177,7 @@ def _code_across(one: Span, its_session: str, other: Span, others_session: str) 
 
 def _named(span: Span, session: str) -> Span:
     """Return a span as if it named a session itself."""
-    return span if span.own_session == session else replace(span, session=Named(session), lent_session="")
+    return span if span.own_session == session else structs.replace(span, session=Named(session), lent_session="")
 
 
 def groups_of(calls: Iterable[SharedCall], compared: Comparisons) -> list[list[SharedCall]]:
@@ -239,7 +239,7 @@ def _as_named(call: SharedCall) -> Span:
     span = _named(call.span, call.session)
     if span.run.id == call.run and span.detail.agent == call.agent:
         return span
-    return replace(span, run=Named(call.run), detail=structs.replace(span.detail, agent=call.agent))
+    return structs.replace(span, run=Named(call.run), detail=structs.replace(span.detail, agent=call.agent))
 
 
 def counted_before(group: Sequence[SharedCall], call: SharedCall) -> SharedCall | None:

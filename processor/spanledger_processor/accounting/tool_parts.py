@@ -73,7 +73,7 @@ class ToolParts:
     def move(self, state: TraceState) -> None:
         """Move known tool calls, and what asks for some, to the counts of the session that they are of now."""
         still_asked: dict[bytes, set[str]] | None = None
-        for span in state.trace.spans.values():
+        for span in state.known:
             posting = span.posting
             if posting is None or not (span.signature or span.detail.asked or span.detail.asked_again):
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from msgspec import Struct, structs
@@ -476,10 +477,9 @@ class ToolCounts:
         """Keep for readers that a session has made a call again; how often, its counts say."""
         key, repeat = self._repeat(session, tool, signature)
         _, rows = rows_in(self._rows.load(tool_times_key(self._tenant, session, signature)))
-        times = span.start_ns, span.end_ns, *(row[at] for row in rows for at in (ROW_START, ROW_END))
-        repeat.last_ns = max(
-            *map(self._activity_ns, times), repeat.last_ns if repeat.last_ns <= self._latest_end_ns else 0
-        )
+        starts, ends = map(itemgetter(ROW_START), rows), map(itemgetter(ROW_END), rows)
+        last_ns = repeat.last_ns if repeat.last_ns <= self._latest_end_ns else 0
+        repeat.last_ns = max(self._activity_ns(span.start_ns, span.end_ns, *starts, *ends), last_ns)
         self._rows.save(key, *repeat.values)
 
     def _note_asked_again(self, session: bytes, span: Span, number: int) -> None:
@@ -488,7 +488,7 @@ class ToolCounts:
             key, repeat = self._repeat(session, tool, signature)
             repeat.count_asked((times, in_a_row, is_loop), number)
             last_ns = repeat.last_ns if repeat.last_ns <= self._latest_end_ns else 0
-            repeat.last_ns = max(self._activity_ns(span.start_ns), self._activity_ns(span.end_ns), last_ns)
+            repeat.last_ns = max(self._activity_ns(span.start_ns, span.end_ns), last_ns)
             self._rows.save(key, *repeat.values)
 
     def _repeat(self, session: bytes, tool: str, signature: str) -> tuple[Key, Repeat]:
@@ -503,9 +503,12 @@ class ToolCounts:
             self._rows.save(earlier_key)
         return key, repeat
 
-    def _activity_ns(self, at_ns: int) -> int:
-        """Return the time of an event as activity; 0 of one from a clock that was never set."""
-        return activity_ns(at_ns, self._latest_end_ns - AHEAD_NS) if at_ns >= EARLIEST_NS else 0
+    def _activity_ns(self, *times: int) -> int:
+        """Return the latest of these times as activity; one from a clock that was never set is 0."""
+        latest = max(times)
+        if latest > self._latest_end_ns:
+            latest = max(activity_ns(at_ns, self._latest_end_ns - AHEAD_NS) for at_ns in times)
+        return latest if latest >= EARLIEST_NS else 0
 
     def _stuck(self, span: Span, rows: list[list[Any]], progress: int, number: int) -> int:
         """Return how many of the latest executions had no new result; `number` counts the session's calls."""

@@ -67,8 +67,8 @@ class Totals:
         self._stored: dict[Key, Sums] = {}
         self._groups: dict[tuple[str, str, str], Sums] = {}
         self._days: dict[tuple[int, str, str, str, tuple[str, ...]], Sums] = {}
-        self._speeds: dict[tuple[int, str, str], Counter[int]] = {}
-        """By day, provider and model."""
+        self._speeds: dict[tuple[int, str, str], tuple[list[int], list[int]]] = {}
+        """Buckets that are entered, and that are taken out, by day, provider and model."""
         self._tasks: dict[tuple[str, str, str, str, str], Sums] = {}
         self._tools: dict[tuple[int, str], Sums] = {}
         """By day and tool."""
@@ -155,8 +155,9 @@ class Totals:
         """Enter how fast calls were that were made on a day of the model that `span` calls (`sums.speeds_of`)."""
         if span.claim is None:
             return
-        speeds = self._speeds.setdefault((day, span.claim.provider, span.claim.listed), Counter())
-        (speeds.update if sign > 0 else speeds.subtract)(buckets)
+        key = day, span.claim.provider, span.claim.listed
+        speeds = self._speeds.get(key) or self._speeds.setdefault(key, ([], []))
+        speeds[sign < 0].extend(buckets)
 
     def post_group(self, span: Span, posting: Posting, sums: Sums, calls: GroupedCalls) -> None:
         """Enter the sums of calls of the session and run of `span`, and what the session gets of them."""
@@ -319,7 +320,9 @@ class Totals:
             if agent or dimensions:
                 _of(described, (day, agent, dimensions)).add(sums)
             self._add(key, sums, {"day": str(day), "provider": bounded_id(provider), "model": bounded_id(model)})
-        for (day, provider, model), speeds in self._speeds.items():
+        for (day, provider, model), (entered, taken_out) in self._speeds.items():
+            speeds = Counter(entered)
+            speeds.subtract(taken_out)
             of_day = self._changes.add[day_key(self._tenant, day, provider, model)]
             of_day.speeds = {bucket: calls for bucket, calls in speeds.items() if calls}
         values: dict[tuple[str, int, str], Sums] = {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from itertools import chain
 from operator import neg
 from typing import Any, NamedTuple
@@ -43,9 +44,9 @@ WHAT_IS_REPORTED = slice(0, 4)
 """The part of `Claim.richness` that tells what a claim knows."""
 
 
-@dataclass(slots=True)
-class Claim:
-    """The usage and cost that a span reports: what it adds to the ledger if it is the span that is counted.
+class Claim(Struct):
+    """The usage and cost that a span reports: what it adds to the ledger if it is the span that is counted. Its fields
+    are stored in their order (`trace_record`).
 
     `tokens` in the order of `USAGE_CLASSES`, None where a class is unknown; empty where there is no usage. `provider`
     is the one name of who sold it (`pricing.sold_by`); in a record of a version before, as the span had it.
@@ -74,8 +75,8 @@ class Claim:
     first_token_ns: int = 0
     fresh: Pico | None = None
     terms: int = 0
-    _spend: UsageVector | None = field(default=None, init=False, compare=False, repr=False)
-    _listed: str = field(default="", init=False, compare=False, repr=False)
+    _spend: UsageVector | None = None
+    _listed: str = ""
 
     @property
     def spends(self) -> bool:
@@ -189,8 +190,7 @@ class Posting(Struct):
         return self.session if self.own_session is None else self.own_session
 
 
-@dataclass(slots=True)
-class Span:
+class Span(Struct):
     """One span of a trace. `kind` is empty for a plain span.
 
     `logged` is true for a span synthesized from a log event, `again` for a further report of a tool execution. `sent`
@@ -217,6 +217,10 @@ class Span:
     tool_result: bytes = b""
     """A hash of the tool's result; not remembered, the session's count of the call is."""
     logged: bool = False
+    closes: bool = False
+    """Its source reports the end of the session; not remembered, the session is."""
+    claim: Claim | None = None
+    detail: Detail = NO_DETAIL
     again: bool = False
     asked_before: bool = False
     """An execution that an earlier release counted where a model asked for it, in another trace."""
@@ -228,27 +232,23 @@ class Span:
     """It has its execution, and not it but another report says that this failed."""
     loops: int = 0
     """How many more tool calls of its session complete a loop because of it."""
-    claim: Claim | None = None
     posting: Posting | None = None
     sent: UsageVector = NO_SPEND
     twin: str = ""
     twin_trace: bytes = b""
     carries_below: bool = False
     """A forgotten descendant had usage."""
-    closes: bool = False
-    """Its source reports the end of the session; not remembered, the session is."""
-    reported_by: set[str] = field(default_factory=set)
+    reported_by: set[str] = set()
     """Sources in other traces that report the call which is counted here."""
-    twins: list[tuple[bytes, bytes]] = field(default_factory=list)
+    twins: list[tuple[bytes, bytes]] = []
     """Their reports that would count, `MOST_TWINS` of them: trace and span of each."""
-    detail: Detail = NO_DETAIL
     lent_session: str = ""
     """The session of a twin in another trace, where its own trace names none."""
     lent_price: tuple[Pico, str, str] | None = None
     """Amount, provider and model of a log event's call, where only the span above names the model."""
     fixed: bytes = b""
     """The packed part of its stored row (`trace_record`); empty for a span that has not been decided on."""
-    stored: list[Any] = field(default_factory=list)
+    stored: list[Any] = []
     """Its state as it is stored."""
     segment: int = 0
     """The closed segment of its trace's record that holds it; 0 is the head."""
@@ -340,7 +340,7 @@ class Span:
         """Let it claim an amount for a call of a provider's model."""
         self.lent_price = price
         if self.claim is not None:
-            self.claim.unpriced = self.claim._listed = ""
+            self.claim.unpriced, self.claim._listed, self.claim._spend = "", "", None
             self.claim.amount, self.claim.provider, self.claim.model = price
 
     def activity(self, now_ns: int) -> tuple[int, int]:
@@ -402,19 +402,19 @@ class Trace:
 
     def add(self, span: Span) -> None:
         """Take in a span; a plain one that turns out to be a GenAI span moves to the end."""
-        self.spans.pop(span.span_id, None)
+        if span.span_id in self.spans:
+            del self.spans[span.span_id]
         self.spans[span.span_id] = span
-        span.carries_below = span.carries_below or span.span_id in self.awaited
+        if span.span_id in self.awaited:
+            span.carries_below = True
 
-    def named(self) -> tuple[set[str], set[str]]:
-        """Return the sessions and the runs that the trace names; of those that only forgotten spans name, up to two."""
-        sessions = {span.session.id for span in self.spans.values()} | self.sessions
-        runs = {span.run.id for span in self.spans.values()} | self.runs
-        return sessions - {""}, runs - {""}
-
-    def names_agents(self) -> bool:
-        """Return whether a span of the trace names its agent."""
-        return any(span.detail.agent for span in self.spans.values())
+    def named(self) -> tuple[set[str], set[str], bool]:
+        """Return the sessions and the runs that the trace names, and whether a span names its agent; of sessions and
+        runs that only forgotten spans name, up to two.
+        """
+        names = {(span.session.id, span.run.id, span.detail.agent) for span in self.spans.values()}
+        sessions, runs, agents = map(set, zip(*names, strict=True)) if names else (set(), set(), set())
+        return (sessions | self.sessions) - {""}, (runs | self.runs) - {""}, any(agents)
 
     def forget(self) -> tuple[list[Span], list[Span]]:
         """Keep the trace within its bound; return the forgotten spans, and those of the others that changed by that.
@@ -532,7 +532,7 @@ def price_events(trace: Trace) -> list[tuple[Span, Claim]]:
             continue
         cost = event_cost(trace, span, Call("", "llm", usage=Usage(*claim.tokens)))
         if cost.amount is not None:
-            span.claim = replace(claim)
+            span.claim = copy(claim)
             span.lend_price((cost.amount, above.claim.provider, above.claim.model))
             priced.append((span, claim))
     return priced

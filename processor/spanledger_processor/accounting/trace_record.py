@@ -141,49 +141,56 @@ def fix(span: Span, decision: bytes = b"") -> None:
 def state_of(span: Span) -> list[Any]:
     """Return what later spans may change: flags, place, what was sent, twins. Defaults at the end are left out."""
     posting, sent = span.posting, span.sent
+    if posting is None and not span.kind:
+        return [_CARRIES_BELOW] if span.carries_below else []
     flags = (_AGAIN if span.again else 0) | (_CARRIES_BELOW if span.carries_below else 0)
     if span.loops:
         flags |= _LOOPS if span.loops == 1 else _LOOPS | (span.loops + _NO_LOOPS) << _LOOPS_FROM
     if span.asked_before or span.failed_before:
         flags |= (_ASKED_BEFORE if span.asked_before else 0) | (_FAILED_BEFORE if span.failed_before else 0)
-    role = session = run = agent = agent_parent = fed = asked = stuck = repeated = own_session = of_sent = None
-    if posting is not None:
-        flags |= _KNOWN_PLACE | (_TURN if posting.turn else 0)
-        role, repeated = posting.role, posting.repeated
+    if posting is None:
+        state: list[Any] = [flags, None, None, None]
+    else:
         session = None if posting.session == span.session.id else posting.session
         run = None if posting.run == span.run.id else posting.run
-        detail = span.detail
-        agent = None if posting.agent == detail.agent else posting.agent
-        agent_parent = None if posting.agent_parent == detail.agent_parent else posting.agent_parent
-        fed, asked, stuck = posting.fed, posting.asked, posting.stuck
-        own_session = _NO_SESSION if posting.own_session == "" else posting.own_session
+        state = [flags | _KNOWN_PLACE | (_TURN if posting.turn else 0), posting.role or None, session, run]
+    of_sent: Any = None
     if sent is not NO_SPEND and sent:
         spend = None if span.claim is None else span.claim.spend
         of_sent = True if sent is spend or sent == spend else [sent.cost, *sent.counts]
-    state: list[Any] = [flags, role or None, session, run]
-    rest = (
-        sorted(span.reported_by) if span.reported_by else None,
-        agent,
-        agent_parent,
-        list(span.lent_price) if span.lent_price else None,
-        list(map(list, fed)) if fed else None,
-        list(asked) if asked else None,
-        list(stuck) if stuck else None,
-        [*chain.from_iterable(span.twins)] if span.twins else None,
-        sorted(span.elsewhere) if span.elsewhere else None,
-        span.twin_trace or None,
-        repeated or None,
-        own_session,
-        span.failed_elsewhere or None,
-    )
-    has_rest = any(rest)
-    if has_rest or of_sent or span.twin or span.lent_session:
-        state += (of_sent, span.twin or None, span.lent_session or None)
-        if has_rest:
-            state += rest
+    rest = _rest_of(span, posting)
+    if rest or of_sent or span.twin or span.lent_session:
+        state += (of_sent, span.twin or None, span.lent_session or None, *rest)
     while state and not state[-1]:
         state.pop()
     return state
+
+
+def _rest_of(span: Span, posting: Posting | None) -> Sequence[Any]:
+    """Return the part of a span's state that most have not; nothing where it has none of it."""
+    agent = agent_parent = fed = asked = stuck = repeated = own_session = None
+    if posting is not None:
+        detail = span.detail
+        agent = None if posting.agent == detail.agent else posting.agent
+        agent_parent = None if posting.agent_parent == detail.agent_parent else posting.agent_parent
+        fed, asked, stuck, repeated = posting.fed, posting.asked, posting.stuck, posting.repeated
+        own_session = _NO_SESSION if posting.own_session == "" else posting.own_session
+    sources, price, twins, elsewhere = span.reported_by, span.lent_price, span.twins, span.elsewhere
+    of_twin = span.twin_trace, repeated, own_session, span.failed_elsewhere
+    if not (agent or agent_parent or fed or asked or stuck or sources or price or twins or elsewhere or any(of_twin)):
+        return ()
+    return (
+        sorted(sources) if sources else None,
+        agent,
+        agent_parent,
+        list(price) if price else None,
+        list(map(list, fed)) if fed else None,
+        list(asked) if asked else None,
+        list(stuck) if stuck else None,
+        [*chain.from_iterable(twins)] if twins else None,
+        sorted(elsewhere) if elsewhere else None,
+        *(value or None for value in of_twin),
+    )
 
 
 _NO_SESSION = True
@@ -226,14 +233,15 @@ def _detail_row(detail: Detail) -> Sequence[Any]:
     return values if detail.asked_signatures else values[:-1]
 
 
-def _claim_row(claim: Claim) -> list[Any]:
-    names = (claim.unpriced, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind)
-    row = [claim.tokens, claim.amount, *names, claim.fallback, claim.evidence, claim.cached, claim.granularity]
+def _claim_row(claim: Claim) -> Sequence[Any]:
+    """Return the values of a claim; what only some have is left out at the end."""
     if claim.fresh is not None:
-        return [*row, claim.card, claim.first_token_ns, claim.fresh, *[claim.terms] * bool(claim.terms)]
-    if claim.first_token_ns:
-        return [*row, claim.card, claim.first_token_ns]
-    return [*row, claim.card] if claim.card else row
+        number = _FRESH + 1 + bool(claim.terms)
+    elif claim.first_token_ns:
+        number = _FIRST_TOKEN + 1
+    else:
+        number = _FIRST_TOKEN if claim.card else _FIRST_TOKEN - 1
+    return structs.astuple(claim)[:number]
 
 
 def _span(row: SpanRow, segment: int) -> Span:

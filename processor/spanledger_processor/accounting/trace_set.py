@@ -101,7 +101,7 @@ class TraceSet:
         known = stored.incremental
         if known is not None and len(trace.spans) == length + len(added) and known.add(trace, added):
             state = TraceState.plain(trace_id, stored, known)
-        elif stored.record or any(span.kind for span in trace.spans.values()):
+        elif new or stored.record:
             state = TraceState.decided(trace_id, stored, price_events(trace))
         else:
             del self._stored[trace_id]
@@ -178,10 +178,12 @@ class TraceSet:
         changed = [*self]
         whole = [state.trace for state in changed if not state.trace.cut]
         for state in changed:
-            new = {id(span): decisions[index] for index, span in state.new}
-            for span in state.added:
-                fix(span, new.get(id(span), b""))
+            for index, span in state.new:
+                fix(span, decisions[index])
                 span.closes = False  # as when it is read again
+            for span in state.added:
+                if not span.kind:
+                    fix(span)
             self._write(state.trace_id, state)
         for trace_id, stored in self._stored.items():
             if self._cache.wants(stored):

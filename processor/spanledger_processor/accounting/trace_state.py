@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+from msgspec import structs
 
 from spanledger_processor.accounting.count_once import Match, match
 from spanledger_processor.accounting.cross_trace_index import CallFilter
@@ -126,6 +128,8 @@ class TraceState:
     """The request adds spans to it, or calls of other traces change what counts here."""
     _lending: dict[bytes, str] = field(default_factory=dict)
     """Sessions that other traces name for calls now, by span; entered by `refresh`."""
+    _known: Sequence[Span] | None = None
+    _starts: Mapping[bytes, int] | None = None
     _own_groups: Groups | None = None
     _reports: dict[bytes, list[Span]] | None = None
     _touched: list[Span] | None = None
@@ -148,6 +152,26 @@ class TraceState:
     def trace(self) -> Trace:
         """Return the spans."""
         return self.stored.trace
+
+    @property
+    def known(self) -> Sequence[Span]:
+        """Return the spans that are posted already, none of a new trace; to be asked for before the new ones are."""
+        if self._known is None:
+            spans = self.trace.spans.values() if self.stored.record else ()
+            self._known = [span for span in spans if span.posting is not None]
+        return self._known
+
+    @property
+    def starts(self) -> Mapping[bytes, int]:
+        """Return the starts of the new GenAI spans, by id."""
+        if self._starts is None:
+            self._starts = {span.span_id: span.start_ns for _, span in self.new}
+        return self._starts
+
+    def is_later(self, span: Span, other: str) -> bool:
+        """Return whether a span is the later one of two, of which the other (by its id in hex) may be known already."""
+        start_ns = self.starts.get(bytes.fromhex(other), -1)
+        return (start_ns, other) < (span.start_ns, span.span_id.hex())
 
     def posting(self, span: Span) -> Posting:
         """Return the posting of a span of this trace, by all that is known now."""
@@ -229,7 +253,10 @@ class TraceState:
 
     def call_of(self, span: Span) -> Span | None:
         """Return the span that counts in this trace for the call that a span reports; None where it reports none."""
-        return span if self.match.roles.get(span.span_id) == COUNTED else self._follow(span, self._next)
+        role = self.match.roles.get(span.span_id)
+        if role == COUNTED:
+            return span
+        return self._follow(span, self._next) if role or span.span_id in self.match.repeated else None
 
     def _next(self, span: Span) -> tuple[str, bytes]:
         return self.match.roles.get(span.span_id, ""), self.match.repeated.get(span.span_id, b"")
@@ -282,11 +309,11 @@ class TraceState:
         """
         if self.incremental is not None:
             return []
-        known = [span for span in self.trace.spans.values() if span.posting is not None and span.claim is not None]
         return [
             span
-            for span in known
-            if self._reports_another(span) or self._is_of_another_session(span) or self._is_named_otherwise(span)
+            for span in self.known
+            if span.claim is not None
+            and (self._reports_another(span) or self._is_of_another_session(span) or self._is_named_otherwise(span))
         ]
 
     def _reports_another(self, span: Span) -> bool:
@@ -315,7 +342,7 @@ class TraceState:
 
     def own_session(self, span: Span) -> str:
         """Return the session of a span as this trace alone names it."""
-        own = replace(span, session=Named()) if span.lent_session else span
+        own = structs.replace(span, session=Named()) if span.lent_session else span
         return self._groups_of_its_own().session(own).id
 
     def _groups_of_its_own(self) -> Groups:
@@ -323,8 +350,9 @@ class TraceState:
         if self.incremental is not None and not self.incremental.has_lent:
             return self.groups
         if self._own_groups is None:
-            lent = {one.span_id: replace(one, session=Named()) for one in self.trace.spans.values() if one.lent_session}
-            self._own_groups = _groups_of(replace(self.trace, spans=self.trace.spans | lent)) if lent else self.groups
+            spans = self.trace.spans
+            lent = {key: structs.replace(one, session=Named()) for key, one in spans.items() if one.lent_session}
+            self._own_groups = _groups_of(replace(self.trace, spans=spans | lent)) if lent else self.groups
         return self._own_groups
 
     def lend_session(self, span: Span, session: str) -> None:
@@ -358,7 +386,8 @@ class TraceState:
 
 def _groups_of(trace: Trace) -> Groups:
     """Return the sessions and runs of a trace."""
-    return Groups(trace.spans, *trace.named(), names_agents=trace.names_agents())
+    sessions, runs, names_agents = trace.named()
+    return Groups(trace.spans, sessions, runs, names_agents=names_agents)
 
 
 def excess(trace: Trace) -> UsageVector:

@@ -49,7 +49,9 @@ class _Twins:
         self._most_compared = _MOST_COMPARED_TOGETHER
 
     def find(self) -> None:
-        for state in list(self._traces):
+        states = [*self._traces]
+        self._index.hash_together([span for state in states for _, span in state.new])
+        for state in states:
             moved = self._moved(state)
             if not moved and self._remember_unknown(state):
                 continue

@@ -8,10 +8,12 @@ only ever united: what a set of spans gives does not depend on their order.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate, zip_longest
 from operator import add, neg
 from typing import Any, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from spanledger_processor.units import MS_PER_DAY, NS_PER_DAY, NS_PER_MS
 
@@ -53,8 +55,7 @@ Latest: TypeAlias = tuple[int, bytes, bytes]
 """The end of a span in ns, its trace's id and its own."""
 
 
-@dataclass(slots=True)
-class Facts:
+class Facts(Struct):
     """Facts of one session, or of its part by an agent or a tool.
 
     `turns` counts agents' spans that stand below no other agent's, `failed` spans whose status is an error, `denied`
@@ -71,17 +72,17 @@ class Facts:
     turns: int = 0
     failed: int = 0
     denied: int = 0
-    values: dict[str, list[str]] = field(default_factory=dict)
+    values: dict[str, list[str]] = {}
     gap_ms: int = NEAREST_MS
-    stretches: list[tuple[int, int]] = field(default_factory=list)
+    stretches: list[tuple[int, int]] = []
     unit_s: int = 1
-    sizes: dict[int, int] = field(default_factory=dict)
+    sizes: dict[int, int] = {}
     loops: int = 0
     latest: Latest | None = None
     cost_unit_s: int = SHORTEST_S
-    costs: dict[int, int] = field(default_factory=dict)
+    costs: dict[int, int] = {}
     fed: tuple[int, int, int, int] = NO_FED
-    models: dict[str, ModelUse] = field(default_factory=dict)
+    models: dict[str, ModelUse] = {}
 
     def add(self, other: Facts, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again."""

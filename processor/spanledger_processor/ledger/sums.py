@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from operator import add, neg
 from typing import Any, TypeVar
+
+from msgspec import Struct, structs
 
 from spanledger_processor.ledger.facts import MODELS_KEPT, OTHER_MODELS, Facts
 from spanledger_processor.ledger.packing import pack, unpack
@@ -31,8 +32,7 @@ _OTHER_NAMES = ""
 """In place of all beyond them; no run or session has it for its id."""
 
 
-@dataclass(slots=True)
-class Added:
+class Added(Struct):
     """What one span adds to each of its totals, or takes out of them: then all of its numbers are negative.
 
     `models` has its costs by the names of what they are for, `reason` is why a call has no price.
@@ -50,8 +50,7 @@ class Added:
     granularity: str = ""
 
 
-@dataclass(slots=True)
-class Sums:
+class Sums(Struct):
     """A record of numbers that commute: counts are added, times widened, labels kept (the first one in their order).
 
     `cost` in 1e-12 USD, `usage` in the order of `USAGE_CLASSES`; both may be negative in a change that moves an amount
@@ -72,26 +71,26 @@ class Sums:
     closed_ns: int = 0
     """When a session was ended last, by its source or on demand; 0: never."""
     arrival_ms: int = 0
-    labels: dict[str, str] = field(default_factory=dict)
-    reasons: dict[str, int] = field(default_factory=dict)
-    models: dict[str, int] = field(default_factory=dict)
-    named: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, str] = {}
+    reasons: dict[str, int] = {}
+    models: dict[str, int] = {}
+    named: dict[str, int] = {}
     """Of a session: how many of its spans are of each run that a trace names."""
     elsewhere: Sums | None = None
     """Of a session: the part that stands under runs which its traces know."""
     sessions: int = 0
     """Of what is gone: how many sessions it was."""
-    granularities: dict[str, int] = field(default_factory=dict)
+    granularities: dict[str, int] = {}
     """Of the calls, those that are no single model calls, by granularity."""
     facts: Facts | None = None
     """Of a session, and of its parts: what spans tell beside sums."""
     summarized_ns: int = 0
     """Of a session that is watched: up to which last activity a summary was sent, 1 before one was; 0 for any other."""
-    speeds: dict[int, int] = field(default_factory=dict)
+    speeds: dict[int, int] = {}
     """Of a day and model: how many calls were how fast, by bucket (`speeds_of`)."""
-    parents: dict[str, int] = field(default_factory=dict)
+    parents: dict[str, int] = {}
     """How many spans name each session that spawned this one; of an agent's part, each agent above it."""
-    record: bytes = field(default=b"", init=False, compare=False, repr=False)
+    record: bytes = b""
     """The stored form that they were read from; a copy has none."""
 
     def add(self, other: Sums, sign: int = 1) -> None:
@@ -198,7 +197,7 @@ class Sums:
         """Return the part of a session whose run the session decides, with no names; its times are the session's."""
         own = self._of_spans()
         if self.elsewhere is not None:
-            own.add(replace(self.elsewhere, models={}), -1)
+            own.add(structs.replace(self.elsewhere, models={}), -1)
             for name, amount in self.elsewhere.models.items():
                 own.add_model(name if name in self.models else OTHER_MODELS, -amount)
         return own
