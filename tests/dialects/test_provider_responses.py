@@ -154,6 +154,9 @@ def test_bedrock_tells_cache_writes_by_time_to_live() -> None:
     details = [{"ttl": "5m", "inputTokens": 10}, {"ttl": "1h", "inputTokens": 20}]
     usage = {"cacheReadInputTokens": 60, "cacheWriteInputTokens": 30, "cacheDetails": details}
     assert read(_vercel({"bedrock": {"usage": usage}})).usage == Usage(100, 5, 60, 30, 20)
+    keys = chat(input_tokens=100, output_tokens=5, cache_read__input_tokens=60, cache_creation__input_tokens=30)
+    keys["ai.response.providerMetadata"] = json.dumps({"bedrock": {"usage": usage}})
+    assert read(span(keys, scope="gen_ai")).usage == Usage(100, 5, 60, 30, 20)
     parsed = read_usage({**usage, "inputTokens": 10, "outputTokens": 5, "totalTokens": 105})
     assert parsed is not None
     assert (parsed.normalized.usage, parsed.normalized.estimate) == (Usage(100, 5, 60, 30, 20), False)

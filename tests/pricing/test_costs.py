@@ -200,6 +200,11 @@ def test_an_entry_without_prices_is_free_only_where_its_name_says_so() -> None:
         ({"model": "DeepSeek-R1", "provider": "azure.ai.inference"}, True),
         ({"model": "gpt-4o", "provider": "azure.ai.openai"}, False),
         ({"model": "claude-sonnet-4-5@20250929", "provider": "gcp.vertex_ai"}, False),
+        # a model that searches or draws, of whose searches and pictures nothing is told, and that have no price
+        ({"model": "perplexity/sonar-pro", "provider": "openrouter"}, True),
+        ({"model": "google/gemini-2.5-flash-image", "provider": "openrouter"}, True),
+        ({"model": "openai/gpt-5-image-mini", "provider": "openrouter"}, True),
+        ({"model": "google/gemini-2.5-flash", "provider": "openrouter"}, False),
         # pictures among the output
         ({"model": "gemini-2.5-flash-image"}, True),
     ],

@@ -128,8 +128,12 @@ _ONE_PRICE = frozenset({("azure", "openai"), ("azure", "anthropic"), ("google", 
 those on Azure, which has others (https://azure.microsoft.com/pricing/details/ai-foundry-models/deepseek/)."""
 
 _SPEECH = re.compile(r"(?:^|[-/.])(?:audio|live|realtime|sonic|transcribe|voxtral)(?:[-.:]|$)")
-_SEARCHES = re.compile(r"-search(?:-preview|-api)?(?:-\d|$)|-online$")
-"""Names of models that search for every answer, at a fee a search: https://platform.openai.com/docs/pricing."""
+_SEARCHES = re.compile(r"-search(?:-preview|-api)?(?:-\d|$)|-online$|(?:^|[-/])sonar(?:-|$)")
+"""Names of models that search for every answer, at a fee a search or a request: https://platform.openai.com/docs/pricing,
+https://docs.perplexity.ai/docs/getting-started/pricing."""
+_DRAWS = re.compile(r"(?:gemini|gpt)-[\d.]+(?:-[a-z]+)*-image(?:-|$)")
+"""Names of models that write and draw: a picture costs ten times what as many tokens of text do, and not every seller's
+list has a price for it (https://ai.google.dev/gemini-api/docs/pricing)."""
 _FROM_SPEECH = "transcribe"
 """Names of models that speak or are spoken to: of one that does not say how much of it was sound, nothing is known."""
 
@@ -256,6 +260,8 @@ def _untold(model: str) -> tuple[str, ...]:
     """Return the classes of which a model likely used something where a call does not report them."""
     if _SEARCHES.search(model):
         return ("web_searches",)
+    if _DRAWS.search(model):
+        return ("output_image",)
     if not _SPEECH.search(model):
         return ()
     return ("input_audio",) if _FROM_SPEECH in model else ("input_audio", "output_audio")

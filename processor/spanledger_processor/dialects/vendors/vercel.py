@@ -101,10 +101,12 @@ def _charged(name: str, section: Mapping[str, Any]) -> ReportedCost | None:
 
 
 def _terms(view: ScopedSpan, counts: Counts) -> None:
-    """Add the terms of the price alone: from version 7 the span's own keys tell all classes."""
+    """Add the terms of the price: from version 7 the span's own keys tell all classes but writes by time to live."""
     read = Counts()
     _metadata(view, read)
     counts.terms = read.terms
+    if counts.cache_write and counts.cache_write == read.cache_write:
+        counts.cache_write_5m, counts.cache_write_1h = read.cache_write_5m, read.cache_write_1h
     counts.parts = (read.parts or {}) | (counts.parts or {}) or None
 
 
