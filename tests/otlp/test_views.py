@@ -16,6 +16,7 @@ from spanledger_processor.otlp.encoding import any_value
 from spanledger_processor.otlp.views import Attributes, SpanView, head_of
 from spanledger_processor.otlp.wire import MalformedError
 
+INT_TAG = b"\x18"
 INT64 = st.integers(-(2**63), 2**63 - 1)
 VALUES = st.recursive(
     st.none() | st.booleans() | INT64 | st.floats() | st.text() | st.binary(),
@@ -122,6 +123,26 @@ def test_of_many_keys_those_that_are_there() -> None:
     assert found.among(frozenset({"a", "c", "�"})) == {"a"}
 
 
+@pytest.mark.parametrize("number", [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, (1 << 28) - 1])
+def test_integers_of_several_keys(number: int) -> None:
+    found = attributes(attribute(b"a", INT_TAG + varint(number)), attribute(b"b", INT_TAG + varint(7)))
+    assert found.integers(("a", "b", "a")) == [found.get("a"), 7, number]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(INT_TAG + varint(1 << 28), INT_TAG + varint((1 << 64) - 1), INT_TAG + b"\x80\x80\x80\x80\x80\x01"),
+        *(INT_TAG, INT_TAG + b"\x80", INT_TAG + b"\x01\x01", INT_TAG + b"\x01" + INT_TAG + b"\x02", b""),
+        *(message(1, b"7"), b"\x10\x01", b"\x21" + bytes(8), message(5, b""), message(7, b"\x07")),
+    ],
+)
+def test_values_of_which_one_is_no_small_integer(value: bytes) -> None:
+    found = attributes(attribute(b"a", INT_TAG + varint(7)), attribute(b"b", value))
+    assert found.integers(("a", "b")) is None
+    assert found.integers(("a", "c")) is None
+
+
 def test_absent_keys_are_none_and_asking_adds_nothing() -> None:
     found = attributes(attribute(b"k", message(1, b"v")))
     assert found.get("absent") is None
@@ -132,7 +153,7 @@ def test_absent_keys_are_none_and_asking_adds_nothing() -> None:
 def test_text_that_is_not_utf_8_shows_replacement_characters() -> None:
     found = attributes(attribute(b"k", message(1, b"a\xffb")), attribute(b"\xfe", b""))
     assert found.get("k") == "a�b"
-    assert set(found.keys()) == {"k", "�"}
+    assert set(found.keys()) == set(found.shape()) == {"k", "�"}
 
 
 def test_a_span_without_fields() -> None:

@@ -28,6 +28,10 @@ class PlainAttributes(dict[str, Any]):
     def fingerprint(self, keys: tuple[str, ...]) -> tuple[Any, ...]:
         return tuple(repr(self.get(key)) for key in keys)
 
+    def integers(self, keys: tuple[str, ...]) -> list[int] | None:
+        values: list[Any] = [self.get(key) for key in keys]
+        return values if all(type(value) is int and 0 <= value < 1 << 28 for value in values) else None
+
     def marked(self, key: str, marks: tuple[bytes, ...]) -> Any:
         value = self.get(key)
         return "" if isinstance(value, str) and not any(mark.decode() in value for mark in marks) else value

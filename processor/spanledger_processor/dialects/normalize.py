@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from operator import itemgetter
+from typing import TypeAlias
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from spanledger_processor.model import Plan, ReportedCost, Usage
 
@@ -79,6 +81,21 @@ class Counts(Struct):
     parts: dict[str, int] | None = None
     terms: Terms | None = None
     means: Input | None = None
+
+
+COUNTS = tuple(one.name for one in structs.fields(Counts) if one.type == int | None)
+"""Classes of `Counts`, in their order."""
+CountValues: TypeAlias = tuple[
+    int | None, int | None, int | None, int | None, int | None, int | None, int | None, int | None
+]
+"""What is reported of `COUNTS`."""
+Arranged: TypeAlias = Callable[[Sequence[int | None]], CountValues]
+"""Puts the numbers of some of them, with a None behind all, in the order of `COUNTS`."""
+
+
+def arranged_by(places: Sequence[int]) -> Arranged:
+    """Return what arranges numbers that are, in turn, of the classes at these places."""
+    return itemgetter(*(places.index(place) if place in places else -1 for place in range(len(COUNTS))))
 
 
 _SLACK_TOKENS, _SLACK_SHARE = 10, 50

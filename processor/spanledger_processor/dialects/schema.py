@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Literal, Protocol, TypeAlias
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from spanledger_processor.dialects.normalize import Counts, Input, Output
+from spanledger_processor.dialects.normalize import COUNTS, Arranged, Counts, Input, Output, arranged_by
 from spanledger_processor.model import Call, Kind
 from spanledger_processor.units import USD, Pico
 
@@ -25,6 +26,10 @@ class Attributes(Protocol):
 
     def get(self, key: str, /) -> Any:
         """Return the value of a key, None if it is not there; raises MalformedError for one that cannot be read."""
+        ...
+
+    def integers(self, keys: tuple[str, ...], /) -> list[int] | None:
+        """Return the values of `keys` where each is an integer that is no more than a count can be; else None."""
         ...
 
     def marked(self, key: str, marks: tuple[bytes, ...], /) -> Any:
@@ -137,7 +142,15 @@ class Kinds:
     table: Mapping[str, Kind]
 
 
-@dataclass(frozen=True, slots=True)
+class PlainTokens(NamedTuple):
+    """Keys of counts of which each is read by itself; `parts` are the names of the classes of the last ones."""
+
+    keys: Keys
+    parts: tuple[str, ...]
+    arranged: Arranged
+
+
+@dataclass(frozen=True)
 class Tokens:
     """Keys of counts. Of several keys of one cache class the largest value counts, never the sum.
 
@@ -158,6 +171,17 @@ class Tokens:
     parts: Mapping[str, Keys] = field(default_factory=dict)
     unclassed: Mapping[str, Keys] = field(default_factory=dict)
     text: Mapping[str, Keys] = field(default_factory=dict)
+
+    @cached_property
+    def plain(self) -> PlainTokens | None:
+        """Return where the counts stand if the first key of each class has one; None where that takes more."""
+        of_classes = [getattr(self, name) for name in COUNTS]
+        takes_more = self.adds or self.unclassed or self.text or max(len(self.cache_read), len(self.cache_write)) > 1
+        if takes_more or not (self.input or self.output or "search_units" in self.parts):
+            return None
+        keys = [keys[0] for keys in (*of_classes, *self.parts.values()) if keys]
+        arranged = arranged_by([place for place, keys in enumerate(of_classes) if keys])
+        return PlainTokens(tuple(keys), tuple(self.parts), arranged)
 
 
 NO_TOKENS = Tokens()

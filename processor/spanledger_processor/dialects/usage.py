@@ -185,6 +185,11 @@ def counts_under(tokens: Tokens, attributes: Attributes) -> Counts | None:
     Raises:
         NoCountError: a value that should be a count is none.
     """
+    plain = tokens.plain
+    numbers = attributes.integers(plain.keys) if plain is not None else None
+    if plain is not None and numbers is not None:
+        parts = dict(zip(plain.parts, numbers[-len(plain.parts) :], strict=True)) if plain.parts else None
+        return Counts(*plain.arranged([*numbers, None]), parts)
     get = attributes.get
     given = _count(get, tokens.input) if tokens.input else None
     output = _count(get, tokens.output) if tokens.output else None
@@ -318,7 +323,8 @@ def complete(call: Call, counts: Counts, response: Response) -> Terms | None:
             usage.input, usage.output = other.input, other.output
             call.estimate = parsed.normalized.estimate
             call.problem = call.problem if call.problem == NO_COUNT else ""
-        for name, own, number in zip(_PARTS, _parts_of(usage), _parts_of(other), strict=True):
+        owns, numbers = _parts_of(usage), _parts_of(other)
+        for name, own, number in zip(_PARTS, owns, numbers, strict=True) if owns != numbers else ():
             if own is None and number is not None:
                 setattr(usage, name, number)
         agreeing = parsed.terms if agreeing is None else joined(agreeing, parsed.terms)

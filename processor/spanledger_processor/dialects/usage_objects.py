@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import NoneType
 from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from spanledger_processor.dialects.normalize import Counts, NormalizedUsage, Terms, no_text, normalize
+from spanledger_processor.dialects.normalize import (
+    COUNTS,
+    Arranged,
+    Counts,
+    NormalizedUsage,
+    Terms,
+    arranged_by,
+    no_text,
+    normalize,
+)
 from spanledger_processor.dialects.usage_shapes import (
     CONTEXT_PATHS,
-    COUNTS,
     PARTS,
     SHAPE_PATHS,
     STANDARD,
@@ -106,18 +115,28 @@ _TERM_KEYS = frozenset(
 )
 """Keys of which one is there wherever an object says anything of the price besides classes."""
 _KNOWN_TOPS = frozenset(top for top, _ in _PLACES.values()) | _TERM_KEYS
+_NESTING_TOPS = frozenset(top for top, below in _PLACES.values() if below)
 _KNOWN_BELOW = frozenset(below[0] for _, below in _PLACES.values() if below)
+_ANY_BELOW = frozenset((_LISTED,))
+_PLAIN = frozenset((int, NoneType))
 
 
 @dataclass(frozen=True, slots=True)
 class _ShapePlaces:
-    """A shape, and where objects with some keys may have what it names; `counts` with their places in `Counts`."""
+    """A shape, and where objects with some keys may have what it names; `counts` with their places in `Counts`.
+
+    `firsts` are the first places of all counts and parts, as key and key below or None; none where one of these is
+    deeper, or in a list. `arranged` is for what stands there, `is_alone`: no count has a second place.
+    """
 
     shape: UsageShape
     needs: tuple[_Place, ...]
     any_of: tuple[_Place, ...]
     adds: tuple[_Place, ...]
     counts: tuple[tuple[int, tuple[_Place, ...]], ...]
+    firsts: tuple[tuple[str, str | None], ...]
+    arranged: Arranged
+    is_alone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,23 +154,21 @@ class _Tables:
 
 
 def _tables_for(value: Mapping[str, Any]) -> _Tables:
-    present: list[tuple[str, ...]] = []
-    for key, inner in value.items():
-        if key in _KNOWN_TOPS:
-            if type(inner) is dict:
-                present.append((key, *[below for below in inner if below in _KNOWN_BELOW]))
-            else:
-                present.append((key, _LISTED) if isinstance(inner, _NESTED) else (key,))
-    return _narrowed(tuple(present))
+    nested: list[tuple[str, frozenset[str]]] = []
+    for key in _NESTING_TOPS.intersection(value):
+        inner = value[key]
+        if isinstance(inner, _NESTED):
+            nested.append((key, _KNOWN_BELOW.intersection(inner) if type(inner) is dict else _ANY_BELOW))
+    return _narrowed(_KNOWN_TOPS.intersection(value), tuple(nested))
 
 
 @lru_cache(maxsize=1024)
-def _narrowed(present: tuple[tuple[str, ...], ...]) -> _Tables:
-    """Return the tables of objects with these known keys, each with those below it (`_LISTED`: any may be).
+def _narrowed(present: frozenset[str], nested: tuple[tuple[str, frozenset[str]], ...]) -> _Tables:
+    """Return the tables of objects with these known keys, some of them with known keys below (`_LISTED`: any may be).
 
     Bounded: which of them an object has comes from the network.
     """
-    below = {key: inner for key, *inner in present}
+    below = dict.fromkeys(present, frozenset[str]()) | dict(nested)
 
     def may_be(place: _Place) -> bool:
         top, steps = place
@@ -164,14 +181,20 @@ def _narrowed(present: tuple[tuple[str, ...], ...]) -> _Tables:
     def rows(table: Mapping[str, Paths]) -> Mapping[str, tuple[_Place, ...]]:
         return {name: left for name, paths in table.items() if (left := begun(paths))}
 
+    parts = rows(PARTS)
     shapes: list[_ShapePlaces] = []
     for shape in USAGE_SHAPES:
         needs, any_of = begun(shape.needs), begun(shape.any_of)
         if len(needs) == len(shape.needs) and (any_of or not shape.any_of):
             counts = ((number, begun(getattr(shape, name))) for number, name in enumerate(COUNTS))
             known = tuple((number, of_class) for number, of_class in counts if of_class)
-            shapes.append(_ShapePlaces(shape, needs, any_of, begun(shape.adds), known))
-    return _Tables(tuple(shapes), rows(PARTS), rows(UNCLASSED), begun(TEXT_PATHS), _TERM_KEYS & below.keys())
+            firsts = [of_class[0] for _, of_class in known] + [places[0] for places in parts.values()]
+            is_deep = any(len(steps) > 1 or (steps and _LISTED in below[top]) for top, steps in firsts)
+            is_alone = all(len(places) == 1 for places in (*dict(known).values(), *parts.values()))
+            arranged = arranged_by([number for number, _ in known])
+            pairs = () if is_deep else tuple((top, steps[0] if steps else None) for top, steps in firsts)
+            shapes.append(_ShapePlaces(shape, needs, any_of, begun(shape.adds), known, pairs, arranged, is_alone))
+    return _Tables(tuple(shapes), parts, rows(UNCLASSED), begun(TEXT_PATHS), _TERM_KEYS & below.keys())
 
 
 def _first_shape(value: Mapping[str, Any], shapes: Iterable[_ShapePlaces]) -> _ShapePlaces | None:
@@ -197,13 +220,26 @@ def read_counts(value: Mapping[str, Any]) -> Counts | None:
 
 
 def _counts(value: Mapping[str, Any], places: _ShapePlaces, tables: _Tables) -> Counts:
-    numbers: list[Any] = [None] * len(COUNTS)
+    numbers: list[Any] = [value[top] if below is None else value[top][below] for top, below in places.firsts]
+    if numbers and _are_plain(numbers) and (places.is_alone or None not in numbers):
+        of_parts = [*zip(tables.parts, numbers[-len(tables.parts) :], strict=True)] if tables.parts else ()
+        parts = {name: number for name, number in of_parts if number is not None}
+        return Counts(*places.arranged([*numbers, None]), parts or None)
+    numbers = [None] * len(COUNTS)
     for number, of_class in places.counts:
         numbers[number] = _first(value, of_class)
     counts = Counts(*numbers)
     if tables.parts:
         counts.parts = _parts(value, tables)
     return counts
+
+
+def _are_plain(numbers: list[Any]) -> bool:
+    """Return whether each of these is a count as nearly all are, or nothing."""
+    if not _PLAIN.issuperset(map(type, numbers)):
+        return False
+    more = [*filter(None, numbers)]
+    return min(more, default=0) >= 0 and max(more, default=0) <= MAX_COUNT
 
 
 def read_parts(value: Mapping[str, Any]) -> dict[str, int] | None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from msgspec import structs
-
-from spanledger_processor.dialects.normalize import Counts, Input, Output
+from spanledger_processor.dialects.normalize import COUNTS, Input, Output
 
 Paths = tuple[str, ...]
 
@@ -39,8 +37,6 @@ class UsageShape:
     billed: bool = False
 
 
-COUNTS = tuple(one.name for one in structs.fields(Counts) if one.type == int | None)
-"""Classes of `Counts` that a shape has places for, in their order."""
 SHAPE_PATHS = ("needs", "any_of", "adds", *COUNTS)
 """Fields of `UsageShape` that hold paths."""
 

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, TypeAlias
 
-from spanledger_processor.dialects.normalize import Counts, Input, Output, contradicted, normalize
+from spanledger_processor.dialects.normalize import COUNTS, Counts, CountValues, Input, Output, contradicted, normalize
 from spanledger_processor.dialects.outcome import OUTPUT
-from spanledger_processor.dialects.schema import NO_TOKENS, Dialect, Keys, ScopedSpan, Source
+from spanledger_processor.dialects.schema import Dialect, Keys, PlainTokens, ScopedSpan, Source
 from spanledger_processor.dialects.usage import source_for
 from spanledger_processor.dialects.values import MAX_COUNT, text
 from spanledger_processor.model import Call, Kind, SixCounts, Usage
@@ -30,16 +29,10 @@ _LONGEST = 512
 """Bytes of a value that is compared."""
 _ERROR = 2
 _KINDS = frozenset({"llm", "embedding"})
-_CLASSES = ("input", "output", "total", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h", "reasoning")
-"""Fields of `Tokens` and of `Counts`, in the order of `Counts`."""
 
 _INCLUSIVE_OUTPUT, _EXCLUSIVE = Output.INCLUSIVE, Input.EXCLUSIVE
 
 _Key: TypeAlias = tuple[Any, ...]
-_Values: TypeAlias = tuple[
-    int | None, int | None, int | None, int | None, int | None, int | None, int | None, int | None
-]
-"""What is reported of `_CLASSES`."""
 ReportedCounts: TypeAlias = tuple[str, SixCounts, bool]
 """Response id, counts, and whether another reading of them was possible."""
 
@@ -92,16 +85,11 @@ _readings: dict[_Key, UsualReading] = {}
 class UsualCalls:
     """The usual calls of one shape of spans. Make it by `usual_calls`."""
 
-    def __init__(self, dialect: Dialect) -> None:
-        tokens = dialect.tokens
+    def __init__(self, dialect: Dialect, tokens: PlainTokens) -> None:
         self._dialect = dialect
-        self._counts = tuple((place, keys[0]) for place, name in enumerate(_CLASSES) if (keys := getattr(tokens, name)))
-        places = [place for place, _ in self._counts]
-        order = [places.index(place) if place in places else -1 for place in range(len(_CLASSES))]
-        self._in_order: Callable[[tuple[int | None, ...]], _Values] = itemgetter(*order)
-        """From the numbers under the keys, and None behind them, to those of all classes."""
+        self._tokens = tokens
         self._response_id = dialect.response_id[0]
-        self._own_keys = (self._response_id, *(key for _, key in self._counts))
+        self._own_keys = (self._response_id, *tokens.keys)
         self._models = (dialect.request_model, dialect.response_model)
         lists: tuple[Keys, ...] = (
             tuple(kinds.key for kinds in dialect.kinds),
@@ -192,7 +180,7 @@ class UsualCalls:
 
     def read_counts(self, get: Callable[[str], Any], reading: UsualReading) -> ReportedCounts | None:
         """Return what a call tells of its own; None if the full rules have to read it."""
-        response_id, numbers = get(self._response_id), [get(key) for _, key in self._counts]
+        response_id, numbers = get(self._response_id), [get(key) for key in self._tokens.keys]
         if type(response_id) is not str or any(
             type(number) is not int or not 0 <= number <= MAX_COUNT for number in numbers
         ):
@@ -203,7 +191,7 @@ class UsualCalls:
         """Return the same of the values under `own_keys`, none of which is below 0 or above `MAX_COUNT`."""
         if not response_id or response_id != text(response_id):
             return None
-        values = self._in_order((*numbers, None))
+        values = self._tokens.arranged([*numbers, None])
         if not values[0]:
             return None
         source = reading.source
@@ -222,7 +210,7 @@ class UsualCalls:
         return response_id, counts, estimate
 
 
-def _usage(values: _Values, means: Input) -> tuple[SixCounts, bool] | None:
+def _usage(values: CountValues, means: Input) -> tuple[SixCounts, bool] | None:
     """Return what `normalize` returns, without objects; None where it is not as simple as that."""
     given, output, total, cache_read, cache_write, short, hour, reasoning = values
     if given is None or short is not None or hour is not None or total is not None:
@@ -255,17 +243,15 @@ def usual_calls(dialects: tuple[Dialect, ...]) -> UsualCalls | None:
     if not dialects:
         return None
     dialect = dialects[0]
-    tokens = dialect.tokens
-    plain = (
-        tokens is not NO_TOKENS
-        and dialect.kind_of is None
+    tokens, plain = dialect.tokens, dialect.tokens.plain
+    is_usual = (
+        dialect.kind_of is None
         and dialect.completes is None
-        and not (tokens.adds or tokens.parts or tokens.unclassed or tokens.text)
         and OUTPUT not in dialect.answered
         and not (dialect.rules or dialect.usage_texts or dialect.costs or dialect.own_cache or dialect.increments)
-        and all(len(getattr(tokens, name)) <= 1 for name in _CLASSES)
+        and all(len(getattr(tokens, name)) <= 1 for name in COUNTS)
         and bool(tokens.input and tokens.output and len(dialect.response_id) == 1)
         and bool(dialect.provider or dialect.fixed_provider)
         and bool(dialect.request_model or dialect.response_model)
     )
-    return UsualCalls(dialect) if plain else None
+    return UsualCalls(dialect, plain) if is_usual and plain is not None and not plain.parts else None

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any, TypeAlias
 
 from msgspec import structs
@@ -51,6 +51,7 @@ _FEW, _LEAST_USE = 16, 4
 _NAMED = ("session", "run")
 """What a span names by keys of its own: the best of them decides, if it holds an id."""
 _NOTHING = (None, "")
+_NO_COUNTS = (None,) * len(CLASS_NAMES)
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 _FACT_FIELDS = tuple(one.name for one in fields(Fact))
 _CALL_FIELDS = Call.__struct_fields__
@@ -163,8 +164,11 @@ def _usage_key(call: Call, terms: Terms) -> _Key:
 
 
 def _pattern(usage: Usage | None) -> _Key:
-    """Return of each class whether it is not reported, 0, or more."""
-    return () if usage is None else tuple([count and 1 for count in counts_of(usage)])
+    """Return of each class whether it is more than 0, and whether it is not reported."""
+    if usage is None:
+        return ()
+    counts = counts_of(usage)
+    return (*map(bool, counts), *map(is_, counts, _NO_COUNTS))
 
 
 @dataclass(slots=True)

@@ -392,7 +392,7 @@ class Stage:
         that goes on as it came. With a `builder` it is read by the full rules.
         """
         view: SpanView | None = None
-        is_own = span.find(OWN) >= 0 if builder is None else holds(span, 0, len(span), (OWN,))
+        is_own = OWN in span if builder is None else holds(span, (OWN,))
         if is_own:
             reading.own[place] = None
         try:
@@ -412,8 +412,8 @@ class Stage:
                 return fact
             # it decides on nothing, so calls that differ in it are read alike
             fact.first_token_ns = first_token_ns(call.dialect, view.attributes, fact.start_ns, fact.end_ns)
-            if call.granularity == "per-message" and holds(span, 0, len(span), MARKS):
-                return self._with_asked(reading, fact, call, view, flat=holds(span, 0, len(span), (FLAT_MARK,)))
+            if call.granularity == "per-message" and holds(span, MARKS):
+                return self._with_asked(reading, fact, call, view, flat=holds(span, (FLAT_MARK,)))
             return fact
         except MalformedError:
             reason = "malformed_span"

@@ -161,7 +161,7 @@ class UsualSpans:
     def _cut(self, body: bytes, start: int, end: int, found: Found[_Reader], now_ns: int) -> UsualFact | None:
         """Return the fact of the span at [start, end), as it was read; None of one that is no usual call."""
         reader, (trace_id, span_id, parent_id, start_ns, end_ns, session, response_id), numbers = found
-        if reader.has_messages and holds(body, start, end, MARKS):
+        if reader.has_messages and holds(body[start:end], MARKS):
             return None  # they may ask for tools
         named = self._sessions.get(session) or self._session(session)
         if named is None:

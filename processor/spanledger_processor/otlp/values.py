@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -18,6 +18,8 @@ Derivation: TypeAlias = tuple[str, tuple[bytes, ...], Callable[[Any], Hashable]]
 """What `Attributes.derived` takes."""
 
 _STRING_TAG, _INT_TAG = 0x0A, 0x18
+_LONGEST_INTEGER = 6
+"""Bytes of a tag and a varint that are more than `Attributes.integers` reads."""
 _VALUE = 2
 """Field number: the value of an attribute."""
 _LEAST_PAIR = 2
@@ -69,10 +71,29 @@ class Attributes:
         except DecodeError:
             raise MalformedError(f"attribute {key[:_SHOWN]!r}: its value cannot be read") from None
 
-    def keys(self) -> Iterable[str]:
+    def integers(self, keys: tuple[str, ...]) -> list[int] | None:
+        """Return the values of `keys` where each is an integer from 0 to 268,435,455, as nearly all counts are; None
+        where one is anything else.
+        """
+        numbers: list[int] = []
+        for encoded in map(self._encoded.get, keys):
+            if encoded is None or not 1 < (size := len(encoded)) < _LONGEST_INTEGER or encoded[0] != _INT_TAG:
+                return None
+            number = _number(encoded, size)
+            if number is None:
+                return None
+            numbers.append(number)
+        return numbers
+
+    def keys(self) -> list[str]:
         """Return every key there is, in no order."""
-        keys = list(self._encoded)
-        return [schema.text(key) for key in keys] if bytes in set(map(type, keys)) else keys
+        if self._keys is None:
+            self._keys = list(self._encoded)
+        try:
+            "".join(self._keys)
+        except TypeError:  # one that is no UTF-8 is bytes
+            return [schema.text(key) for key in self._keys]
+        return self._keys
 
     def among(self, keys: frozenset[str]) -> frozenset[str]:
         """Return those of `keys` that are there: one pass, however many are asked for."""
@@ -98,9 +119,7 @@ class Attributes:
 
     def shape(self) -> tuple[str, ...]:
         """Return every key there is, in the order in which the map has them: often the same for the same keys."""
-        if self._keys is None:
-            self._keys = list(self._encoded)
-        return tuple(self._keys)
+        return tuple(self.keys())
 
     def contents(self) -> frozenset[tuple[str, bytes]] | None:
         """Return every key with its encoded value, None if that is more than `MOST_COMPARED` bytes."""
@@ -134,7 +153,7 @@ class Attributes:
         encoded = self._encoded.get(key)
         if encoded is None or not _text_start(encoded):
             return False
-        return not holds(encoded, 0, len(encoded), marks)
+        return not holds(encoded, marks)
 
     def is_filled(self, key: str) -> bool:
         """Return whether `key` has a value other than the empty text.
@@ -209,6 +228,13 @@ class RecordedAttributes(Attributes):
         self.read[key] += 1
         return super().get(key)
 
+    def integers(self, keys: tuple[str, ...]) -> list[int] | None:
+        """See `Attributes.integers`: nothing is noted where they are asked for one by one after that."""
+        numbers = super().integers(keys)
+        if numbers is not None:
+            self.read.update(keys)
+        return numbers
+
     def fingerprint(self, keys: tuple[str, ...]) -> tuple[bytes | None, ...]:
         """See `Attributes.fingerprint`."""
         self.read.update(keys)
@@ -244,19 +270,14 @@ def plain(value: Any) -> Any:
     return content
 
 
-def holds(body: bytes, start: int, end: int, marks: tuple[bytes, ...]) -> bool:
-    """Return whether the bytes at [start, end) hold one of `marks`. Many bytes are searched a piece at a time: nobody
-    else runs while Python searches.
+def holds(body: bytes, marks: tuple[bytes, ...]) -> bool:
+    """Return whether bytes hold one of `marks`. Many are searched a piece at a time: nobody else runs while Python
+    searches.
     """
-    if end - start > SEARCHED:
-        overlap = max(map(len, marks), default=1) - 1
-        return any(
-            holds(body, at, min(at + SEARCHED, end), marks) for at in range(start, end, max(SEARCHED - overlap, 1))
-        )
-    for mark in marks:  # noqa: SIM110 - a loop, for it runs for every GenAI span
-        if body.find(mark, start, end) >= 0:
-            return True
-    return False
+    if len(body) > SEARCHED:
+        step = SEARCHED - max(map(len, marks), default=1) + 1
+        return any(holds(body[at : at + SEARCHED], marks) for at in range(0, len(body), step))
+    return any(map(body.__contains__, marks))  # without a loop: it runs for every GenAI span
 
 
 def _text_start(encoded: bytes) -> int:
