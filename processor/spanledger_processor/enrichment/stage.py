@@ -392,7 +392,7 @@ class Stage:
         that goes on as it came. With a `builder` it is read by the full rules.
         """
         view: SpanView | None = None
-        is_own = OWN in span if builder is None else holds(span, (OWN,))
+        is_own = span.find(OWN) >= 0 if builder is None else holds(span, (OWN,))
         if is_own:
             reading.own[place] = None
         try:
