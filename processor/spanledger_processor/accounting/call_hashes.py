@@ -71,15 +71,6 @@ class HashesOfCalls(NamedTuple):
             ids, usages, beside, uncached, [_PACK[len(one)](*one) for one in (call.remembered for call in calls)]
         )
 
-    @classmethod
-    def joined(cls, each: Sequence[HashesOfCalls]) -> HashesOfCalls:
-        """Return those of the calls of all of them."""
-        return (
-            each[0]
-            if len(each) == 1
-            else cls._make([*chain.from_iterable(column)] for column in zip(*each, strict=True))
-        )
-
 
 class _Moment(NamedTuple):
     """What the period in which a call ended adds to the hashes of its usage; likewise of `near` ones, in which a twin

@@ -34,10 +34,6 @@ class UsualColumns(NamedTuple):
         own = Columns.of(facts)
         return cls([*map(_trace_id, facts)], _kinds_of(facts, own), own)
 
-    def __len__(self) -> int:
-        """Return how many calls there are."""
-        return len(self.kinds)
-
     def at(self, runs: Sequence[slice]) -> UsualColumns:
         """Return the calls that stand at some of the places."""
         trace_ids = [*chain.from_iterable(map(self.trace_ids.__getitem__, runs))]

@@ -124,7 +124,7 @@ def _read_traces(written: Sequence[Any], facts: Mapping[int, Fact], *, wide: boo
 
 def _write_calls(calls: UsualColumns) -> list[Any]:
     """Return usual calls of any traces as they are packed."""
-    return [len(calls), write_repeated(calls.trace_ids), _write_own(calls.kinds, calls.own)]
+    return [len(calls.kinds), write_repeated(calls.trace_ids), _write_own(calls.kinds, calls.own)]
 
 
 def _read_calls(written: Sequence[Any], *, wide: bool) -> UsualColumns:
