@@ -127,15 +127,16 @@ _ONE_PRICE = frozenset({("azure", "openai"), ("azure", "anthropic"), ("google", 
 """Sellers that ask what a maker asks for its models: of other makers' models the list takes the makers' own prices for
 those on Azure, which has others (https://azure.microsoft.com/pricing/details/ai-foundry-models/deepseek/)."""
 
-_SPEECH = re.compile(r"(?:^|[-/.])(?:audio|live|realtime|sonic|transcribe|voxtral)(?:[-.:]|$)")
 _SEARCHES = re.compile(r"-search(?:-preview|-api)?(?:-\d|$)|-online$|(?:^|[-/])sonar(?:-|$)")
 """Names of models that search for every answer, at a fee a search or a request: https://platform.openai.com/docs/pricing,
 https://docs.perplexity.ai/docs/getting-started/pricing."""
 _DRAWS = re.compile(r"(?:gemini|gpt)-[\d.]+(?:-[a-z]+)*-image(?:-|$)")
 """Names of models that write and draw: a picture costs ten times what as many tokens of text do, and not every seller's
 list has a price for it (https://ai.google.dev/gemini-api/docs/pricing)."""
+_SPEECH = re.compile(r"(?:^|[-/.])(?:audio|live|realtime|sonic|transcribe|voxtral)(?:[-.:]|$)")
 _FROM_SPEECH = "transcribe"
-"""Names of models that speak or are spoken to: of one that does not say how much of it was sound, nothing is known."""
+"""Names of models that speak or are spoken to, or are spoken to alone: of one that does not say how much of it was
+sound, nothing is known."""
 
 _BY_ID = {provider.id: provider for provider in PROVIDERS}
 _BATCH = {("service_tier", "batch"): ("processing", "batch")}
@@ -246,8 +247,8 @@ def _is_anothers(listing: Listing) -> bool:
     comments = listing.model.price_comments or ""
     if comments.startswith(_IMPORTED):
         return _CHECKED not in comments
-    lists = (one.id for one in PROVIDERS if any(listing.model is model for model in one.models))
-    return listing.seller.id != (owner := next(lists)) and (listing.seller.id, owner) not in _ONE_PRICE
+    owner = next(one.id for one in PROVIDERS if any(listing.model is model for model in one.models))
+    return owner != listing.seller.id and (listing.seller.id, owner) not in _ONE_PRICE
 
 
 def _unsure(listing: Listing) -> tuple[str, ...]:
