@@ -35,6 +35,7 @@ from spanledger_processor.accounting.usual import (
     UsualFact,
     UsualKind,
     another,
+    decisions_on,
     pattern_of,
     whole,
 )
@@ -42,7 +43,6 @@ from spanledger_processor.accounting.usual_traces import (
     UsualColumns,
     UsualTrace,
     UsualTraces,
-    decisions_on,
     usual_traces,
 )
 from spanledger_processor.ledger.facts import AHEAD_NS, Latest, ModelUse

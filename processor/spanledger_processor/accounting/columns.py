@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby, repeat
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from spanledger_processor.accounting.usual import UsualFact
 from spanledger_processor.ledger.facts import ModelUse
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import OTHER_CLASSES
@@ -17,12 +18,6 @@ from spanledger_processor.units import Pico
 
 _Key = TypeVar("_Key")
 _NO_REST = (0,) * len(OTHER_CLASSES)
-
-
-class OwnCall(Protocol):
-    """A call with values of its own (`accounting.usual.UsualFact`)."""
-
-    span_id: bytes
 
 
 class Columns(NamedTuple):
@@ -44,7 +39,7 @@ class Columns(NamedTuple):
     sessions: Sequence[str]
 
     @classmethod
-    def of(cls, calls: Iterable[OwnCall]) -> Columns:
+    def of(cls, calls: Iterable[UsualFact]) -> Columns:
         """Return the columns of calls, of which there is one at least."""
         *columns, counts, parts = zip(*map(_own_values, calls), strict=True)
         amounts, *others = columns[5:]
@@ -74,7 +69,7 @@ class Columns(NamedTuple):
 _COUNTS, _PARTS = slice(5, 11), slice(12, 17)
 """Where counts and parts of amounts stand among all columns."""
 
-_own_values: Callable[[OwnCall], tuple[Any, ...]] = attrgetter(
+_own_values: Callable[[UsualFact], tuple[Any, ...]] = attrgetter(
     *("span_id", "parent_id", "start_ns", "end_ns", "response_id", "amount", "day", "first_token_ns", "session.id"),
     *("counts", "parts"),
 )

@@ -249,9 +249,9 @@ class RuledAlike(NamedTuple):
 
 @dataclass(slots=True)
 class Ruling:
-    """The result for a batch: a decision for each GenAI span (by its index in `Batch.facts`), and what to store.
+    """The result for a batch: a decision for each GenAI span (by its index in the batch), and what to store.
 
-    Decisions on calls that came as columns are `alike`, and stand neither in `decisions` nor in `fresh`.
+    Decisions on usual calls of a `ColumnBatch` are `alike`, and stand neither in `decisions` nor in `fresh`.
     `fresh` has the indexes of the spans that were not known before. `replays` counts those seen before, `conflicts`
     those of them with other usage than the first time. `correction` is by how much what was sent now exceeds the
     ledger more than before (docs/contract.md#promise-1-sums-are-true); `cut_traces` counts traces that were

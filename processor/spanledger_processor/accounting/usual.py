@@ -6,7 +6,7 @@ call's own values stand. `account_usual` accounts for calls by it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -14,7 +14,15 @@ from typing import Any, TypeAlias
 from msgspec import structs
 
 from spanledger_processor.accounting.decide import span_of
-from spanledger_processor.accounting.facts import Batch, Fact, Ruling, begun_digest, digest_with, models_reported
+from spanledger_processor.accounting.facts import (
+    Batch,
+    Fact,
+    RuledAlike,
+    Ruling,
+    begun_digest,
+    digest_with,
+    models_reported,
+)
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.accounting.one_call import source_of
 from spanledger_processor.accounting.trace import Posting, Span
@@ -183,6 +191,18 @@ _delegate(
     [name for name in DECISION_FIELDS if name not in ("session_cost", "run_cost", "run_id", "run_source")],
     "prototype",
 )
+
+
+def decisions_on(ruled: RuledAlike, facts: Sequence[Fact]) -> dict[int, Decision]:
+    """Return the decisions on usual calls, which are among these facts, by their indexes."""
+    decisions: dict[int, Decision] = {}
+    for index, prototype, run, session_cost, run_cost in zip(*ruled, strict=True):
+        fact = facts[index]
+        assert type(fact) is UsualFact
+        decisions[index] = decision = UsualDecision.__new__(UsualDecision)
+        decision.fact, decision.prototype, decision.session_cost = fact, prototype, session_cost
+        (decision.run_id, decision.run_source), decision.run_cost = run, run_cost
+    return decisions
 
 
 @dataclass(slots=True, eq=False)

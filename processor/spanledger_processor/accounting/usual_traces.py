@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.call_hashes import CallHashes, HashesOfCalls
 from spanledger_processor.accounting.columns import Columns
-from spanledger_processor.accounting.facts import Fact, RuledAlike
+from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace_record import SEGMENT_SPANS
-from spanledger_processor.accounting.usual import UsualDecision, UsualFact, UsualKind
-from spanledger_processor.model import Decision
+from spanledger_processor.accounting.usual import UsualFact, UsualKind
 
 
 class UsualColumns(NamedTuple):
@@ -196,15 +195,3 @@ def _are_apart(own: Columns, plain: Iterable[Fact], latest_ns: int) -> bool:
 
 
 _trace_id, _span_id, _parent_id = map(attrgetter, ("trace_id", "span_id", "parent_id"))
-
-
-def decisions_on(ruled: RuledAlike, facts: Sequence[Fact]) -> dict[int, Decision]:
-    """Return the decisions on usual calls, which are among these facts, by their indexes."""
-    decisions: dict[int, Decision] = {}
-    for index, prototype, run, session_cost, run_cost in zip(*ruled, strict=True):
-        fact = facts[index]
-        assert type(fact) is UsualFact
-        decisions[index] = decision = UsualDecision.__new__(UsualDecision)
-        decision.fact, decision.prototype, decision.session_cost = fact, prototype, session_cost
-        (decision.run_id, decision.run_source), decision.run_cost = run, run_cost
-    return decisions

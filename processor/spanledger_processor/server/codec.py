@@ -20,13 +20,13 @@ from spanledger_processor.accounting.column_batch import ColumnBatch
 from spanledger_processor.accounting.columns import Columns
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule, RuledAlike, Ruling
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.usual import Prototype, UsualFact, UsualKind
-from spanledger_processor.accounting.usual_traces import UsualColumns, UsualTrace, UsualTraces, decisions_on
+from spanledger_processor.accounting.usual import Prototype, UsualFact, UsualKind, decisions_on
+from spanledger_processor.accounting.usual_traces import UsualColumns, UsualTrace, UsualTraces
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.model import Decision
 from spanledger_processor.server.record_columns import (
-    Packed,
-    Unpacked,
+    PrototypeReader,
+    PrototypeWriter,
     numbers_of,
     packed,
     read_plain,
@@ -138,7 +138,7 @@ def _write_alike(ruled: RuledAlike) -> list[Any]:
     indexes, prototypes, *columns, session_costs, run_costs = ruled
     distinct = {id(one): one for one in prototypes}
     which = write_plain(numbers_of(distinct, map(id, prototypes)))
-    decisions = [*map(_DECISION_PACKED, distinct.values())]
+    decisions = [*map(_PACK_DECISION, distinct.values())]
     runs = [write_repeated(column) for column in columns]
     return [indexes, decisions, which, *runs, write_plain(session_costs), write_plain(run_costs)]
 
@@ -147,7 +147,7 @@ def _read_alike(written: Sequence[Any], *, wide: bool) -> RuledAlike:
     """Return what `_write_alike` wrote."""
     indexes, decisions, which, (runs, of_run), session_costs, run_costs = written
     count = len(indexes)
-    prototypes = read_repeated(([*map(_DECISION_READ, decisions)], which), count)
+    prototypes = read_repeated(([*map(_UNPACK_DECISION, decisions)], which), count)
     named = read_repeated(([Named(*run) for run in runs], of_run), count)
     costs = [read_plain(column, count) for column in (session_costs, run_costs)]
     if wide:
@@ -162,7 +162,7 @@ def _write_own(kinds: Sequence[UsualKind], own: Columns) -> list[Any]:
     which = [(number, *kind.which) for number, kind in zip(numbers, of_calls, strict=True)]
     plain = (own.span_ids, own.starts, own.ends, own.response_ids, own.days, own.first_tokens, *own.counts)
     return [
-        [*map(_PROTOTYPE_PACKED, prototypes)],
+        [*map(_PACK_PROTOTYPE, prototypes)],
         which,
         write_plain(numbers_of(of_calls, kinds)),
         [write_repeated(column) for column in (own.parent_ids, own.sessions)],
@@ -173,7 +173,7 @@ def _write_own(kinds: Sequence[UsualKind], own: Columns) -> list[Any]:
 
 def _read_own(written: Sequence[Any], trace_ids: Sequence[bytes], *, wide: bool) -> UsualColumns:
     packed_once, which, numbers, repeated, plain, money = written
-    prototypes, count = [*map(_PROTOTYPE_READ, packed_once)], len(trace_ids)
+    prototypes, count = [*map(_UNPACK_PROTOTYPE, packed_once)], len(trace_ids)
     of_calls = [prototypes[number].kind(tuple(more)) for number, *more in which]
     parent_ids, sessions = (read_repeated(column, count) for column in repeated)
     span_ids, starts, ends, response_ids, days, first_tokens, *counts = (read_plain(column, count) for column in plain)
@@ -205,7 +205,7 @@ def _read_hashes(written: Sequence[Any], count: int) -> HashesOfCalls:
 _WRITE_FACTS, _WRITE_DECISIONS = writer_of(Fact), writer_of(Decision)
 _READ_FACTS = {wide: reader_of(Fact, wide=wide) for wide in (False, True)}
 _READ_DECISIONS = {wide: reader_of(Decision, wide=wide) for wide in (False, True)}
-_PROTOTYPE_PACKED = Packed(lambda prototype: _WRITE_FACTS([prototype.fact]))
-_PROTOTYPE_READ = Unpacked(lambda columns, wide: Prototype(next(iter(_READ_FACTS[wide](columns, 1)))))
-_DECISION_PACKED = Packed(lambda decision: _WRITE_DECISIONS([decision]))
-_DECISION_READ = Unpacked(lambda columns, wide: next(iter(_READ_DECISIONS[wide](columns, 1))))
+_PACK_PROTOTYPE = PrototypeWriter(lambda prototype: _WRITE_FACTS([prototype.fact]))
+_UNPACK_PROTOTYPE = PrototypeReader(lambda columns, wide: Prototype(next(iter(_READ_FACTS[wide](columns, 1)))))
+_PACK_DECISION = PrototypeWriter(lambda decision: _WRITE_DECISIONS([decision]))
+_UNPACK_DECISION = PrototypeReader(lambda columns, wide: next(iter(_READ_DECISIONS[wide](columns, 1))))

@@ -1,5 +1,6 @@
 """Columns of the values of records as bytes. They follow the fields of the records, so that a new field needs nothing
-here. A column whose values are all equal is written as one value, which most are.
+here. A column whose values are all equal is written as one value, which most are; a record that comes in every batch is
+written and read once (`PrototypeWriter`, `PrototypeReader`).
 """
 
 from __future__ import annotations
@@ -150,11 +151,11 @@ def _has_fields(kind: Any) -> bool:
     return is_dataclass(kind) or hasattr(kind, "_fields") or hasattr(kind, "__struct_fields__")
 
 
-_MOST_LIKES = 4096
-"""Kept of each kind in one process; all of them go when there are more."""
+_MOST_PROTOTYPES = 4096
+"""Kept by one writer or reader; all of them go when there are more."""
 
 
-class Packed:
+class PrototypeWriter:
     """Packs each prototype once: it stays the same, and comes in every batch."""
 
     def __init__(self, write: Callable[[Any], Any]) -> None:
@@ -164,15 +165,15 @@ class Packed:
     def __call__(self, prototype: Any) -> bytes:
         known = self._known.get(id(prototype))
         if known is None:
-            if len(self._known) >= _MOST_LIKES:
+            if len(self._known) >= _MOST_PROTOTYPES:
                 self._known.clear()
             # held, so that its id stays its own
             known = self._known[id(prototype)] = prototype, packed([self._write(prototype)])
         return known[1]
 
 
-class Unpacked:
-    """Reads what `Packed` wrote; the same bytes give the same object."""
+class PrototypeReader:
+    """Reads what `PrototypeWriter` packed; the same bytes give the same object."""
 
     def __init__(self, read: Callable[[Any, bool], Any]) -> None:
         self._read = read
@@ -181,7 +182,7 @@ class Unpacked:
     def __call__(self, written: bytes) -> Any:
         prototype = self._known.get(written)
         if prototype is None:
-            if len(self._known) >= _MOST_LIKES:
+            if len(self._known) >= _MOST_PROTOTYPES:
                 self._known.clear()
             (columns,), wide = unpacked(written)
             prototype = self._known[written] = self._read(columns, wide)
