@@ -179,6 +179,20 @@ def test_requests_of_workers_that_wait_together_are_accounted_for_as_one(shared:
     assert records(stores[1]) == records(stores[0])
 
 
+@pytest.mark.parametrize("known", [0, 1], ids=["the first", "the second"])
+def test_one_of_two_requests_that_wait_together_may_be_known_whole(known: int) -> None:
+    """Or another of them be new: whichever of them has no call that is decided on by columns is answered as well."""
+    stores, stage = (MemoryStore(), MemoryStore()), make()
+    stage.read(chats(0, NOW), {}, NOW)
+    batches = [batch for request in (1, 2) for batch in stage.read(chats(request, NOW), {}, NOW).batches]
+    for together in ([batches[known]], batches):
+        with stores[0].unit() as unit:
+            here = enter_together(together, unit)
+        assert_same(across(together, stores[1]), here)
+    assert [one.replays for one in here] == [2 * CALLS, 0]
+    assert records(stores[1]) == records(stores[0])
+
+
 def test_spans_that_come_again_are_known_whichever_way_they_came_first() -> None:
     store, stage = MemoryStore(), make()
     stage.read(chats(0, NOW), {}, NOW)

@@ -66,8 +66,7 @@ def writer_of(kind: Any) -> Write:
 
 def write_plain(values: Values) -> Values:
     """Return a column of plain values as it is packed."""
-    first = values[0]
-    return values[:1] if values.count(first) == len(values) else values
+    return values[:1] if values and values.count(values[0]) == len(values) else values
 
 
 def read_plain(written: Values, count: int) -> Values:
