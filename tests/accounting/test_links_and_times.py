@@ -48,3 +48,18 @@ def test_a_ring_has_one_top_whatever_the_order(spans: dict[bytes, Span], random:
     for span_id in spans:
         assert not one.is_above(span_id, span_id)
         assert [one.is_above(span_id, below) for below in spans] == [other.is_above(span_id, below) for below in spans]
+
+
+@given(links(rings=True), st.sets(st.integers(0, 11)))
+def test_the_forest_of_some_spans_says_of_them_what_that_of_all_says(
+    spans: dict[bytes, Span], chosen: set[int]
+) -> None:
+    wanted = [span_id for span_id in spans if span_id[0] in chosen]
+    some, whole = Forest.above(spans, wanted), Forest(spans)
+    amounts = {span_id: 1 + span_id[0] for span_id in wanted}
+    assert some.sums_below(amounts) == whole.sums_below(amounts)
+    assert some.unlinked() & {*wanted} == whole.unlinked() & {*wanted}
+    for span_id in spans:
+        assert [some.is_above(span_id, below) for below in wanted] == [
+            whole.is_above(span_id, below) for below in wanted
+        ]

@@ -348,4 +348,4 @@ def _counted_below(trace: Trace) -> dict[bytes, Pico]:
     """Return the counted cost below each span, as far as links are known; spans above none are left out."""
     counted = {span.span_id: span.claim.amount or 0 for span in trace.spans.values() if span.counted and span.claim}
     counted.update((span.span_id, span.fee) for span in trace.spans.values() if span.fee)
-    return Forest(trace.spans).sums_below(counted)
+    return Forest.above(trace.spans, counted).sums_below(counted)

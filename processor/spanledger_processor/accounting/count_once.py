@@ -87,19 +87,21 @@ class Match(Struct):
 def match(trace: Trace) -> Match:
     """Find the role of every span of a trace that claims usage or cost."""
     claimants = _claimants(trace)  # rule 1
-    if len(claimants) < 2 and _stand_alone(trace, claimants):
+    carrying = {span.span_id: 1 for span in trace.spans.values() if span.carries_below}
+    """Spans that are known to be above forgotten ones that spend."""
+    if len(claimants) < 2 and not carrying and _stand_alone(trace, claimants):
         roles = {span.span_id: COUNTED for span in claimants}
         return Match(roles, _doubts(trace, claimants, roles))
-    forest = Forest(trace.spans)
+    forest = Forest.above(trace.spans, [*[span.span_id for span in claimants], *carrying])
     spending = {span.span_id: 1 for span in claimants if span.spends}
     twins = {span.span_id: DUPLICATE + span.forgotten_twin for span in claimants if span.forgotten_twin}  # rule 2
     calls = [span for span in claimants if span.kind not in AGGREGATES]
     reports = _find_reports(forest, calls, spending, twins)  # rule 3
-    repeating = _above(forest, trace, spending, reports.roles)  # rule 4
+    repeating = _above(forest, trace, carrying, spending, reports.roles)  # rule 4
     others = [span.span_id for span in claimants if span.span_id not in reports.roles]
     roles = reports.roles | {span_id: REPEATS if span_id in repeating else COUNTED for span_id in others}
     roles |= dict.fromkeys(_around(forest, trace, claimants, roles), REPEATS)  # rule 5
-    richer = _richer_above(forest, trace, claimants, roles)  # rule 6
+    richer = _richer_above(forest, trace, carrying, claimants, roles)  # rule 6
     roles |= richer.roles
     roles |= dict.fromkeys(_without_usage(forest, claimants, roles), "")  # rule 7
     return Match(roles, reports.reasons | richer.reasons | _doubts(trace, claimants, roles), richer.repeated)
@@ -107,9 +109,7 @@ def match(trace: Trace) -> Match:
 
 def _stand_alone(trace: Trace, claimants: list[Span]) -> bool:
     """Return whether no rule but the last one has a say on the only claim of a trace, as none is forgotten."""
-    if trace.awaited or trace.cut or any(span.forgotten_twin for span in claimants):
-        return False
-    return not any(span.carries_below for span in trace.spans.values())
+    return not (trace.awaited or trace.cut or any(span.forgotten_twin for span in claimants))
 
 
 def _claimants(trace: Trace) -> list[Span]:
@@ -327,14 +327,15 @@ def _note(matched: Match, span: Span, other: Span, code: str) -> None:
 # Rules 4 to 7: spans above and around others.
 
 
-def _above(forest: Forest, trace: Trace, spending: dict[bytes, int], roles: Mapping[bytes, str]) -> set[bytes]:
+def _above(
+    forest: Forest, trace: Trace, carrying: dict[bytes, int], spending: dict[bytes, int], roles: Mapping[bytes, str]
+) -> set[bytes]:
     """Rule 4: return spans above others that spend something, but for their twins and what their answers asked for."""
     twins: Counter[bytes] = Counter()
     for span_id in spending:
         role = roles.get(span_id, "")
         if role and forest.is_above(twin := bytes.fromhex(role.removeprefix(DUPLICATE)), span_id):
             twins[twin] += 1
-    carrying = _carrying(trace)
     amounts = carrying | spending
     sums = forest.sums_below(amounts)
     callers = {span_id for span_id in sums if (span := trace.spans.get(span_id)) is not None and holds_steps(span)}
@@ -342,11 +343,6 @@ def _above(forest: Forest, trace: Trace, spending: dict[bytes, int], roles: Mapp
         if span.parent_id in callers and span.kind not in CALLS:
             twins[span.parent_id] += sums.get(span.span_id, 0) + amounts.get(span.span_id, 0)
     return carrying.keys() | {span_id for span_id, number in sums.items() if number > twins[span_id]}
-
-
-def _carrying(trace: Trace) -> dict[bytes, int]:
-    """Return 1 for each span that is known to be above forgotten spans that spend."""
-    return {span.span_id: 1 for span in trace.spans.values() if span.carries_below}
 
 
 def _around(forest: Forest, trace: Trace, claimants: list[Span], roles: Mapping[bytes, str]) -> list[bytes]:
@@ -380,13 +376,14 @@ def _times(spans: Iterable[Span], roles: Mapping[bytes, str]) -> Iterator[tuple[
         yield span.start_ns, span.end_ns, counted
 
 
-def _richer_above(forest: Forest, trace: Trace, claimants: list[Span], roles: Mapping[bytes, str]) -> Match:
+def _richer_above(
+    forest: Forest, trace: Trace, carrying: dict[bytes, int], claimants: list[Span], roles: Mapping[bytes, str]
+) -> Match:
     """Rule 6: return spans that repeat one call of equal usage: those that know more of it in the call's place."""
     changed = Match()
     uppers = [span for span in claimants if roles[span.span_id] == REPEATS or span.forgotten_twin]
     if not uppers:
         return changed
-    carrying = _carrying(trace)
     holding = carrying.keys() | forest.sums_below(carrying).keys()
     calls = {span.span_id: span for span in claimants if roles[span.span_id] == COUNTED and span.spends}
     for upper, call in _steps_above(trace, calls.values(), roles):

@@ -224,7 +224,7 @@ def in_doubt(money: Money, reason: Reason) -> Money:
 
 def _free(aliases: tuple[str, ...], call: Call) -> tuple[str, ...]:
     """Return the aliases that did not come in with the span."""
-    return tuple([alias for alias in aliases if alias not in call.present]) if call.present else aliases
+    return tuple([alias for alias in aliases if alias not in call.present]) if aliases and call.present else aliases
 
 
 def _carried_usage(usage: Usage | None, carried: UsageVector) -> Usage | None:

@@ -39,6 +39,17 @@ class Forest:
         """For each position the one behind its last descendant; found when it is asked for."""
         self._unlinked = {root for root in roots if (up := links[root].parent_id) and up != root}
 
+    @classmethod
+    def above(cls, links: Mapping[bytes, Link], wanted: Iterable[bytes]) -> Forest:
+        """Return the forest of some spans and of all that stand above them."""
+        found: dict[bytes, Link] = {}
+        for span_id in wanted:
+            at = span_id
+            while at not in found and (link := links.get(at)) is not None:
+                found[at] = link
+                at = link.parent_id
+        return cls(found)
+
     def _walk(self, roots: Iterable[bytes], children: Mapping[bytes, list[bytes]]) -> None:
         stack = [(root, -1) for root in roots]
         order, places, ups = self._order, self._at, self._up
