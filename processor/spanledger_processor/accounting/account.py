@@ -320,7 +320,8 @@ class _Account:
             self._running(decision, span, sessions, runs)
             if self.batch.budgets and not decision.duplicate_of:
                 self._budgets.enter(span, decision)
-            self._keep(index, decision)
+            self.ruling.fresh.append(index)
+            self._packed[index] = pack_decision(decision, self.batch.facts[index].digest)
         if self.batch.budgets:
             self._budgets.store_passed()
 
@@ -338,10 +339,6 @@ class _Account:
             of_run = runs[run] if run in runs else self._totals.run_cost(run)
             decision.run_cost = of_run
             runs[run] = None if of_run is None else of_run - amount
-
-    def _keep(self, index: int, decision: Decision) -> None:
-        self.ruling.fresh.append(index)
-        self._packed[index] = pack_decision(decision, self.batch.facts[index].digest)
 
 
 def _counted_below(trace: Trace) -> dict[bytes, Pico]:

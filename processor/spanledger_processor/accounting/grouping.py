@@ -26,6 +26,16 @@ NOTHING = Named()
 _AGENT, _TOOL = "agent", "tool"
 
 
+class NamedAgents(Protocol):
+    """The agent that a span itself names, and the one above it."""
+
+    @property
+    def agent(self) -> str: ...
+
+    @property
+    def agent_parent(self) -> str: ...
+
+
 class NamedLink(Protocol):
     """The part of a span that grouping needs."""
 
@@ -42,10 +52,7 @@ class NamedLink(Protocol):
     def run(self) -> Named: ...
 
     @property
-    def agent(self) -> str: ...
-
-    @property
-    def names_parent(self) -> str: ...
+    def detail(self) -> NamedAgents: ...
 
     @property
     def kind(self) -> str: ...
@@ -104,19 +111,20 @@ class Groups:
 
     def agent(self, link: NamedLink) -> str:
         """Return the agent of a span; empty where neither it nor an ancestor names one."""
-        agent = link.agent
+        agent = link.detail.agent
         return agent if agent or not self._names_agents else self._above(link, self._agents, _agent_of)
 
     def agent_parent(self, link: NamedLink) -> str:
         """Return the agent above the one that an agent's span names; empty for other spans, and where none is known."""
-        if link.kind != _AGENT or not link.agent or link.names_parent:
-            return link.names_parent
+        agent, parent = link.detail.agent, link.detail.agent_parent
+        if link.kind != _AGENT or not agent or parent:
+            return parent
         above = self._links.get(link.parent_id)
         for _ in range(MAX_DEPTH):
-            if above is None or (above.agent and above.agent != link.agent):
+            if above is None or above.detail.agent not in ("", agent):
                 break
             above = self._links.get(above.parent_id)
-        return above.agent if above is not None and above.agent != link.agent else ""
+        return above.detail.agent if above is not None and above.detail.agent != agent else ""
 
     def tool_above(self, link: NamedLink) -> str:
         """Return the id in hex of the nearest tool above a span; empty where there is none."""
@@ -158,7 +166,7 @@ def _run_of(link: NamedLink) -> str:
 
 
 def _agent_of(link: NamedLink) -> str:
-    return link.agent
+    return link.detail.agent
 
 
 def _kind_of_agent(link: NamedLink) -> str:

@@ -151,7 +151,7 @@ class Incremental:
 
     def _enter_agents(self, trace: Trace, spans: list[Span]) -> bool:
         """Note that there are agents; return False where one comes above known spans, which changes their postings."""
-        self.names_agents = self.names_agents or any(span.agent for span in spans)
+        self.names_agents = self.names_agents or any(span.detail.agent for span in spans)
         self._has_agents = self._has_agents or self.names_agents or any(span.kind == "agent" for span in spans)
         return not self._has_agents or not any(self._brings_agent(trace, span) for span in spans)
 
@@ -163,7 +163,7 @@ class Incremental:
         for _ in range(MAX_DEPTH):
             if above is None:
                 return False
-            if above.agent or (above.kind == "agent" and span.span_id in self._above_agents):
+            if above.detail.agent or (above.kind == "agent" and span.span_id in self._above_agents):
                 return True
             above = trace.spans.get(above.parent_id)
         return True

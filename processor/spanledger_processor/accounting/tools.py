@@ -212,7 +212,7 @@ class ToolCounts:
         """Move such calls to another session. Loops that were found stay with the spans that completed them."""
         for tool, step in _asked_steps(span):
             _, left = self._leave(ASKED + before, step, trace_id)
-            agent = left.agent if left is not None else digest_of(span.agent) if span.agent else b""
+            agent = left.agent if left is not None else digest_of(span.detail.agent) if span.detail.agent else b""
             self._enter_asked(session, span, tool, step, agent)
 
     def _is_interrupted(self, session: bytes, last: str, steps: Sequence[str], now_ns: int) -> bool:

@@ -270,11 +270,6 @@ class Span(Struct):
         return "" if self.lent_session else self.session.id
 
     @property
-    def agent(self) -> str:
-        """Return the agent that the span itself names."""
-        return self.detail.agent
-
-    @property
     def has_input(self) -> bool:
         """Return whether it tells how much was put in."""
         return self.claim is not None and bool(self.claim.tokens) and bool(self.claim.tokens[INPUT])
@@ -283,11 +278,6 @@ class Span(Struct):
     def output(self) -> int:
         """Return the output tokens that it tells, 0 where it tells none."""
         return (self.claim.tokens[OUTPUT] or 0) if self.claim is not None and self.claim.tokens else 0
-
-    @property
-    def names_parent(self) -> str:
-        """Return the agent above its own, as the span itself names it."""
-        return self.detail.agent_parent
 
     @property
     def is_model_call(self) -> bool:

@@ -176,8 +176,8 @@ def _rest_of(span: Span, posting: Posting | None) -> Sequence[Any]:
         fed, asked, stuck, repeated = posting.fed, posting.asked, posting.stuck, posting.repeated
         own_session = _NO_SESSION if posting.own_session == "" else posting.own_session
     sources, price, twins, elsewhere = span.reported_by, span.lent_price, span.twins, span.elsewhere
-    of_twin = span.twin_trace, repeated, own_session, span.failed_elsewhere
-    if not (agent or agent_parent or fed or asked or stuck or sources or price or twins or elsewhere or any(of_twin)):
+    of_twin = span.twin_trace or None, repeated or None, own_session, span.failed_elsewhere or None
+    if not any((agent, agent_parent, fed, asked, stuck, sources, price, twins, elsewhere, *of_twin)):
         return ()
     return (
         sorted(sources) if sources else None,
@@ -189,7 +189,7 @@ def _rest_of(span: Span, posting: Posting | None) -> Sequence[Any]:
         list(stuck) if stuck else None,
         [*chain.from_iterable(twins)] if twins else None,
         sorted(elsewhere) if elsewhere else None,
-        *(value or None for value in of_twin),
+        *of_twin,
     )
 
 

@@ -114,6 +114,7 @@ class TraceState:
 
     trace_id: bytes
     stored: StoredTrace
+    trace: Trace
     groups: Groups
     match: Match
     excess_before: UsageVector
@@ -140,18 +141,13 @@ class TraceState:
     def decided(cls, trace_id: bytes, stored: StoredTrace, repriced: Sequence[tuple[Span, Claim]] = ()) -> TraceState:
         """Return a trace decided on by the whole rules."""
         trace = stored.trace
-        return cls(trace_id, stored, _groups_of(trace), match(trace), stored.excess, repriced=repriced)
+        return cls(trace_id, stored, trace, _groups_of(trace), match(trace), stored.excess, repriced=repriced)
 
     @classmethod
     def plain(cls, trace_id: bytes, stored: StoredTrace, known: Incremental) -> TraceState:
         """Return a trace of which the roles are known."""
-        roles = Match(known.roles)
-        return cls(trace_id, stored, known.groups(stored.trace), roles, stored.excess, incremental=known)
-
-    @property
-    def trace(self) -> Trace:
-        """Return the spans."""
-        return self.stored.trace
+        trace, roles = stored.trace, Match(known.roles)
+        return cls(trace_id, stored, trace, known.groups(trace), roles, stored.excess, incremental=known)
 
     @property
     def known(self) -> Sequence[Span]:

@@ -129,8 +129,12 @@ class Sums(Struct):
     def enter(self, added: Added) -> None:
         """Add what one span adds, or takes out."""
         self.spans += added.spans
-        self.tool_calls += added.tool_calls
-        self.widen(added.first_ns, added.last_ns)
+        if added.tool_calls:
+            self.tool_calls += added.tool_calls
+        if added.first_ns and (not self.first_ns or added.first_ns < self.first_ns):
+            self.first_ns = added.first_ns
+        if added.last_ns > self.last_ns:
+            self.last_ns = added.last_ns
         if added.closed_ns > self.closed_ns:
             self.closed_ns = added.closed_ns
         for model, amount in added.models:
@@ -201,13 +205,6 @@ class Sums(Struct):
             for name, amount in self.elsewhere.models.items():
                 own.add_model(name if name in self.models else OTHER_MODELS, -amount)
         return own
-
-    def widen(self, first_ns: int, last_ns: int) -> None:
-        """Let the times reach from `first_ns` (0: unknown) to `last_ns` at least."""
-        if first_ns and (not self.first_ns or first_ns < self.first_ns):
-            self.first_ns = first_ns
-        if last_ns > self.last_ns:
-            self.last_ns = last_ns
 
     @property
     def closed(self) -> bool:
