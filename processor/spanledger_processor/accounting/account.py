@@ -64,7 +64,8 @@ def weights_of(batch: Batch) -> Callable[[Fact], int]:
 
 def weight_of(batch: Batch) -> int:
     """Return for how many usual calls the spans of a batch count together."""
-    usual = 0 if batch.budgets else [*map(type, batch.facts)].count(UsualFact) + batch.count - len(batch.facts)
+    by_columns = batch.count - len(batch.facts)  # of a `ColumnBatch` usual calls, else none
+    usual = 0 if batch.budgets else by_columns + [*map(type, batch.facts)].count(UsualFact)
     return _FULL_RULES * batch.count - (_FULL_RULES - 1) * usual
 
 
@@ -123,8 +124,8 @@ def enter_together(batches: Sequence[Batch], unit: Unit) -> list[Ruling]:
         if ruling.alike is not None:
             begin, row = row, ruling.alike.end_below(end, row)
             of_batch.alike = ruling.alike.part(slice(begin, row), first)
-    own = {name: getattr(rulings[0], name) for name in ("decisions", "fresh", "alike")}
-    rulings[0] = replace(ruling, **own)
+    of_first = rulings[0]
+    rulings[0] = replace(ruling, decisions=of_first.decisions, fresh=of_first.fresh, alike=of_first.alike)
     return rulings
 
 
@@ -134,9 +135,8 @@ def _joined(batches: Sequence[Batch]) -> Batch:
     if len(by_columns) == len(batches) and (joined := ColumnBatch.joined(by_columns)) is not None:
         return joined
     each = [batch.only(range(batch.count)) for batch in batches]
-    return replace(
-        each[0], facts=[fact for batch in each for fact in batch.facts], now_ns=max(batch.now_ns for batch in batches)
-    )
+    facts = [fact for batch in each for fact in batch.facts]
+    return replace(each[0], facts=facts, now_ns=max(batch.now_ns for batch in batches))
 
 
 class _Account:
@@ -160,8 +160,8 @@ class _Account:
         by_trace: dict[bytes, list[int]] = {}
         for index, fact in enumerate(self.batch.facts):
             by_trace.setdefault(fact.trace_id, []).append(index)
-        for trace_id, indices in by_trace.items():
-            self._traces.enter(trace_id, [*self._new_spans(trace_id, indices)])
+        for trace_id, indexes in by_trace.items():
+            self._traces.enter(trace_id, [*self._new_spans(trace_id, indexes)])
         find_twins(self._traces, self._index)
         entered = [*self._traces]  # more are loaded where calls pass from one span to another
         for state in entered:
@@ -184,11 +184,11 @@ class _Account:
             self.ruling.decisions[index] = self.ruling.decisions[first]
         return self.ruling
 
-    def _new_spans(self, trace_id: bytes, indices: Iterable[int]) -> Iterator[tuple[int, Span]]:
+    def _new_spans(self, trace_id: bytes, indexes: Iterable[int]) -> Iterator[tuple[int, Span]]:
         """Yield the spans of a trace that are not known yet; the others are answered from their records."""
         seen: dict[bytes, int] = {}
         is_stored = self._traces.is_stored(trace_id)
-        for index in indices:
+        for index in indexes:
             fact = self.batch.facts[index]
             if fact.call is not None:
                 first = seen.setdefault(fact.span_id, index)

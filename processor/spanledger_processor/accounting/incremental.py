@@ -63,7 +63,7 @@ class Incremental:
     @classmethod
     def of(cls, trace: Trace, roles: Mapping[bytes, str]) -> Incremental | None:
         """Return the state of a trace whose spans have these roles, None if it is not plain."""
-        sessions, runs, names_agents = trace.named()
+        sessions, runs, names_agents = trace.names()
         if len(sessions) > 1 or len(runs) > 1 or trace.cut:
             return None
         known = cls("".join(sessions), "".join(runs), _repeating=_repeating(trace, roles), _above=set(trace.awaited))
@@ -93,7 +93,7 @@ class Incremental:
         What they were known by stays, so that a span like one of them is left to `match`; but not for ever.
         """
         known = len(self._ids) + len(self._sources) + len(self._uppers) + len(self._above) + len(self._above_tools)
-        if trace.cut or self.names_agents != trace.named()[2] or known > _MOST_KNOWN:
+        if trace.cut or self.names_agents != trace.names().has_agents or known > _MOST_KNOWN:
             return False
         tools: set[bytes] = set()
         for span in gone:

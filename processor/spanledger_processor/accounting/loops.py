@@ -104,7 +104,7 @@ class LoopRules:
         """
         step = steps[place]
         consecutive, cycles = step[RULE:CALL] or (self._rule.consecutive, self._rule.cycles)
-        fewest = min(consecutive, cycles) if consecutive > 0 < cycles else max(consecutive, cycles)
+        fewest = min(consecutive, cycles) if min(consecutive, cycles) > 0 else max(consecutive, cycles)
         if fewest <= 0 or [*map(_signature_of, steps[: place + 1])].count(step[SIGNATURE]) < fewest:
             return False  # as almost always: the call was not made so often
         first = bisect_left(steps, step[STARTED] - self._rule.window_ns, key=itemgetter(STARTED))

@@ -374,6 +374,14 @@ class Span(Struct):
         return added
 
 
+class TraceNames(NamedTuple):
+    """The sessions and the runs that a trace names, and whether a span of it names its agent."""
+
+    sessions: set[str]
+    runs: set[str]
+    has_agents: bool
+
+
 @dataclass(slots=True)
 class Trace:
     """All that is remembered of one trace: its spans by id, in order of arrival, and what forgotten ones leave behind.
@@ -398,13 +406,11 @@ class Trace:
         if span.span_id in self.awaited:
             span.carries_below = True
 
-    def named(self) -> tuple[set[str], set[str], bool]:
-        """Return the sessions and the runs that the trace names, and whether a span names its agent; of sessions and
-        runs that only forgotten spans name, up to two.
-        """
+    def names(self) -> TraceNames:
+        """Return what the trace names; of sessions and runs that only forgotten spans name, up to two."""
         names = {(span.session.id, span.run.id, span.detail.agent) for span in self.spans.values()}
         sessions, runs, agents = map(set, zip(*names, strict=True)) if names else (set(), set(), set())
-        return (sessions | self.sessions) - {""}, (runs | self.runs) - {""}, any(agents)
+        return TraceNames((sessions | self.sessions) - {""}, (runs | self.runs) - {""}, any(agents))
 
     def forget(self) -> tuple[list[Span], list[Span]]:
         """Keep the trace within its bound; return the forgotten spans, and those of the others that changed by that.

@@ -382,7 +382,7 @@ class TraceState:
 
 def _groups_of(trace: Trace) -> Groups:
     """Return the sessions and runs of a trace."""
-    sessions, runs, names_agents = trace.named()
+    sessions, runs, names_agents = trace.names()
     return Groups(trace.spans, sessions, runs, names_agents=names_agents)
 
 
