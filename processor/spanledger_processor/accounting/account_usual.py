@@ -21,7 +21,7 @@ from operator import add, attrgetter, itemgetter, sub
 from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.column_batch import ColumnBatch
-from spanledger_processor.accounting.columns import Columns, runs_of, sums_of
+from spanledger_processor.accounting.columns import Columns, UsualColumns, runs_of, sums_of
 from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex
 from spanledger_processor.accounting.facts import Batch, Fact, RuledAlike, Ruling
 from spanledger_processor.accounting.grouping import Named
@@ -39,12 +39,7 @@ from spanledger_processor.accounting.usual import (
     pattern_of,
     whole,
 )
-from spanledger_processor.accounting.usual_traces import (
-    UsualColumns,
-    UsualTrace,
-    UsualTraces,
-    usual_traces,
-)
+from spanledger_processor.accounting.usual_traces import UsualTrace, UsualTraces, usual_traces
 from spanledger_processor.ledger.facts import AHEAD_NS, Latest, ModelUse
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table

@@ -13,9 +13,9 @@ from itertools import accumulate
 from typing import Any
 
 from spanledger_processor.accounting.call_hashes import HashesOfCalls
-from spanledger_processor.accounting.columns import Columns
+from spanledger_processor.accounting.columns import Columns, UsualColumns
 from spanledger_processor.accounting.facts import Batch
-from spanledger_processor.accounting.usual_traces import UsualColumns, UsualTraces, usual_traces
+from spanledger_processor.accounting.usual_traces import UsualTraces, usual_traces
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,86 +1,21 @@
 """The traces of a batch that may be accounted for as usual calls, by what the batch itself says of them.
 
 Each has calls of its own kind alone (`UsualFact`), with ids of their own, none above another span; plain spans may
-stand above and beside them, as long as they name no run. Their calls are columns: of each its trace, its kind, and what
-it has of its own; no object for each.
+stand above and beside them, as long as they name no run. Their calls stand by columns (`UsualColumns`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, chain, groupby, repeat
-from operator import attrgetter, gt, is_, not_
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, groupby
+from operator import attrgetter, gt
 from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.call_hashes import CallHashes, HashesOfCalls
-from spanledger_processor.accounting.columns import Columns
+from spanledger_processor.accounting.columns import Columns, UsualColumns
 from spanledger_processor.accounting.facts import Fact
-from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace_record import SEGMENT_SPANS
-from spanledger_processor.accounting.usual import UsualFact, UsualKind
-
-
-class UsualColumns(NamedTuple):
-    """Usual calls of any traces: the id of the trace of each, its kind, and its own values."""
-
-    trace_ids: Sequence[bytes]
-    kinds: Sequence[UsualKind]
-    own: Columns
-
-    @classmethod
-    def of(cls, facts: Sequence[UsualFact]) -> UsualColumns:
-        """Return the columns of calls, of which there is one at least."""
-        own = Columns.of(facts)
-        return cls([*map(_trace_id, facts)], _kinds_of(facts, own), own)
-
-    def at(self, runs: Sequence[slice]) -> UsualColumns:
-        """Return the calls that stand at some of the places."""
-        trace_ids = [*chain.from_iterable(map(self.trace_ids.__getitem__, runs))]
-        return UsualColumns(trace_ids, [*chain.from_iterable(map(self.kinds.__getitem__, runs))], self.own.at(runs))
-
-    def fact(self, place: int) -> UsualFact:
-        """Return the fact of one of the calls."""
-        return next(iter(self.at([slice(place, place + 1)]).facts()))
-
-    def facts(self) -> Iterable[UsualFact]:
-        """Yield the facts of the calls."""
-        own = self.own
-        counts, parts = zip(*own.counts, strict=True), zip(*own.parts, strict=True)
-        rows = zip(self.kinds, self.trace_ids, *own[:5], counts, own.amounts, parts, *own[8:], strict=True)
-        for (
-            kind,
-            trace_id,
-            span_id,
-            parent_id,
-            start_ns,
-            end_ns,
-            response_id,
-            of_call,
-            amount,
-            of_amount,
-            *more,
-        ) in rows:
-            fact = UsualFact.__new__(UsualFact)
-            fact.prototype = kind.prototype
-            fact.price, fact.estimate, fact.is_unsure, source = kind.which[:4]
-            fact.trace_id, fact.span_id, fact.parent_id = trace_id, span_id, parent_id
-            fact.start_ns, fact.end_ns, fact.response_id = start_ns, end_ns, response_id
-            fact.counts, fact.amount, fact.parts = of_call, amount, of_amount
-            fact.day, fact.first_token_ns, session = more
-            fact.session = Named(session, source)
-            yield fact
-
-
-_shared: Callable[[Fact], tuple[Any, ...]] = attrgetter("prototype", "price", "estimate", "is_unsure", "session.source")
-
-
-def _kinds_of(facts: Sequence[UsualFact], own: Columns) -> list[UsualKind]:
-    """Return the kind of each call."""
-    are_unknown = [map(is_, column, repeat(None)) for column in own.counts[1:]]
-    unknown = zip(*are_unknown, map(not_, own.first_tokens), strict=True)
-    each = [*zip(map(_shared, facts), unknown, strict=True)]
-    kinds = {one: one[0][0].kind((*one[0][1:], *one[1])) for one in set(each)}
-    return [*map(kinds.__getitem__, each)]
+from spanledger_processor.accounting.usual import UsualFact
 
 
 class UsualTrace(NamedTuple):

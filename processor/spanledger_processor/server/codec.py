@@ -17,11 +17,11 @@ from typing import Any
 
 from spanledger_processor.accounting.call_hashes import HashesOfCalls
 from spanledger_processor.accounting.column_batch import ColumnBatch
-from spanledger_processor.accounting.columns import Columns
+from spanledger_processor.accounting.columns import Columns, UsualColumns
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule, RuledAlike, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.usual import Prototype, UsualFact, UsualKind, decisions_on
-from spanledger_processor.accounting.usual_traces import UsualColumns, UsualTrace, UsualTraces
+from spanledger_processor.accounting.usual_traces import UsualTrace, UsualTraces
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.model import Decision
 from spanledger_processor.server.record_columns import (
