@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from itertools import chain, islice, repeat
-from struct import Struct, iter_unpack, pack, unpack
+from itertools import chain, repeat
+from struct import Struct, iter_unpack
 from typing import NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.one_call import LOG_AFTER_NS, may_lack_caches, uncached_inputs
@@ -26,14 +26,12 @@ _UNCACHED = 1 << 40
 """Added to a period: usages without caches are remembered apart."""
 _OF_INPUT, _OF_OUTPUT, _OF_PERIOD = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
 _MASK = (1 << 63) - 1
-_PLACE_BYTES = 16
-"""Of a hash while many are worked out: counts are below 2**63, and what they are multiplied with below 2**64."""
 
 _PACK = [Struct(f">{number}Q").pack for number in range(64)]
 """The hashes of a call, by how many it has: one id and one usage, mostly."""
 
-_Usage: TypeAlias = tuple[int, int, bytes]
-"""Input and output of a call, and what the period adds to their hash."""
+_Usages: TypeAlias = tuple[Sequence[int], Sequence[int], Sequence[int]]
+"""The hashes of `usages`, `beside` and `uncached` (`Hashes`)."""
 
 
 class Hashes(NamedTuple):
@@ -77,9 +75,9 @@ class _Moment(NamedTuple):
     may have ended, and of all of them for usages that are `uncached`, its own first.
     """
 
-    own: bytes
-    near: Sequence[bytes]
-    uncached: Sequence[bytes]
+    own: int
+    near: Sequence[int]
+    uncached: Sequence[int]
 
 
 class CallHashes:
@@ -94,31 +92,12 @@ class CallHashes:
 
     def of(self, span: Span) -> Hashes:
         """Return what `span` is remembered under, and looked for."""
-        return self.of_spans((span,))[0]
-
-    def of_spans(self, spans: Sequence[Span]) -> list[Hashes]:
-        """Return the same of several spans, which takes little longer than for one."""
-        found, identifiers, of_ids = _Usages(), list[bytes](), list[int]()
-        for span in spans:
-            claim, before = span.claim, len(identifiers)
-            if claim is None or span.kind in AGGREGATES:
-                found.numbers.append(_NO_USAGE)
-            else:
-                if span.response:
-                    identifiers.append(id_bytes(span.response))
-                identifiers += claim.evidence.ids
-                found.add(claim.tokens, self._moment(span.end_ns), of_anthropic=claim.of_anthropic)
-            of_ids.append(len(identifiers) - before)
-        ids, (usages, beside, uncached) = iter(self._ids(identifiers)), map(iter, found.hashes())
-        return [
-            Hashes(
-                (*islice(ids, number),),
-                (*islice(usages, of_usage),),
-                (*islice(beside, of_beside),) if of_beside else (),
-                (*islice(uncached, of_uncached),) if of_uncached else (),
-            )
-            for number, (of_usage, of_beside, of_uncached) in zip(of_ids, found.numbers, strict=True)
-        ]
+        claim = span.claim
+        if claim is None or span.kind in AGGREGATES:
+            return Hashes()
+        identifiers = [id_bytes(span.response)] if span.response else []
+        usages = _usages_of(claim.tokens, self._moment(span.end_ns), of_anthropic=claim.of_anthropic)
+        return Hashes(self._ids([*identifiers, *claim.evidence.ids]), *usages)
 
     def of_calls(
         self,
@@ -131,17 +110,14 @@ class CallHashes:
         are Anthropic's.
         """
         ids = self._ids([one.encode("utf-8", "surrogatepass") for one in response_ids])
-        found = _Usages()
-        for each, moment, is_anthropic in zip(tokens, self._moments_of(ends), of_anthropic, strict=True):
-            found.add(each, moment, of_anthropic=is_anthropic)
-        usages, beside, uncached = found.hashes()
-        if len(usages) == len(ids) and not uncached:
-            return HashesOfCalls(ids, usages, beside, uncached, [*map(_PACK[2], ids, usages)])
-        each_usage, each_uncached = iter(usages), iter(uncached)
-        remembered = [
-            _PACK[1 + number + of_uncached](id_, *islice(each_usage, number), *islice(each_uncached, of_uncached))
-            for id_, (number, _, of_uncached) in zip(ids, found.numbers, strict=True)
-        ]
+        usages, beside, uncached, remembered = list[int](), list[int](), list[int](), list[bytes]()
+        for id_, each, moment, is_anthropic in zip(ids, tokens, self._moments_of(ends), of_anthropic, strict=True):
+            own, near, others = _usages_of(each, moment, of_anthropic=is_anthropic)
+            usages += own
+            if near or others:
+                beside += near
+                uncached += others
+            remembered.append(_PACK[1 + len(own) + len(others)](id_, *own, *others))
         return HashesOfCalls(ids, usages, beside, uncached, remembered)
 
     def _ids(self, identifiers: Sequence[bytes]) -> list[int]:
@@ -168,9 +144,8 @@ class CallHashes:
         own, *near = map(self._added_by, periods)
         return _Moment(own, near, [self._added_by(period + _UNCACHED) for period in periods])
 
-    def _added_by(self, period: int) -> bytes:
-        added = period * _OF_PERIOD ^ self._salt
-        return added.to_bytes(_PLACE_BYTES, "little", signed=True)
+    def _added_by(self, period: int) -> int:
+        return period * _OF_PERIOD ^ self._salt
 
     def _moments_of(self, ends: Sequence[int]) -> Iterable[_Moment]:
         """Return the moment of each of these ends."""
@@ -178,65 +153,30 @@ class CallHashes:
         return repeat(first, len(ends)) if first is last else map(self._moment, ends)
 
 
-class _Usages:
-    """The usages of calls, as `Hashes` has them; `numbers` says of each call how many of each are its own."""
-
-    __slots__ = ("beside", "numbers", "uncached", "usages")
-
-    def __init__(self) -> None:
-        self.usages: list[_Usage] = []
-        self.beside: list[_Usage] = []
-        self.uncached: list[_Usage] = []
-        self.numbers: list[tuple[int, int, int]] = []
-
-    def add(self, tokens: Sequence[int | None], moment: _Moment, *, of_anthropic: bool) -> None:
-        """Add those of a call of these counts (in the order of `USAGE_CLASSES`, or none)."""
-        given = tokens[INPUT] if tokens else None
-        if not given:
-            self.numbers.append(_NO_USAGE)
-            return
-        output, reasoning, (own, near, uncached) = tokens[OUTPUT] or 0, tokens[REASONING] or 0, moment
-        if not (near or of_anthropic or reasoning):  # what comes out below for most calls
-            self.usages.append((given, output, own))
-            self.numbers.append(_ONE_USAGE)
-            return
-        less = uncached_inputs(tokens, of_anthropic=of_anthropic)
-        lacking = uncached if may_lack_caches(tokens, of_anthropic=of_anthropic) else ()
-        outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
-        of_beside = len(near) + len(lacking) + len(less) * (1 + len(near))
-        self.numbers.append((len(outputs), len(outputs) * of_beside, len(outputs) * len(less)))
-        for one in outputs:
-            self.usages.append((given, one, own))
-            if near or lacking:
-                self.beside += [(given, one, time) for time in (*near, *lacking)]
-            for input_ in less:
-                self.uncached.append((input_, one, uncached[0]))
-                self.beside.append((input_, one, own))
-                if near:
-                    self.beside += [(input_, one, time) for time in near]
-
-    def hashes(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
-        """Return the hashes of `usages`, `beside` and `uncached`."""
-        hashes, first = _hashes_of([*self.usages, *self.beside, *self.uncached]), len(self.usages)
-        end = first + len(self.beside)
-        return hashes[:first], hashes[first:end], hashes[end:]
+def _usages_of(tokens: Sequence[int | None], moment: _Moment, *, of_anthropic: bool) -> _Usages:
+    """Return the hashes of the usages of a call of these counts (in the order of `USAGE_CLASSES`, or none)."""
+    given = tokens[INPUT] if tokens else None
+    if not given:
+        return _NO_USAGES
+    output, reasoning, (own, near, uncached) = tokens[OUTPUT] or 0, tokens[REASONING] or 0, moment
+    if not (near or of_anthropic or reasoning):  # what comes out below for most calls
+        return (_hash_of(given, output, own),), (), ()
+    less = uncached_inputs(tokens, of_anthropic=of_anthropic)
+    lacking = uncached if may_lack_caches(tokens, of_anthropic=of_anthropic) else ()
+    outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
+    beside = [_hash_of(given, one, time) for one in outputs for time in (*near, *lacking)]
+    if less:
+        beside += [_hash_of(input_, one, time) for one in outputs for input_ in less for time in (own, *near)]
+    return (
+        [_hash_of(given, one, own) for one in outputs],
+        beside,
+        [_hash_of(input_, one, uncached[0]) for one in outputs for input_ in less],
+    )
 
 
-_NO_USAGE, _ONE_USAGE = (0, 0, 0), (1, 0, 0)
+_NO_USAGES: _Usages = ((), (), ())
 
 
-def _hashes_of(usages: Sequence[_Usage]) -> Sequence[int]:
-    """Return the hash of each usage, all worked out beside one another in one number."""
-    if not usages:
-        return ()
-    inputs, outputs, times = zip(*usages, strict=True)
-    number = len(usages)
-    mixed = _beside(inputs) * _OF_INPUT ^ _beside(outputs) * _OF_OUTPUT ^ int.from_bytes(b"".join(times), "little")
-    mask = int.from_bytes(_MASK.to_bytes(_PLACE_BYTES, "little") * number, "little")
-    hashes = (mixed ^ mixed >> 31) & mask
-    return unpack(f"<{2 * number}Q", hashes.to_bytes(_PLACE_BYTES * number, "little"))[::2]
-
-
-def _beside(counts: Sequence[int]) -> int:
-    """Return a number in which each of these has a place."""
-    return int.from_bytes(pack(f"<{2 * len(counts)}Q", *chain.from_iterable(zip(counts, repeat(0)))), "little")
+def _hash_of(input_: int, output: int, time: int) -> int:
+    mixed = input_ * _OF_INPUT ^ output * _OF_OUTPUT ^ time
+    return (mixed ^ mixed >> 31) & _MASK

@@ -211,7 +211,7 @@ class CrossTraceIndex:
 
     def hash_together(self, spans: Sequence[Span]) -> None:
         """Work out what spans are remembered under that a request adds, and whose claims do not change any more."""
-        self._hashed = dict(zip(map(id, spans), self._hashes.of_spans(spans), strict=True))
+        self._hashed = dict(zip(map(id, spans), map(self._hashes.of, spans), strict=True))
 
     def hashes(self, span: Span) -> Hashes:
         """Return what `span` is remembered under, and looked for."""
