@@ -71,7 +71,8 @@ class ColumnBatch(Batch):
         if not facts.keys() >= set(indexes):
             facts.update(zip(self.found.indexes(), self.found.calls.facts(), strict=True))
         own = {name: getattr(self, name) for name in _FIELDS}
-        return Batch(**own | {"facts": [facts[index] for index in indexes]})
+        own["facts"] = [facts[index] for index in indexes]
+        return Batch(**own)
 
     def genai_traces(self) -> set[bytes]:
         """Return the ids of the traces of its GenAI spans."""
