@@ -10,8 +10,8 @@ there, batch after batch. So it does with decisions on them, the other way.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 from itertools import accumulate, chain, repeat
+from operator import attrgetter
 from struct import pack, unpack
 from typing import Any
 
@@ -23,6 +23,7 @@ from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.usual import Prototype, UsualFact, UsualKind, decisions_on
 from spanledger_processor.accounting.usual_traces import UsualTrace, UsualTraces
 from spanledger_processor.ledger.budgets import BudgetRule
+from spanledger_processor.ledger.records import field_names
 from spanledger_processor.model import Decision
 from spanledger_processor.server.record_columns import (
     PrototypeReader,
@@ -42,7 +43,7 @@ from spanledger_processor.server.record_columns import (
 def encode_batch(batch: Batch) -> bytes:
     """Return a batch as bytes, with all that follows from it alone worked out."""
     batch = ColumnBatch.of(batch)
-    loop, budgets = astuple(batch.loop), [astuple(rule) for rule in batch.budgets]
+    loop, budgets = _values_of_loop(batch.loop), [*map(_values_of_budget, batch.budgets)]
     usual = [(place, fact) for place, fact in enumerate(batch.facts) if type(fact) is UsualFact]
     others = [fact for fact in batch.facts if type(fact) is not UsualFact] if usual else batch.facts
     of_usual = (
@@ -67,6 +68,9 @@ def decode_batch(data: bytes) -> Batch:
     indexes, request, traces = found
     by_index = dict(zip(indexes, facts, strict=True))
     return ColumnBatch(*own, indexes=indexes, request=request, found=_read_traces(traces, by_index, wide=wide))
+
+
+_values_of_loop, _values_of_budget = (attrgetter(*field_names(kind)) for kind in (LoopRule, BudgetRule))
 
 
 def _loop(row: list[Any]) -> LoopRule:
