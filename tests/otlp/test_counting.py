@@ -15,7 +15,6 @@ from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.envelope import (
     LOGS,
     METRICS,
-    SLICE_CUT,
     SLICE_PARTS,
     TRACES,
     Envelope,
@@ -175,7 +174,7 @@ def test_what_protobuf_cannot_read_is_worked_on_in_slices() -> None:
     [
         (WHOLE + b"\x20\x00" * 8 * SLICE_PARTS, 8),
         (message(1, message(2, SPAN), b"\x20\x00" * 8 * SLICE_PARTS), 8),
-        (message(1, message(2, SPAN, b"\x20\x00" * 4 * SLICE_CUT)), 4),
+        (message(1, message(2, SPAN, b"\x20\x00" * 8 * SLICE_PARTS)), 8),
     ],
     ids=["request", "resource", "scope"],
 )

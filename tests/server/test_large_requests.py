@@ -515,6 +515,35 @@ async def test_a_request_of_many_empty_parts_is_worked_on_in_slices(part: bytes,
     assert passes >= parts // SLICE_PARTS
 
 
+@pytest.mark.parametrize(("seconds", "passes"), [(0.001, 1), (0.02, 5), (1.0, 10)])
+async def test_a_small_request_whose_steps_take_long_is_worked_on_in_slices(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, passes: int
+) -> None:
+    """1,024 spans of 4 KiB of fields that OTLP does not know took a second, in which nobody else was served."""
+    loop, passed, turns, ended = asyncio.get_running_loop(), 0.0, 0, False
+    monkeypatch.setattr(loop, "time", lambda: passed)
+
+    def steps() -> Steps[None]:
+        nonlocal passed
+        for _ in range(10):
+            passed += seconds
+            yield None
+
+    async def count() -> None:
+        nonlocal turns
+        while not ended:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await asyncio.sleep(0)
+    turns = 1
+    await slices.work(steps(), large=False)
+    ended = True
+    await counting
+    assert turns == passes + (passes > 1)
+
+
 async def test_a_small_request_does_not_wait_for_a_large_one() -> None:
     stage = Stage()
     first = asyncio.create_task(stage.take(large(10 * SLICE)))

@@ -115,6 +115,10 @@ class _Taken(NamedTuple):
         return without(places, taken[bisect_left(taken, places.start) : bisect_left(taken, places.stop)])
 
 
+_NONE_TAKEN = _Taken(0, [], marked=False)
+"""Of a group without spans."""
+
+
 class _KnownTraces:
     """Traces that had GenAI spans lately, at most `KNOWN_TRACES`, and of which tenants, by their hashes.
 
@@ -259,8 +263,11 @@ class Stage:
         tenants: dict[str, int] = {}
         taken: list[_Taken] = []
         for number, group in enumerate(reading.request.groups):
-            batch = self._batch(reading, tenants, self._tenant_of(group, headers), now_ns)
-            taken.append((yield from self._read_group(reading, batch, number, group, marks, trusted)))
+            if group.items:
+                batch = self._batch(reading, tenants, self._tenant_of(group, headers), now_ns)
+                taken.append((yield from self._read_group(reading, batch, number, group, marks, trusted)))
+            else:
+                taken.append(_NONE_TAKEN)
             if number % SLICE == SLICE - 1:
                 yield None
         yield from self._add_plain(reading, taken)

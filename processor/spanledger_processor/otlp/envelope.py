@@ -9,17 +9,25 @@ item that cannot be read at all makes no request malformed: it passes as it is.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import accumulate, islice, repeat
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.values import GIANT, MOST_COMPARED, Attributes, attributes_of, walked
+from spanledger_processor.otlp.values import (
+    GIANT,
+    MANY_FIELDS,
+    MOST_COMPARED,
+    Attributes,
+    attributes_of,
+    other_fields,
+    walked,
+)
 from spanledger_processor.otlp.wire import (
     FIXED32,
     FIXED64,
@@ -29,10 +37,11 @@ from spanledger_processor.otlp.wire import (
     Steps,
     WireField,
     fields,
-    finished,
     pause,
     read_varint,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,57 +136,77 @@ class Items(Sequence[bytes]):
         return map(self.body.__getitem__, map(slice, self.starts, self.ends))
 
 
-class ScopeItems(NamedTuple):
-    """One scope of a resource: its path in errors, the scope's bytes, and its items."""
+class _ResourceFound(NamedTuple):
+    """A resource: its place, and its bytes. A message sent in pieces is joined, which merges it."""
 
-    location: str
-    scope: bytes
+    number: int
+    encoded: bytes
+
+
+class _ScopeFound(NamedTuple):
+    """A scope of the resource that was found last: its place there, its bytes, likewise joined, and its items."""
+
+    number: int
+    encoded: bytes
     items: Items
 
 
-class ResourceItems(NamedTuple):
-    """One resource: its path in errors, its bytes, its scopes. A message sent in pieces is joined, which merges it."""
-
-    location: str
-    resource: bytes
-    scopes: list[ScopeItems]
+_Found: TypeAlias = _ResourceFound | _ScopeFound
 
 
-def read_envelope(body: bytes, envelope: Envelope) -> list[ResourceItems]:
-    """Return the resources of an export request.
-
-    Raises:
-        MalformedError: it is no export request of that signal.
-    """
-    return finished(reading_envelope(body, envelope))
+def check_envelope(body: bytes, envelope: Envelope) -> None:
+    """Raise MalformedError where a body is no export request of that signal."""
+    for _ in _walking(body, envelope):
+        pass
 
 
-def reading_envelope(body: bytes, envelope: Envelope) -> Steps[list[ResourceItems]]:
-    """Read an export request in slices: yields after each `SLICE_PARTS`, returns its resources.
+def finding_items(body: bytes, envelope: Envelope) -> Iterator[Items | Callable[[], None] | None]:
+    """Go over an export request in slices: yields the items of each scope, and None or `pause`.
 
     Raises:
         MalformedError: it is no export request of that signal.
     """
-    result = yield from _messages(body, 0, len(body), {1: envelope.resources}, envelope.request)
-    if body and not result:
+    for found in _walking(body, envelope):
+        if isinstance(found, _ScopeFound):
+            yield found.items
+        elif not isinstance(found, _ResourceFound):
+            yield found
+
+
+def _walking(body: bytes, envelope: Envelope) -> Iterator[_Found | Callable[[], None] | None]:
+    """Go over an export request in slices: yields each resource and behind it its scopes, and None or `pause` after
+    each `SLICE_PARTS`. What a request holds is found on the way: a hundred thousand scopes take less than 1 MiB.
+
+    Raises:
+        MalformedError: it is no export request of that signal.
+    """
+    groups = yield from _messages(body, 0, len(body), {1: envelope.resources}, _GROUPS, envelope.request)
+    if body and not groups.starts:
         raise MalformedError(f"{envelope.request}: holds no {envelope.resources}")
-    groups: list[ResourceItems] = []
-    parts, items, since = len(result), 0, 0
-    result.reverse()
-    while result:  # freed on the way: to free many at once takes long
-        number, (_, start, end) = len(groups), result.pop()
-        group, read = yield from _reading_group(body, start, end, envelope, f"{envelope.resources}[{number}]")
-        groups.append(group)
-        parts += read
-        found = sum(len(scoped.items) for scoped in group.scopes)
-        items, since = items + found, since + found
-        if parts > MAX_PARTS or items > MAX_ITEMS:
+    parts, items, since = groups.number, 0, 0
+    foreign = _Foreign(envelope)
+    for number, (start, end) in enumerate(zip(groups.starts, groups.ends, strict=True)):
+        location = f"{envelope.resources}[{number}]"
+        known = {1: "resource", 2: envelope.scoped, 3: "schema_url"}
+        inside = yield from _messages(body, start, end, known, _SCOPES, location)
+        parts += inside.number
+        yield _ResourceFound(number, bytes(inside.joined))
+        for place, (at, to) in enumerate(zip(inside.starts, inside.ends, strict=True)):
+            scope, found = yield from _reading_scope(body, at, to, envelope, f"{location}.{envelope.scoped}[{place}]")
+            items, since = items + len(found), since + len(found)
+            if parts > MAX_PARTS or items > MAX_ITEMS:
+                raise MalformedError(f"{envelope.request}: {_TOO_MANY}")
+            yield _ScopeFound(place, scope, found)
+            if not foreign.is_settled:
+                yield from foreign.looking_at(found)
+            if place % SLICE_PARTS == SLICE_PARTS - 1:
+                yield None
+        if parts > MAX_PARTS:
             raise MalformedError(f"{envelope.request}: {_TOO_MANY}")
         if number % SLICE_PARTS == SLICE_PARTS - 1 or since >= SLICE_CUT:
             since = 0
             yield None
-    yield from _refuse_foreign(groups, envelope)
-    return groups
+    foreign.refuse()
 
 
 def may_have_more_fields(most: int, body: bytes) -> bool:
@@ -205,7 +234,7 @@ def _walked_counts(body: bytes) -> Iterator[int]:
             yield 1
             if _is_part(scope, _SCOPES):
                 starts = array("L")
-                next(_finding(body, scope.start, scope.end, starts, array("L"), []), None)
+                next(_finding(body, scope.start, scope.end, starts, array("L"), bytearray()), None)
                 yield len(starts)
 
 
@@ -226,26 +255,11 @@ def _is_part(field: WireField, number: int) -> bool:
     return field.number == number and field.wire_type == LENGTH
 
 
-def _reading_group(
-    body: bytes, start: int, end: int, envelope: Envelope, location: str
-) -> Steps[tuple[ResourceItems, int]]:
-    """Return a resource, and of how many parts it is made."""
-    parts = yield from _messages(body, start, end, {1: "resource", 2: envelope.scoped, 3: "schema_url"}, location)
-    resource = b"".join(body[at:to] for number, at, to in parts if number == 1)
-    scopes: list[ScopeItems] = []
-    for number, at, to in parts:
-        if number != _SCOPES:
-            continue
-        scoped = f"{location}.{envelope.scoped}[{len(scopes)}]"
-        scopes.append((yield from _reading_scope(body, at, to, envelope, scoped)))
-        if len(scopes) % SLICE_PARTS == 0:
-            yield None
-    return ResourceItems(location, resource, scopes), len(parts)
-
-
-def _reading_scope(body: bytes, start: int, end: int, envelope: Envelope, location: str) -> Steps[ScopeItems]:
-    """Return the items of the scope at [start, end), in slices."""
-    starts, ends, scope = array("L"), array("L"), list[bytes]()
+def _reading_scope(body: bytes, start: int, end: int, envelope: Envelope, location: str) -> Steps[tuple[bytes, Items]]:
+    """Return the scope and the items of the group at [start, end), in slices."""
+    if start == end:
+        return b"", Items(body)
+    starts, ends, scope = array("L"), array("L"), bytearray()
     try:
         for _ in _finding(body, start, end, starts, ends, scope):
             if len(starts) > MAX_ITEMS:
@@ -254,15 +268,15 @@ def _reading_scope(body: bytes, start: int, end: int, envelope: Envelope, locati
     except MalformedError as error:
         raise MalformedError(f"{location}: {error}") from None
     if not starts:
-        yield from _messages(body, start, end, {1: "scope", 2: envelope.items, 3: "schema_url"}, location)
-    return ScopeItems(location, b"".join(scope), Items(body, starts, ends) if starts else Items(body))
+        yield from _messages(body, start, end, {1: "scope", 2: envelope.items, 3: "schema_url"}, 0, location)
+    return bytes(scope), Items(body, starts, ends) if starts else Items(body)
 
 
 def _finding(
-    body: bytes, start: int, end: int, starts: array[int], ends: array[int], scope: list[bytes]
+    body: bytes, start: int, end: int, starts: array[int], ends: array[int], scope: bytearray
 ) -> Iterator[None]:
-    """Find where the items of the scope at [start, end) start and end, and the parts of its field `scope`; yields after
-    each `SLICE_CUT` fields.
+    """Find where the items of the scope at [start, end) start and end, and the bytes of its field `scope`; yields after
+    each `SLICE_CUT` items, or `SLICE_PARTS` other fields.
 
     Goes over every item of a request, so what is common is read in place: a tag of one byte, a length of one or two.
 
@@ -285,16 +299,53 @@ def _finding(
                 add_start(content)
                 add_end(at)
             elif at < end:
-                field = next(fields(body, at, end))
-                if _is_part(field, _SCOPE):
-                    scope.append(body[field.start : field.end])
-                elif _is_part(field, _ITEMS):
-                    add_start(field.start)
-                    add_end(field.end)
-                at = field.end
+                at = yield from _passing_over(body, at, end, starts, ends, scope)
             else:
                 return
         yield
+
+
+def _passing_over(
+    body: bytes, at: int, end: int, starts: array[int], ends: array[int], scope: bytearray
+) -> Generator[None, None, int]:
+    """Do as `_finding` up to the next item, and return where that ends."""
+    for read, field in enumerate(fields(body, at, end), 1):
+        at = field.end
+        if _is_part(field, _SCOPE):
+            scope += body[field.start : at]
+        elif _is_part(field, _ITEMS):
+            starts.append(field.start)
+            ends.append(at)
+            break
+        if read % SLICE_PARTS == 0:
+            yield
+    return at
+
+
+def counting_fields(body: bytes, start: int, end: int, number: int) -> Steps[int]:
+    """Count the fields `number`, below 16, of the message at [start, end), in slices. They are not kept.
+
+    Raises:
+        MalformedError: a field that cannot be read.
+    """
+    count, at, last, tag = 0, start, end - 2, number << 3 | LENGTH
+    while at < end:
+        for _ in repeat(None, SLICE_CUT):
+            if at > last or body[at] != tag or body[at + 1] > 0x7F:
+                break
+            at += 2 + body[at + 1]
+            count += 1
+        for read, field in enumerate(fields(body, at, end), 1):
+            at = field.end
+            if _is_part(field, number):
+                count += 1
+                break
+            if read % SLICE_PARTS == 0:
+                yield pause
+        yield pause
+    if at > end:
+        raise MalformedError(f"byte {end}: {at - end} bytes more are needed than there are")
+    return count
 
 
 _SCOPE, _ITEMS = 1, 2
@@ -302,24 +353,34 @@ _SCOPE, _ITEMS = 1, 2
 _ITEM_TAG = _ITEMS << 3 | LENGTH
 
 
-def _refuse_foreign(groups: list[ResourceItems], envelope: Envelope) -> Steps[None]:
-    foreign, looked_at = None, 0
-    for group in groups:
-        looked_at += 1
-        if looked_at % SLICE_PARTS == 0:
-            yield None
-        for scoped in group.scopes:
-            items = scoped.items
-            for start, end in zip(items.starts, items.ends, strict=True):
-                looked_at += 1
-                if looked_at % SLICE_PARTS == 0:
-                    yield None
-                is_one = end - start <= GIANT and _fits(items.body[start:end], envelope)
-                foreign = None if is_one else _contradiction(items.body, start, end, envelope)
-                if foreign is None:
-                    return
-    if foreign is not None:
-        raise MalformedError(f"{envelope.request}: not one of its {envelope.items} is one: {foreign}")
+class _Foreign:
+    """Whether the items of a request are evidently another signal's: all of them, up to the first that may be its own
+    or cannot be read.
+    """
+
+    def __init__(self, envelope: Envelope) -> None:
+        self.is_settled = False
+        self._envelope = envelope
+        self._problem: str | None = None
+
+    def looking_at(self, items: Items) -> Iterator[None]:
+        """Look at further items, in slices."""
+        looked_at = 0
+        for start, end in zip(items.starts, items.ends, strict=True):
+            self._problem, read = _contradiction(items.body, start, end, self._envelope)
+            if self._problem is None:
+                self.is_settled = True
+                return
+            looked_at += read
+            if looked_at >= SLICE_PARTS:
+                looked_at = 0
+                yield None
+
+    def refuse(self) -> None:
+        """Raise MalformedError if all of them are."""
+        if self._problem is not None:
+            request, items = self._envelope.request, self._envelope.items
+            raise MalformedError(f"{request}: not one of its {items} is one: {self._problem}")
 
 
 def _fits(item: bytes, envelope: Envelope) -> bool:
@@ -339,20 +400,24 @@ def _fits(item: bytes, envelope: Envelope) -> bool:
     )
 
 
-def _contradiction(body: bytes, start: int, end: int, envelope: Envelope) -> str | None:
+def _contradiction(body: bytes, start: int, end: int, envelope: Envelope) -> tuple[str | None, int]:
     """Return why the item at [start, end) is another signal's, None if it may be of this one, or cannot be read to its
-    end.
+    end; and how many fields were looked at.
     """
-    result = None
+    if end - start <= MANY_FIELDS and _fits(body[start:end], envelope):
+        return None, 0
+    result, looked_at = None, 0
     try:
-        for field in islice(fields(body, start, end), _MOST_LOOKED_AT if end - start > GIANT else None):
+        for field in islice(fields(body, start, end), _MOST_LOOKED_AT):
+            looked_at += 1
             result = result or _mismatch(field, envelope.item)
             if result is None and field.number == envelope.attributes:
-                parts = list(islice(fields(body, field.start, field.end), _MOST_LOOKED_AT))
-                result = next(filter(None, (_mismatch(part, _KEY_VALUE) for part in parts)), None)
+                for part in islice(fields(body, field.start, field.end), max(0, _MOST_LOOKED_AT - looked_at)):
+                    looked_at += 1
+                    result = result or _mismatch(part, _KEY_VALUE)
     except MalformedError:
-        return None
-    return result
+        return None, looked_at
+    return result, looked_at
 
 
 def _mismatch(field: WireField, known: Mapping[int, int]) -> str | None:
@@ -361,24 +426,41 @@ def _mismatch(field: WireField, known: Mapping[int, int]) -> str | None:
     return f"field {field.number} has wire type {field.wire_type}, not {known[field.number]}"
 
 
+class _Messages(NamedTuple):
+    """The known fields of a message: how many there are, where those of the wanted number start and end, in order, and
+    the content of the others with the number 1, joined.
+    """
+
+    number: int
+    starts: array[int]
+    ends: array[int]
+    joined: bytearray
+
+
 def _messages(
-    body: bytes, start: int, end: int, known: Mapping[int, str], location: str
-) -> Steps[list[tuple[int, int, int]]]:
-    """Return number, start and end of each known field; all of them are length-delimited."""
-    result = []
+    body: bytes, start: int, end: int, known: Mapping[int, str], wanted: int, location: str
+) -> Steps[_Messages]:
+    """Return the known fields of a message; all of them are length-delimited."""
+    number, starts, ends, joined = 0, array("L"), array("L"), bytearray()
     try:
         for read, field in enumerate(fields(body, start, end)):
             if read % SLICE_PARTS == SLICE_PARTS - 1:
                 yield pause  # as in a scope
-            if field.number in known:
-                if field.wire_type != LENGTH:
-                    raise MalformedError(f"{known[field.number]} has wire type {field.wire_type}, not {LENGTH}")
-                result.append((field.number, field.start, field.end))
-                if len(result) > MAX_PARTS:
-                    raise MalformedError(_TOO_MANY)
+            if field.number not in known:
+                continue
+            if field.wire_type != LENGTH:
+                raise MalformedError(f"{known[field.number]} has wire type {field.wire_type}, not {LENGTH}")
+            number += 1
+            if number > MAX_PARTS:
+                raise MalformedError(_TOO_MANY)
+            if field.number == wanted:
+                starts.append(field.start)
+                ends.append(field.end)
+            elif field.number == 1:
+                joined += body[field.start : field.end]
     except MalformedError as error:
         raise MalformedError(f"{location}: {error}") from None
-    return result
+    return _Messages(number, starts, ends, joined)
 
 
 class ScopeGroup(NamedTuple):
@@ -396,19 +478,35 @@ def reading_groups(body: bytes, envelope: Envelope) -> Steps[list[ScopeGroup]]:
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
-    groups = []
-    read = yield from reading_envelope(body, envelope)
-    read.reverse()
-    while read:
-        group = read.pop()
-        if len(read) % SLICE_PARTS == 0:
-            yield None
-        resource = _resource(group) if len(group.resource) <= GIANT else (yield partial(_resource, group))
-        for scoped in group.scopes:
-            groups.append(ScopeGroup(resource, *_scope(scoped), scoped.items))
-            if len(groups) % SLICE_PARTS == 0:
-                yield None
+    groups: list[ScopeGroup] = []
+    resource, number = Attributes({}), 0
+    last: bytes | None = None
+    """The scope that was read last, if it is empty and of the same resource."""
+    for found in _walking(body, envelope):
+        if isinstance(found, _ResourceFound):
+            number = found.number
+            resource = yield from _in_turn(_resource, found.encoded, f"{envelope.resources}[{number}]")
+            last = None
+        elif isinstance(found, _ScopeFound):
+            items, encoded = found.items, found.encoded
+            if items or encoded != last:
+                location = f"{envelope.resources}[{number}].{envelope.scoped}[{found.number}]"
+                name, version = yield from _in_turn(_scope, encoded, location)
+                groups.append(ScopeGroup(resource, name, version, items))
+                last = None if items else encoded
+            else:
+                groups.append(groups[-1])  # empty, and like the one before
+        else:
+            yield found
     return groups
+
+
+def _in_turn(read: Callable[[bytes, str], T], encoded: bytes, location: str) -> Steps[T]:
+    """Read a resource or scope, on a thread where it is giant."""
+    if len(encoded) <= GIANT:
+        return read(encoded, location)
+    result: T = yield partial(read, encoded, location)
+    return result
 
 
 def counting_items(body: bytes, envelope: Envelope) -> Steps[int]:
@@ -420,21 +518,18 @@ def counting_items(body: bytes, envelope: Envelope) -> Steps[int]:
     usual = _usual_count(body, envelope) if len(body) <= _COUNTED_BYTES else None
     if usual is not None:
         return usual
-    count = 0
-    read = yield from reading_envelope(body, envelope)
-    while read:  # freed on the way
-        group = read.pop()
-        if len(group.resource) <= GIANT:
-            _resource(group)
+    count, number = 0, 0
+    for found in _walking(body, envelope):
+        if isinstance(found, _ResourceFound):
+            number = found.number
+            yield from _in_turn(_resource, found.encoded, f"{envelope.resources}[{number}]")
+        elif isinstance(found, _ScopeFound):
+            if found.encoded:
+                location = f"{envelope.resources}[{number}].{envelope.scoped}[{found.number}]"
+                yield from _in_turn(_scope, found.encoded, location)
+            count += len(found.items)
         else:
-            yield partial(_resource, group)
-        if len(read) % SLICE_PARTS == 0:
-            yield None
-        for number, scoped in enumerate(group.scopes):
-            _scope(scoped)
-            count += len(scoped.items)
-            if number % SLICE_PARTS == SLICE_PARTS - 1:
-                yield None
+            yield found
     return count
 
 
@@ -443,7 +538,7 @@ def _usual_count(body: bytes, envelope: Envelope) -> int | None:
     try:
         request = schema.Request.FromString(body)
         resources = request.resources
-        if len(resources) + sum(len(resource.scopes) for resource in islice(resources, SLICE_PARTS)) > SLICE_PARTS:
+        if len(resources) > SLICE_PARTS or len(resources) + sum(map(_part_count, resources)) > SLICE_PARTS:
             return None
         for encoded in [b"".join(resource.resource) for resource in resources]:
             if len(encoded) > GIANT:
@@ -451,31 +546,27 @@ def _usual_count(body: bytes, envelope: Envelope) -> int | None:
             _attributes(encoded)
         items = []
         for scope in [scope for resource in resources for scope in resource.scopes]:
+            if len(scope.scope) > SLICE_PARTS:
+                return None
             schema.Scope.FromString(b"".join(scope.scope))
             items.append(scope.items)
     except DecodeError:
         return None
-    if not items or not all(items) or len(items[0][0]) > GIANT or not _fits(items[0][0], envelope):
+    if not items or not all(items) or _contradiction(items[0][0], 0, len(items[0][0]), envelope)[0] is not None:
         return None
     count = sum(map(len, items))
-    return None if any(map(_has_other_fields, (*resources, request))) else count
+    return None if any(map(other_fields, (*resources, request))) else count
 
 
-def _has_other_fields(message: Any) -> bool:
-    """Return whether a message has fields that its schema has not, or not of their wire type; takes out the others.
-
-    `UnknownFieldSet` makes an object of each, of which there may be a million.
-    """
-    for field, _ in message.ListFields():
-        message.ClearField(field.name)
-    return bool(message.ByteSize())
+def _part_count(resource: Any) -> int:
+    return len(resource.resource) + len(resource.scopes)
 
 
-def _resource(group: ResourceItems) -> Attributes:
+def _resource(encoded: bytes, location: str) -> Attributes:
     try:
-        return _attributes(group.resource)
+        return _attributes(encoded)
     except DecodeError:
-        raise MalformedError(f"{group.location}.resource: cannot be read") from None
+        raise MalformedError(f"{location}.resource: cannot be read") from None
 
 
 def _attributes(encoded: bytes) -> Attributes:
@@ -485,7 +576,7 @@ def _attributes(encoded: bytes) -> Attributes:
 
 def _resource_read(encoded: bytes) -> Attributes:
     if len(encoded) > GIANT:
-        return Attributes(walked(encoded, 1))
+        return Attributes(walked(encoded, 1).attributes)
     return attributes_of(schema.Resource.FromString(encoded), encoded, 1)
 
 
@@ -493,9 +584,15 @@ _resource_kept = lru_cache(maxsize=256)(_resource_read)
 """Requests of one process have one resource."""
 
 
-def _scope(scoped: ScopeItems) -> tuple[str, str]:
+def _scope(encoded: bytes, location: str) -> tuple[str, str]:
     try:
-        scope = schema.Scope.FromString(scoped.scope)
+        if len(encoded) > GIANT:
+            encoded = walked(encoded, _SCOPE_ATTRIBUTES).rest
+        scope = schema.Scope.FromString(encoded)
     except DecodeError:
-        raise MalformedError(f"{scoped.location}.scope: cannot be read") from None
+        raise MalformedError(f"{location}.scope: cannot be read") from None
     return schema.text(scope.name), schema.text(scope.version)
+
+
+_SCOPE_ATTRIBUTES = 3
+"""Field number."""

@@ -35,7 +35,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.envelope import LOGS, MAX_ITEMS, METRICS, TRACES, Envelope, read_envelope
+from spanledger_processor.otlp.envelope import LOGS, MAX_ITEMS, METRICS, TRACES, Envelope, check_envelope
 from spanledger_processor.otlp.wire import LENGTH, MalformedError, WireField, fields, write_varint
 
 TYPES = FieldDescriptorProto
@@ -179,7 +179,7 @@ def to_json(signal: Signal, body: bytes) -> bytes:
         MalformedError: `body` is no such request.
     """
     kind = SIGNALS[signal]
-    read_envelope(body, kind.envelope)
+    check_envelope(body, kind.envelope)
     try:
         message = kind.lenient.FromString(body)
     except DecodeError:

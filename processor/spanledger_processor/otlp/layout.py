@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import islice
 from operator import itemgetter
 from struct import Struct
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
@@ -32,7 +33,7 @@ _SHORT = 1 << 14
 """Lengths below this one take two bytes at most."""
 _VARINTS = ("B", "H", "HB")
 """Formats of varints of one byte, two and three. Counts take three at most; a span with a longer one is not read so."""
-_MOST_PIECES, _MOST_EXACT, _MOST_ALIKE, _MOST_LAYOUTS = 128, 256, 16, 8
+_MOST_FIELDS, _MOST_EXACT, _MOST_ALIKE, _MOST_LAYOUTS = 128, 256, 16, 8
 """Fields of a span, sets of lengths of a layout, spans of one set that differ in what is compared, layouts."""
 _READERS_OF_NUMBERS = 1024
 _FIRST_LAYOUTS, _LEAST_USE = 256, 4
@@ -297,7 +298,9 @@ def _parts_of(span: bytes) -> _Parts | None:
     pieces: list[_Piece] = []
     keys = set[bytes]()
     try:
-        for number, wire_type, tag_end, start, end in fields(span, 0, len(span)):
+        for read, (number, wire_type, tag_end, start, end) in enumerate(fields(span, 0, len(span))):
+            if read >= _MOST_FIELDS:
+                return None
             size = end - start
             if number in _HEAD:
                 if number in head or (wire_type, size) != _HEAD[number][:2]:
@@ -309,7 +312,7 @@ def _parts_of(span: bytes) -> _Parts | None:
                 if start - tag_end != len(write_varint(size)):
                     return None
                 piece = _piece(span, number, start, end)
-                if piece is None or piece.key in keys or len(pieces) >= _MOST_PIECES:
+                if piece is None or piece.key in keys:
                     return None
                 if number == _ATTRIBUTES:
                     keys.add(piece.key)
@@ -323,7 +326,7 @@ def _piece(span: bytes, number: int, start: int, end: int) -> _Piece | None:
     size = end - start if end - start >= _SHORT else 0
     if number != _ATTRIBUTES:
         return _Piece(number, start, end, size)
-    parts = list(fields(span, start, end))
+    parts = list(islice(fields(span, start, end), 3))
     if len(parts) != 2:
         return None
     key, value = parts

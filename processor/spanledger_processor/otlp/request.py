@@ -19,14 +19,17 @@ from spanledger_processor.otlp.envelope import (
     METRICS,
     SLICE_PARTS,
     TRACES,
+    Items,
     ScopeGroup,
+    counting_fields,
     counting_items,
-    reading_envelope,
+    finding_items,
     reading_groups,
 )
 from spanledger_processor.otlp.splice import RequestPart, planning, splicing
+from spanledger_processor.otlp.values import MANY_FIELDS
 from spanledger_processor.otlp.views import SpanView
-from spanledger_processor.otlp.wire import Steps, finished
+from spanledger_processor.otlp.wire import LENGTH, MalformedError, Steps, fields, finished, pause
 
 
 class TraceRequest:
@@ -169,19 +172,40 @@ def count_data_points(body: bytes) -> int:
 
 def counting_data_points(body: bytes) -> Steps[int]:
     """Do as `count_data_points`, in slices."""
-    groups = yield from reading_envelope(body, METRICS)
     count = 0
-    metrics = (item for group in groups for scoped in group.scopes for item in scoped.items)
-    for number, metric in enumerate(metrics):
-        count += _points(metric)
-        if number % SLICE_PARTS == SLICE_PARTS - 1:
-            yield None
+    for found in finding_items(body, METRICS):
+        if not isinstance(found, Items):
+            yield found
+            continue
+        for number, metric in enumerate(found, 1):
+            count += _points(metric) if len(metric) <= MANY_FIELDS else (yield from _counting_points(metric))
+            if number % SLICE_PARTS == 0:
+                yield None
     return count
 
 
-def _points(item: bytes) -> int:
+def _points(metric: bytes) -> int:
     try:
-        metric = schema.Metric.FromString(item)
+        read = schema.Metric.FromString(metric)
     except DecodeError:
         return 0
-    return sum(len(points.data_points) for _, points in metric.ListFields())
+    return sum(len(points.data_points) for _, points in read.ListFields())
+
+
+def _counting_points(metric: bytes) -> Steps[int]:
+    """Count the points of a long metric: a schema would take 16 bytes for each, and be done with all in one go."""
+    count = 0
+    try:
+        for read, field in enumerate(fields(metric, 0, len(metric)), 1):
+            if field.number in _POINTS and field.wire_type == LENGTH:
+                count += yield from counting_fields(metric, field.start, field.end, _DATA_POINTS)
+            if read % SLICE_PARTS == 0:
+                yield pause
+    except MalformedError:
+        return 0
+    return count
+
+
+_POINTS = frozenset(field.number for field in schema.Metric.DESCRIPTOR.fields)
+_DATA_POINTS = 1
+"""Field numbers: the kinds of metrics, and their points."""

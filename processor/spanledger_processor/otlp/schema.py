@@ -101,6 +101,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "KeyValue": {"key": (1, "string"), "value": (2, "AnyValue")},
     # A KeyValue with fields of a later OTLP version: a map leaves such an entry out.
     "Entry": {"key": (1, "string"), "value": (2, "bytes")},
+    **{f"Entries{number}": {"attributes": (number, "repeated Entry")} for number in (1, 3, 6, 9)},
 }
 _ONEOF = {"AnyValue": "value"}
 
@@ -160,6 +161,8 @@ LogRecord = _class("LogRecord")
 Metric = _class("Metric")
 AnyValue = _class("AnyValue")
 Entry = _class("Entry")
+ENTRIES = {number: _class(f"Entries{number}") for number in (1, 3, 6, 9)}
+"""Messages of which nothing is read but the attributes, by the number of these: all of them, as they stand there."""
 
 
 def text(value: str | bytes) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.wire import LENGTH, MalformedError, fields, write_varint
+from spanledger_processor.otlp.wire import LENGTH, MalformedError, WireField, fields, write_varint
 
 Value: TypeAlias = str | bool | int | float | bytes | list["Value"] | dict[str, "Value"] | None
 
@@ -31,6 +31,15 @@ MOST_COMPARED = 8192
 GIANT = 2**18
 """Bytes of a resource, span, event or log record from which on it is read on a thread, its attributes one by one: a
 schema reads a million of them in one go, and blocks everything for a second meanwhile.
+"""
+MAX_FIELDS = 2**18
+"""Fields that a resource, scope, span, event or log record may have, or values an attribute: of one that has more
+nothing is read, as of one that is malformed. Real ones have a few hundred at most; to read a million takes seconds.
+"""
+TOO_MANY_FIELDS = f"more than {MAX_FIELDS} fields"
+MANY_FIELDS = 2**12
+"""Bytes from which on unknown fields are not looked at one by one: `UnknownFieldSet` makes an object of each, for which
+it takes 40 times the memory and 15 times the time in which a schema passes over them.
 """
 SEARCHED = 2**20
 """Bytes searched at once: less than a millisecond."""
@@ -67,8 +76,8 @@ class Attributes:
         elif start := _text_start(encoded):
             return str(memoryview(encoded)[start:], "utf-8", "replace")
         try:
-            return plain(schema.AnyValue.FromString(encoded))
-        except DecodeError:
+            return plain(schema.AnyValue.FromString(encoded)) if size <= GIANT else _GiantValue(encoded).plain(0, size)
+        except (DecodeError, MalformedError):
             raise MalformedError(f"attribute {key[:_SHOWN]!r}: its value cannot be read") from None
 
     def integers(self, keys: tuple[str, ...]) -> list[int] | None:
@@ -247,12 +256,24 @@ class RecordedAttributes(Attributes):
 
 
 def attributes_of(message: Any, encoded: bytes, number: int) -> Attributes:
-    """Return the attributes of `message`, whose bytes are `encoded` and whose attributes are field `number`."""
-    unknown: Any = UnknownFieldSet(message)
-    for left in unknown:
-        if left.field_number == number:
-            return Attributes(walked(encoded, number))
-    return Attributes(message.attributes)
+    """Return the attributes of `message`, whose bytes are `encoded` and whose attributes are field `number`: also those
+    that its map left out, as it does an entry that has fields of a later OTLP version.
+    """
+    if len(encoded) <= MANY_FIELDS:
+        unknown: Any = UnknownFieldSet(message)
+        if number not in [left.field_number for left in unknown]:
+            return Attributes(message.attributes)
+    elif not schema.ENTRIES[number].FromString(other_fields(type(message).FromString(encoded))).attributes:
+        return Attributes(message.attributes)
+    entries = schema.ENTRIES[number].FromString(encoded).attributes
+    return Attributes({schema.text(entry.key): entry.value for entry in entries})
+
+
+def other_fields(message: Any) -> bytes:
+    """Return the fields of a message that its schema has not, or not of their wire type; takes out the others."""
+    for field, _ in message.ListFields():
+        message.ClearField(field.name)
+    return message.SerializeToString()  # type: ignore[no-any-return]
 
 
 def plain(value: Any) -> Any:
@@ -317,45 +338,134 @@ def _number(encoded: bytes, size: int) -> int | None:
     return number if shift == 7 * (size - 2) else None
 
 
-def _giant_entry(encoded: bytes, start: int, end: int) -> tuple[str, bytes]:
-    """Return key and value of an attribute of which the value is copied once."""
-    rest: list[bytes] = []
-    value, at = b"", start
-    for field in fields(encoded, start, end):
-        if field.number == _VALUE and field.wire_type == LENGTH:
-            value = encoded[field.start : field.end]
-        else:
-            rest.append(encoded[at : field.end])
-        at = field.end
-    entry = schema.Entry.FromString(b"".join(rest))
-    return schema.text(entry.key), value
-
-
-def walked(encoded: bytes, number: int, rest: list[bytes] | None = None) -> dict[str, bytes]:
-    """Return the attributes, field `number`, read one by one; `rest` gains the bytes of all other fields.
-
-    For a giant message, and where the map left some out: it takes no entry that has fields of a later OTLP version.
+def _entry(encoded: bytes, start: int, end: int) -> tuple[str, int, int]:
+    """Return the key of the KeyValue at [start, end), and where its value stands: nothing of that is copied.
 
     Raises:
-        DecodeError: it cannot be read.
+        MalformedError: it cannot be read.
     """
-    result: dict[str, bytes] = {}
+    rest = bytearray()
+    value = value_end = at = start
+    for read, field in enumerate(fields(encoded, start, end)):
+        if read == MAX_FIELDS:
+            raise MalformedError(TOO_MANY_FIELDS)
+        if field.number == _VALUE and field.wire_type == LENGTH:
+            value, value_end = field.start, field.end
+        else:
+            rest += encoded[at : field.end]
+        at = field.end
+    return schema.text(schema.Entry.FromString(bytes(rest)).key), value, value_end
+
+
+class _GiantValue:
+    """An AnyValue that is read element by element, `MAX_FIELDS` at most: in one go they would take 20 times its bytes,
+    and a second in which nobody else runs.
+    """
+
+    def __init__(self, encoded: bytes) -> None:
+        self._encoded = encoded
+        self._left = MAX_FIELDS
+
+    def plain(self, start: int, end: int, depth: int = 1) -> Value:
+        """Return the AnyValue at [start, end) as `plain` does, inside of so many messages.
+
+        Raises:
+            MalformedError: it cannot be read.
+            DecodeError: likewise.
+        """
+        if end - start <= _SHORT_VALUE:
+            value: Value = plain(schema.AnyValue.FromString(self._encoded[start:end]))
+            self._take(_number_of(value))
+            return value
+        if depth > _MOST_NESTED:
+            raise MalformedError("nested too deep")
+        value, at = None, start
+        for part in self._fields(start, end):  # the last one holds, or adds to one of its kind
+            kind = part.number if part.wire_type == LENGTH else 0
+            if kind == _ARRAY:
+                value = value if isinstance(value, list) else []
+                for one in self._elements(part):
+                    value.append(self.plain(one.start, one.end, depth + 2))
+            elif kind == _KVLIST:
+                value = value if isinstance(value, dict) else {}
+                for one in self._elements(part):
+                    key, first, last = _entry(self._encoded, one.start, one.end)
+                    value[key] = self.plain(first, last, depth + 3)
+            else:
+                message = schema.AnyValue.FromString(self._encoded[at : part.end])
+                value = plain(message) if message.WhichOneof("value") else value
+            at = part.end
+        return value
+
+    def _elements(self, part: WireField) -> Iterator[WireField]:
+        return (one for one in self._fields(part.start, part.end) if one.number == 1 and one.wire_type == LENGTH)
+
+    def _fields(self, start: int, end: int) -> Iterator[WireField]:
+        for field in fields(self._encoded, start, end):
+            self._take(1)
+            yield field
+
+    def _take(self, number: int) -> None:
+        self._left -= number
+        if self._left < 0:
+            raise MalformedError(TOO_MANY_FIELDS)
+
+
+_ARRAY, _KVLIST = 5, 6
+"""Field numbers of AnyValue."""
+_SHORT_VALUE = 2**10
+"""Bytes of a value inside of a giant one that a schema reads in one go."""
+_MOST_NESTED = 100
+"""Messages inside each other at which protobuf's own parsers stop."""
+
+
+def _number_of(value: Value) -> int:
+    """Return how many values are inside of one."""
+    if isinstance(value, list):
+        return len(value) + sum(map(_number_of, value))
+    if isinstance(value, dict):
+        return len(value) + sum(map(_number_of, value.values()))
+    return 0
+
+
+class Walked(NamedTuple):
+    """A giant message whose fields were read one by one: its attributes by key, where its events stand, and the bytes
+    of all other fields.
+    """
+
+    attributes: dict[str, bytes]
+    events: list[bytes]
+    rest: bytes
+
+
+def walked(encoded: bytes, number: int, events: int = 0) -> Walked:
+    """Return a giant message whose attributes are field `number`, and whose events are field `events`.
+
+    Raises:
+        DecodeError: it cannot be read, or has more than `MAX_FIELDS`.
+    """
+    attributes: dict[str, bytes] = {}
+    found: list[bytes] = []
+    rest = bytearray()
     at = copied = 0
     try:
-        for field in fields(encoded, 0, len(encoded)):
-            if field.number == number and field.wire_type == LENGTH:
-                if field.end - field.start <= GIANT:
-                    entry = schema.Entry.FromString(encoded[field.start : field.end])
-                    result[schema.text(entry.key)] = entry.value
+        for read, field in enumerate(fields(encoded, 0, len(encoded))):
+            if read == MAX_FIELDS:
+                raise DecodeError(TOO_MANY_FIELDS)
+            start, end = field.start, field.end
+            if field.wire_type == LENGTH and field.number in (number, events):
+                rest += memoryview(encoded)[copied:at]
+                copied = end
+                if field.number == events:
+                    found.append(encoded[start:end])
+                elif end - start <= GIANT:
+                    entry = schema.Entry.FromString(encoded[start:end])
+                    attributes[schema.text(entry.key)] = entry.value
                 else:
-                    key, value = _giant_entry(encoded, field.start, field.end)
-                    result[key] = value
-                if rest is not None and copied < at:
-                    rest.append(encoded[copied:at])
-                copied = field.end
-            at = field.end
+                    key, value, value_end = _entry(encoded, start, end)
+                    attributes[key] = encoded[value:value_end]
+            at = end
+        rest += memoryview(encoded)[copied:]
     except MalformedError as error:
         raise DecodeError(str(error)) from None
-    if rest is not None:
-        rest.append(encoded[copied:])
-    return result
+    return Walked(attributes, found, bytes(rest))

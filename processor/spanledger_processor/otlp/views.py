@@ -15,18 +15,18 @@ from spanledger_processor.otlp.wire import MalformedError
 __all__ = ["Attributes", "Event", "LogView", "SpanHead", "SpanView", "head_of"]
 
 
-def _parsed(kind: Any, encoded: bytes, number: int) -> tuple[Any, Attributes]:
-    """Return a message and its attributes, field `number`: those of a giant one are read one by one.
+def _parsed(kind: Any, encoded: bytes, number: int, events: int = 0) -> tuple[Any, Attributes, Sequence[bytes] | None]:
+    """Return a message, its attributes, field `number`, and its events, field `events`, where they are not in it: those
+    of a giant one are read one by one.
 
     Raises:
         DecodeError: it cannot be read.
     """
     if len(encoded) <= GIANT:
         message = kind.FromString(encoded)
-        return message, attributes_of(message, encoded, number)
-    rest: list[bytes] = []
-    attributes = Attributes(walked(encoded, number, rest))
-    return kind.FromString(b"".join(rest)), attributes
+        return message, attributes_of(message, encoded, number), None
+    read = walked(encoded, number, events)
+    return kind.FromString(read.rest), Attributes(read.attributes), read.events
 
 
 class Event:
@@ -46,7 +46,8 @@ class Event:
             MalformedError: it cannot be read.
         """
         try:
-            return cls(*_parsed(schema.Event, event, 3))
+            message, attributes, _ = _parsed(schema.Event, event, 3)
+            return cls(message, attributes)
         except DecodeError:
             raise MalformedError("event: cannot be read") from None
 
@@ -98,11 +99,13 @@ _head_in: Callable[[Any], SpanHead] = attrgetter(
 class SpanView:
     """A span. Ids are as on the wire, empty if absent; times are nanoseconds since 1970, 0 if absent."""
 
-    __slots__ = ("_events", "_message", "attributes")
+    __slots__ = ("_encoded_events", "_events", "_message", "attributes")
 
-    def __init__(self, message: Any, attributes: Attributes) -> None:
+    def __init__(self, message: Any, attributes: Attributes, events: Sequence[bytes] | None = None) -> None:
         self._message = message
         self.attributes = attributes
+        self._encoded_events = events
+        """Those of a giant span; None: they are in the message."""
         self._events: Sequence[Event] | None = None
 
     @classmethod
@@ -110,21 +113,24 @@ class SpanView:
         """Read an encoded Span. Attribute values and events are decoded when they are asked for.
 
         Raises:
-            MalformedError: it cannot be read.
+            MalformedError: it cannot be read, or has more than `MAX_EVENTS`.
         """
         try:
-            return cls(*_parsed(schema.Span, span, 9))
+            view = cls(*_parsed(schema.Span, span, 9, 11))
         except DecodeError:
             raise MalformedError("span: cannot be read") from None
+        if len(span) > MAX_EVENTS and view.event_count > MAX_EVENTS:
+            raise MalformedError(f"span: more than {MAX_EVENTS} events")
+        return view
 
     def recorded(self) -> tuple[SpanView, RecordedAttributes]:
         """Return the same span with attributes that note what is asked for, and those."""
         attributes = self.attributes.recorded()
-        return SpanView(self._message, attributes), attributes
+        return SpanView(self._message, attributes, self._encoded_events), attributes
 
     def changed(self, values: Mapping[str, str | int]) -> SpanView:
         """Return the same span with other values under some keys."""
-        return SpanView(self._message, self.attributes.changed(values))
+        return SpanView(self._message, self.attributes.changed(values), self._encoded_events)
 
     def head(self) -> SpanHead:
         """Return the ids of trace, span and parent, and start and end in ns: all of them in one go."""
@@ -132,7 +138,11 @@ class SpanView:
 
     @property
     def has_events(self) -> bool:
-        return bool(self._message.events)
+        return self.event_count > 0
+
+    @property
+    def event_count(self) -> int:
+        return len(self._message.events if self._encoded_events is None else self._encoded_events)
 
     @property
     def trace_id(self) -> bytes:
@@ -174,7 +184,9 @@ class SpanView:
             MalformedError: one of them cannot be read.
         """
         if self._events is None:
-            encoded, attributes = self._message.events, self.attributes
+            encoded, attributes = self._encoded_events, self.attributes
+            if encoded is None:
+                encoded = self._message.events
             events = [*map(Event.parse, encoded)] if len(encoded) <= _MOST_KEPT else _Events(encoded)
             if type(attributes) is RecordedAttributes:
                 events = [_RecordedEvent(event, attributes) for event in events]
@@ -187,12 +199,14 @@ class SpanView:
         Raises:
             MalformedError: one of them cannot be read.
         """
-        number = len(self._message.events)
-        if not number:
+        if not self.has_events:
             return ()
+        number = self.event_count
         return tuple([event.name for event in self.events]) if number <= _MOST_COMPARED else None
 
 
+MAX_EVENTS = 2**15
+"""Events that a span may have: every rule goes over all of them, and real spans have a hundred at most."""
 _MOST_COMPARED = 16
 _MOST_KEPT = 4096
 """Events of a span that are kept as they were read; those of one with more are read each time."""
@@ -233,7 +247,8 @@ class LogView:
             MalformedError: it cannot be read.
         """
         try:
-            return cls(*_parsed(schema.LogRecord, record, 6), record)
+            message, attributes, _ = _parsed(schema.LogRecord, record, 6)
+            return cls(message, attributes, record)
         except DecodeError:
             raise MalformedError("log record: cannot be read") from None
 

@@ -47,6 +47,8 @@ _IN_CUT_TRACE = 2
 """How many times as much a span counts there of a trace that is cut: it is decided on beside those that are known."""
 
 
+_LONGEST_AT_ONCE = 0.03
+"""Seconds that a request which is not large is worked on before others have their turn."""
 _GROUPED = 1024
 """Facts or spans put into parts between two pauses: a millisecond."""
 
@@ -135,9 +137,11 @@ async def work(steps: Steps[T], *, large: bool) -> T:
     """Run `steps` to its result: those of a large request in slices, others at once, which takes less.
 
     What is to be done on a thread is, of any request: a span of a million attributes, say. So is what `pause` is
-    yielded after done in slices: plain spans that came in many requests before, say.
+    yielded after done in slices: plain spans that came in many requests before, say. Where the steps of a small request
+    take longer than those of others by far, as of spans full of fields that OTLP does not know, they are slices, too.
     """
-    sent = None
+    sent, now = None, asyncio.get_running_loop().time
+    began = now()
     while True:
         try:
             step = steps.send(sent)
@@ -148,8 +152,9 @@ async def work(steps: Steps[T], *, large: bool) -> T:
             sent = await asyncio.to_thread(step)
             continue
         sent = None
-        if large or step is pause:
+        if large or step is pause or now() - began > _LONGEST_AT_ONCE:
             await asyncio.sleep(0)  # whatever else is ready to run has its turn
+            began = now()
 
 
 async def in_slices(steps: Steps[T]) -> T:
