@@ -8,7 +8,6 @@ import math
 from contextlib import suppress
 from typing import Any
 
-import orjson
 import pytest
 from google.protobuf import json_format
 from hypothesis import given, settings
@@ -21,7 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from captures import FOLDER
 from otlp_bytes import Node, attribute, encode, files, message, name_of, rewritten_requests, span
-from spanledger_processor.otlp import json_form
+from spanledger_processor.otlp import json_text
 from spanledger_processor.otlp.json_form import Signal, to_json, to_protobuf
 from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.otlp.wire import MalformedError
@@ -165,38 +164,99 @@ def test_unknown_members_are_passed_over_and_null_is_absent() -> None:
     assert as_json(to_protobuf("traces", text)) == [{"name": "n", "events": [{}]}]
 
 
+@pytest.fixture(params=[16, 25, 40], ids=lambda size: f"{size} characters at once")
+def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """So few characters of JSON are read in one go."""
+    monkeypatch.setattr(json_text, "WINDOW", request.param)
+    size: int = request.param
+    return size
+
+
+def outcome_of(text: bytes, signal: Signal = "traces") -> Any:
+    """What a request in JSON is read as, or why it is refused."""
+    try:
+        return REQUESTS[signal].FromString(to_protobuf(signal, text))
+    except MalformedError as error:
+        return str(error)
+
+
 @pytest.mark.parametrize("signal", REQUESTS)
-def test_no_more_is_read_at_once_than_one_item(monkeypatch: pytest.MonkeyPatch, signal: Signal) -> None:
-    """To read all values of a long request at once took a second, in which nothing else went on."""
-    taken: list[int] = []
-    read = json_form._JsonText.value
+def test_no_more_is_read_in_one_go_than_a_window(monkeypatch: pytest.MonkeyPatch, signal: Signal) -> None:
+    """Counted: characters. An array of 64 MiB took two seconds, in which nothing else went on, and 1.5 GiB."""
+    decode, given, read = json.JSONDecoder.raw_decode, list[int](), list[int]()
 
-    def value(reader: Any) -> Any:
-        before = reader._at
-        found = read(reader)
-        taken.append(reader._at - before)
-        return found
+    def noted(decoder: json.JSONDecoder, text: str, at: int = 0) -> Any:
+        given.append(len(text))
+        end = len(text)
+        try:
+            value, end = decode(decoder, text, at)
+        finally:
+            read.append(end - at)
+        return value, end
 
-    monkeypatch.setattr(json_form._JsonText, "value", value)
-    for path in files(signal):
-        text = to_json(signal, path.read_bytes())
-        taken.clear()
-        to_protobuf(signal, text)
-        groups = next(iter(json.loads(text).values()))
-        parts = [part for group in groups for member in group.values() for part in _texts(member)]
-        assert max(taken) <= max(map(len, parts)), name_of(path)
+    texts = {
+        "traces": request_with(
+            name="n" * 9000,
+            attributes=[{"key": "k", "value": {"arrayValue": {"values": [{"intValue": n} for n in range(900)]}}}],
+            x=[[1] * 9000, {"y": "z" * 9000}],
+        ),
+        "metrics": json.dumps(
+            {
+                "resourceMetrics": [
+                    {"scopeMetrics": [{"metrics": [{"histogram": {"dataPoints": [{"bucketCounts": [7] * 9000}]}}]}]}
+                ]
+            }
+        ).encode(),
+        "logs": json.dumps(
+            {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"timeUnixNano": n} for n in range(900)]}]}]}
+        ).encode(),
+    }
+    usual = outcome_of(texts[signal], signal)
+    monkeypatch.setattr(json_text, "WINDOW", 300)
+    monkeypatch.setattr(json.JSONDecoder, "raw_decode", noted)
+    assert outcome_of(texts[signal], signal) == usual
+    assert max(given) <= 302
+    assert sum(read) < 3 * len(texts[signal])
 
 
-def _texts(member: Any) -> list[bytes]:
-    """Each item of a list of scopes, or a resource, as it stands in the text."""
-    if not isinstance(member, list):
-        return [orjson.dumps(member)]
-    return [
-        orjson.dumps(item)
-        for scope in member
-        for part in scope.values()
-        for item in (part if isinstance(part, list) else [part])
-    ]
+@pytest.mark.parametrize("signal", REQUESTS)
+def test_a_recorded_request_reads_alike_however_little_is_read_at_once(signal: Signal, window: int) -> None:
+    for path in sorted(files(signal), key=lambda path: path.stat().st_size)[:5]:
+        body = path.read_bytes()
+        assert outcome_of(to_json(signal, body), signal) == REQUESTS[signal].FromString(body), name_of(path)
+
+
+_NAMES: list[Any] = [5, [], {}, None, "\ud800", "\ud83d" * 9, "\U0001f600" * 9]
+_WRONG: list[Any] = [5, {}, [5], ["abc"], [{"key": "k", "value": {"intValue": "x" * 50}}]]
+SPANS: list[dict[str, Any]] = [
+    {"name": '"\\/\b\f\n\r\t\u1234 \U0001f600', "kind": "SPAN_KIND_CLIENT", "startTimeUnixNano": 5},
+    *[{"name": value} for value in _NAMES],
+    *[{"attributes": value} for value in _WRONG],
+    {"attributes": [{"key": "k", "value": {"bytesValue": "AAAA" * 9, "x": 1}}]},
+    {"events": [{"name": 7}], "links": [{}]},
+    {"events": [{"name": "n" * 50, "droppedAttributesCount": 7}], "kind": 1.5},
+    {"traceId": "ab" * 16, "spanId": "xy" * 16},
+    {"x": {"y": [1, [2.5, "z" * 50, None, True, {}], -1e300]}},
+]
+TEXTS = [
+    b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"name": "a\\x"}]}]}]}',
+    *(b'{"resourceSpans": [' + end for end in (b'{"resource": "abc', b"NaN]}", b"1" * 5000 + b"]}", b"] ", b"{}]")),
+    *(
+        b'{"x": ' + end
+        for end in (b"tru}", b'"\\', b"1." + b"1" * 50 + b', "resourceSpans": []}', b"[[], {]}", b'"\n"}')
+    ),
+    *(b'["a", {}]', b'"a"', b"17", b"nul", b'{"a\\u12": 1}', b"{}", b"[", b"[" * 50, b'{"a": 1}' * 9),
+]
+ODD = [*(request_with(**span) for span in SPANS), *TEXTS]
+
+
+@pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
+def test_odd_json_reads_alike_however_little_is_read_at_once(
+    monkeypatch: pytest.MonkeyPatch, text: bytes, window: int
+) -> None:
+    less = outcome_of(text)
+    monkeypatch.undo()
+    assert less == outcome_of(text)
 
 
 @pytest.mark.parametrize(

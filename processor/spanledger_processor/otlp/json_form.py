@@ -13,16 +13,14 @@ can be read by the copies only.
 from __future__ import annotations
 
 import binascii
-import itertools
-import json
 import math
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
@@ -36,6 +34,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.envelope import LOGS, MAX_ITEMS, METRICS, TRACES, Envelope, check_envelope
+from spanledger_processor.otlp.json_text import LONG, JsonText
 from spanledger_processor.otlp.wire import LENGTH, MalformedError, WireField, fields, write_varint
 
 TYPES = FieldDescriptorProto
@@ -146,27 +145,27 @@ Signal: TypeAlias = Literal["traces", "logs", "metrics"]
 def to_protobuf(signal: Signal, text: bytes) -> bytes:
     """Return an export request in JSON as protobuf. Text that is not valid Unicode becomes U+FFFD where it is not.
 
-    Items are read one after the other, so that it takes little more room than the text and the result, and no single
-    step takes as long as the request is large.
+    What is longer than a window is read member by member and element by element, so that it takes little more room
+    than the text and the result, and no single step takes as long as the request, or anything in it, is large.
 
     Raises:
         MalformedError: it is no such request; names the path and what is wrong there, never a value.
     """
     kind = SIGNALS[signal]
-    envelope = kind.envelope
-    reader = _JsonText(text.decode("utf-8-sig", "replace"))
+    request = kind.envelope.request
+    reader = JsonText(text.decode("utf-8-sig", "replace"))
     try:
-        request, names = _streamed(reader, kind.published, (envelope.resources, envelope.scoped, envelope.items), 1)
+        content, names = _message(reader, kind.published, 1)
         reader.end()
     except _WrongError as wrong:
         raise MalformedError(f"{wrong.path.lstrip('.') or '(root)'}: {wrong}") from None
     except RecursionError:
-        raise MalformedError(f"{envelope.request}: nested too deep") from None
+        raise MalformedError(f"{request}: nested too deep") from None
     except ValueError as error:
-        raise MalformedError(f"{envelope.request}: not JSON: {error}") from None
+        raise MalformedError(f"{request}: not JSON: {error}") from None
     if names and not names & fields_by_name(kind.published.DESCRIPTOR).keys():
-        raise MalformedError(f"{envelope.request}: holds no {kind.published.DESCRIPTOR.fields[0].json_name}")
-    return request
+        raise MalformedError(f"{request}: holds no {kind.published.DESCRIPTOR.fields[0].json_name}")
+    return content
 
 
 def to_json(signal: Signal, body: bytes) -> bytes:
@@ -187,114 +186,107 @@ def to_json(signal: Signal, body: bytes) -> bytes:
     return orjson.dumps(as_object(message))
 
 
-class _JsonText:
-    """JSON of which members and elements are read one after the other; raises ValueError where it is none."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
-        self._decode = json.JSONDecoder(parse_constant=_refuse).raw_decode
-
-    def next(self) -> str:
-        """Return the first character of what comes next; empty at the end."""
-        found = _SPACE.match(self._text, self._at)
-        assert found is not None, "no space is space, too"
-        self._at = found.end()
-        return self._text[self._at : self._at + 1]
-
-    def value(self) -> Any:
-        """Read the value that comes next."""
-        self.next()
-        value, self._at = self._decode(self._text, self._at)
-        return value
-
-    def members(self) -> Iterator[str]:
-        """Yield the names of the object that comes next; whoever takes one reads its value before the next one."""
-        for _ in self._parts("}"):
-            if self.next() != '"':
-                raise self._error("Expecting property name enclosed in double quotes")
-            name = self.value()
-            if self.next() != ":":
-                raise self._error("Expecting ':' delimiter")
-            self._at += 1
-            yield name
-
-    def elements(self) -> Iterator[int]:
-        """Yield the index of each element of the array that comes next; it is to be read before the next one."""
-        return self._parts("]")
-
-    def end(self) -> None:
-        """Raise an error if anything follows."""
-        if self.next():
-            raise self._error("Extra data")
-
-    def _parts(self, closing: str) -> Iterator[int]:
-        self._at += 1
-        if self.next() != closing:
-            for index in itertools.count():
-                yield index
-                if self.next() != ",":
-                    break
-                self._at += 1
-        if self.next() != closing:
-            raise self._error("Expecting ',' delimiter")
-        self._at += 1
-
-    def _error(self, problem: str) -> json.JSONDecodeError:
-        return json.JSONDecodeError(problem, self._text, self._at)
-
-
-_SPACE = re.compile("[ \t\n\r]*")
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
-
-
-def _streamed(reader: _JsonText, kind: Any, parts: Sequence[str], depth: int) -> tuple[bytes, set[str]]:
-    """Return the message (of class `kind`) that comes next, and the names of its members.
-
-    `parts` are fields inside each other whose elements are many: they are encoded one after the other.
-    """
-    message = kind()
-    if not parts or reader.next() != "{":
-        content = reader.value()
+def _message(reader: JsonText, kind: Any, depth: int) -> tuple[bytes, set[str]]:
+    """Return the message (of class `kind`) that comes next, and the names of its members."""
+    content = reader.value()
+    if content is not LONG:
+        message = kind()
         _fill(message, content, depth)
-        return message.SerializeToString(), set()
+        return message.SerializeToString(), {*content}
+    if reader.next() != "{":
+        raise _WrongError(f"must be an object, not {_kind_of_next(reader)}")
+    if depth > MAX_DEPTH:
+        raise _WrongError(_TOO_DEEP)
     known = fields_by_name(kind.DESCRIPTOR)
-    single: dict[str, Any] = {}
-    repeated: dict[str, list[bytes]] = {}
+    short: dict[str, Any] = {}
+    encoded: dict[str, bytes] = {}
+    """Members that are longer than a window."""
+    unknown = set[str]()
     for name in reader.members():
-        field = known.get(name)
-        if field is None or field.name != parts[0] or reader.next() != "[":
-            single[name] = reader.value()
-            repeated.pop(name, None)
+        if name not in known:
+            unknown = {name}
+            reader.skip()
             continue
-        single.pop(name, None)
-        repeated[name] = _elements(reader, name, field, parts[1:], depth)
-    _fill(message, single, depth)
-    encoded = [message.SerializeToString(), *(element for elements in repeated.values() for element in elements)]
-    return b"".join(encoded), {*single, *repeated}
+        short.pop(name, None)
+        encoded.pop(name, None)
+        value = reader.value()
+        if value is not LONG:
+            short[name] = value
+            continue
+        with _at(f".{name}"):
+            encoded[name] = _long(reader, kind, known[name], depth)
+    message = kind()
+    _fill(message, short, depth)
+    return b"".join((message.SerializeToString(), *encoded.values())), {*short, *encoded} or unknown
 
 
-def _elements(reader: _JsonText, name: str, field: JsonField, parts: Sequence[str], depth: int) -> list[bytes]:
-    assert field.message is not None, "resources, scopes and items are messages"
-    kind, tag = GetMessageClass(field.message), write_varint(field.number << 3 | LENGTH)
-    elements: list[bytes] = []
+def _long(reader: JsonText, kind: Any, field: JsonField, depth: int) -> bytes:
+    """Return a field of the class `kind`, encoded, whose value comes next and is longer than a window."""
+    if field.repeated:
+        if reader.next() != "[":
+            raise _WrongError(f"must be an array, not {_kind_of_next(reader)}")
+        return _elements(reader, kind, field, depth)
+    if field.message is not None:
+        return _framed(field, _message(reader, GetMessageClass(field.message), depth + 1)[0])
+    if reader.next() in ("{", "["):
+        message = kind()
+        _set(message, field, {} if reader.next() == "{" else [], depth)  # raises
+    if field.type == TYPES.TYPE_STRING and reader.next() == '"':
+        return _framed(field, b"".join(text_of(piece).encode() for piece in reader.pieces()))
+    return _scalar(kind, field, reader.scalar(), depth)
+
+
+def _elements(reader: JsonText, kind: Any, field: JsonField, depth: int) -> bytes:
+    elements = bytearray()
+    of = None if field.message is None else GetMessageClass(field.message)
     for index in reader.elements():
-        try:
+        with _at(f"[{index}]"):
             if index >= MAX_ITEMS:
-                raise _WrongError(f"more than {MAX_ITEMS} elements; send them in smaller requests")
-            content, _ = _streamed(reader, kind, parts, depth + 1)
-        except _WrongError as wrong:
-            wrong.path = f".{name}[{index}]{wrong.path}"
-            raise
-        elements += (tag, write_varint(len(content)), content)
-    return elements
+                raise _WrongError(_TOO_MANY)
+            if of is not None:
+                elements += _framed(field, _message(reader, of, depth + 1)[0])
+            else:
+                value = reader.value()
+                elements += _scalar(kind, field, [reader.scalar() if value is LONG else value], depth)
+    return bytes(elements)
+
+
+def _scalar(kind: Any, field: JsonField, value: Any, depth: int) -> bytes:
+    message = kind()
+    _set(message, field, value, depth)
+    encoded: bytes = message.SerializeToString()
+    return encoded
+
+
+def _framed(field: JsonField, content: bytes) -> bytes:
+    return b"".join((write_varint(field.number << 3 | LENGTH), write_varint(len(content)), content))
+
+
+@contextmanager
+def _at(step: str) -> Iterator[None]:
+    """Put a step of the path in front of that of what is wrong inside."""
+    try:
+        yield
+    except _WrongError as wrong:
+        wrong.path = f"{step}{wrong.path}"
+        raise
+
+
+_TOO_MANY = f"more than {MAX_ITEMS} elements; send them in smaller requests"
+
+
+def _kind_of_next(reader: JsonText) -> str:
+    """Return of what kind the value is that comes next, and is longer than a window or no JSON."""
+    start = reader.next()
+    if start not in ("{", "["):
+        return _kind(reader.scalar())
+    reader.skip()  # raises where it is no JSON
+    return "an object" if start == "{" else "an array"
 
 
 MAX_DEPTH = 100
 """Messages inside each other at which protobuf's own parsers stop."""
+_TOO_DEEP = f"more than {MAX_DEPTH} messages inside each other"
 
 _DECIMAL = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
@@ -313,7 +305,7 @@ def _fill(message: Any, content: Any, depth: int) -> None:
     if not isinstance(content, dict):
         raise _WrongError(f"must be an object, not {_kind(content)}")
     if depth > MAX_DEPTH:
-        raise _WrongError(f"more than {MAX_DEPTH} messages inside each other")
+        raise _WrongError(_TOO_DEEP)
     known = fields_by_name(message.DESCRIPTOR)
     for name, value in content.items():
         field = known.get(name)
@@ -341,7 +333,7 @@ def _extend(target: Any, field: JsonField, values: Any, depth: int) -> None:
     if not isinstance(values, list):
         raise _WrongError(f"must be an array, not {_kind(values)}")
     if len(values) > MAX_ITEMS:
-        raise _WrongError(f"more than {MAX_ITEMS} elements; send them in smaller requests")
+        raise _WrongError(_TOO_MANY)
     for index, value in enumerate(values):
         try:
             if field.message is not None:
