@@ -752,6 +752,18 @@ async def test_what_comes_again_is_not_kept_while_the_first_is_worked_on() -> No
     assert (await first, await again) == (ACCEPTED, ACCEPTED)
 
 
+@pytest.mark.parametrize("number", [1, 30], ids=["small", "large"])
+async def test_nothing_holds_the_bytes_of_a_request_that_has_ended(number: int) -> None:
+    """The last one of 60 MiB was held until the next came, as that of the group that was read."""
+    stage = Stage()
+    for _ in range(3):
+        _Body.freed.clear()
+        given = [_Body(large(number))]
+        assert await stage.handler.handle("traces", given.pop(), {}, asyncio.get_running_loop().time() + 60) == ACCEPTED
+        await asyncio.sleep(0)
+        assert _Body.freed
+
+
 async def test_memory_is_returned_before_a_large_request_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
     stage, delivered = Stage(), list[int]()
     monkeypatch.setattr(slices, "_trim", lambda _: delivered.append(len(stage.delivery.bodies)))

@@ -102,8 +102,8 @@ class FactBuilder:
     pricing: Pricing
     signing: Signing
     resolver: IdResolver
-    _resource: tuple[ScopeGroup | None, Names, Evidence] = (None, Names(), NO_EVIDENCE)
-    """Of the current group."""
+    _resource: tuple[Attributes | None, Names, Evidence] = (None, Names(), NO_EVIDENCE)
+    """Of the current group; of that only its resource: the group holds the bytes of a whole request."""
     _resources: dict[frozenset[tuple[str, bytes]], tuple[Names, Evidence]] = field(default_factory=dict)
     """Those of recent resources."""
 
@@ -155,9 +155,9 @@ class FactBuilder:
     def names_of(self, group: ScopeGroup) -> Names:
         """Return what the resource of a group names."""
         known, names, _ = self._resource
-        if known is not group:
+        if known is not group.resource_attributes:
             names, evidence = self._known_resource(group.resource_attributes)
-            self._resource = (group, names, evidence)
+            self._resource = (group.resource_attributes, names, evidence)
         return names
 
     def _known_resource(self, resource: Attributes) -> tuple[Names, Evidence]:

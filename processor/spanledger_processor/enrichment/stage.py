@@ -115,10 +115,6 @@ class _Taken(NamedTuple):
         return without(places, taken[bisect_left(taken, places.start) : bisect_left(taken, places.stop)])
 
 
-_NONE_TAKEN = _Taken(0, [], marked=False)
-"""Of a group without spans."""
-
-
 class _KnownTraces:
     """Traces that had GenAI spans lately, at most `KNOWN_TRACES`, and of which tenants, by their hashes.
 
@@ -270,6 +266,7 @@ class Stage:
                 taken.append(_NONE_TAKEN)
             if number % SLICE == SLICE - 1:
                 yield None
+        self._usual.leave()
         yield from self._add_plain(reading, taken)
         yield from self._add_earlier(reading, reading.traces, tenants, now_ns, claim=reading.claim)
         reading.batches, reading.places = _without_empty(reading)
@@ -589,6 +586,7 @@ def _end_of_slice(items: Items, first: int) -> int:
 _trace_id = attrgetter("trace_id")
 _PASS = Fact(b"", b"")
 """Stands for the fact of a span that goes on as it came."""
+_NONE_TAKEN = _Taken(0, [], marked=False)  # of a group without spans
 _KIND = KIND.encode()
 _SYNTHESIZED = (synthesized.SOURCE.encode(),)
 """What every synthesized span holds."""

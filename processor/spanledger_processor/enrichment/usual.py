@@ -127,6 +127,10 @@ class UsualSpans:
             if self._known is None:
                 self._known = self._groups[which] = _Group()
 
+    def leave(self) -> None:
+        """Let go of the group that was read: it holds the bytes of a whole request, until the next one."""
+        self._group = self._known = None
+
     @property
     def may_lay_out(self) -> bool:
         """Return whether spans of the group that is read may be laid out like ones before."""
