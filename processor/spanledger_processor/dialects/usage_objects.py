@@ -186,15 +186,22 @@ def _narrowed(present: frozenset[str], nested: tuple[tuple[str, frozenset[str]],
     for shape in USAGE_SHAPES:
         needs, any_of = begun(shape.needs), begun(shape.any_of)
         if len(needs) == len(shape.needs) and (any_of or not shape.any_of):
-            counts = ((number, begun(getattr(shape, name))) for number, name in enumerate(COUNTS))
-            known = tuple((number, of_class) for number, of_class in counts if of_class)
-            firsts = [of_class[0] for _, of_class in known] + [places[0] for places in parts.values()]
-            is_deep = any(len(steps) > 1 or (steps and _LISTED in below[top]) for top, steps in firsts)
-            is_alone = all(len(places) == 1 for places in (*dict(known).values(), *parts.values()))
-            arranged = arranged_by([number for number, _ in known])
-            pairs = () if is_deep else tuple((top, steps[0] if steps else None) for top, steps in firsts)
-            shapes.append(_ShapePlaces(shape, needs, any_of, begun(shape.adds), known, pairs, arranged, is_alone))
+            counts = {number: places for number, name in enumerate(COUNTS) if (places := begun(getattr(shape, name)))}
+            numbers = [*counts.values(), *parts.values()]
+            firsts, is_alone = _firsts(numbers, below), all(len(places) == 1 for places in numbers)
+            known, arranged = tuple(counts.items()), arranged_by([*counts])
+            shapes.append(_ShapePlaces(shape, needs, any_of, begun(shape.adds), known, firsts, arranged, is_alone))
     return _Tables(tuple(shapes), parts, rows(UNCLASSED), begun(TEXT_PATHS), _TERM_KEYS & below.keys())
+
+
+def _firsts(
+    numbers: Iterable[tuple[_Place, ...]], below: Mapping[str, frozenset[str]]
+) -> tuple[tuple[str, str | None], ...]:
+    """Return the first place of each number (`_ShapePlaces.firsts`)."""
+    firsts = [places[0] for places in numbers]
+    if any(len(steps) > 1 or (steps and _LISTED in below[top]) for top, steps in firsts):
+        return ()
+    return tuple((top, steps[0] if steps else None) for top, steps in firsts)
 
 
 def _first_shape(value: Mapping[str, Any], shapes: Iterable[_ShapePlaces]) -> _ShapePlaces | None:
@@ -220,18 +227,26 @@ def read_counts(value: Mapping[str, Any]) -> Counts | None:
 
 
 def _counts(value: Mapping[str, Any], places: _ShapePlaces, tables: _Tables) -> Counts:
-    numbers: list[Any] = [value[top] if below is None else value[top][below] for top, below in places.firsts]
-    if numbers and _are_plain(numbers) and (places.is_alone or None not in numbers):
-        of_parts = [*zip(tables.parts, numbers[-len(tables.parts) :], strict=True)] if tables.parts else ()
-        parts = {name: number for name, number in of_parts if number is not None}
-        return Counts(*places.arranged([*numbers, None]), parts or None)
-    numbers = [None] * len(COUNTS)
+    plain = _plain_counts(value, places, tables.parts)
+    if plain is not None:
+        return plain
+    numbers: list[Any] = [None] * len(COUNTS)
     for number, of_class in places.counts:
         numbers[number] = _first(value, of_class)
     counts = Counts(*numbers)
     if tables.parts:
         counts.parts = _parts(value, tables)
     return counts
+
+
+def _plain_counts(value: Mapping[str, Any], places: _ShapePlaces, parts: Iterable[str]) -> Counts | None:
+    """Return the counts where each stands in its first place, or nowhere; None where that takes a closer look."""
+    numbers: list[Any] = [value[top] if below is None else value[top][below] for top, below in places.firsts]
+    if not numbers or not _are_plain(numbers) or (None in numbers and not places.is_alone):
+        return None
+    of_parts = dict(zip(parts, numbers[len(places.counts) :], strict=True))
+    known = {name: number for name, number in of_parts.items() if number is not None}
+    return Counts(*places.arranged([*numbers, None]), known or None)
 
 
 def _are_plain(numbers: list[Any]) -> bool:
