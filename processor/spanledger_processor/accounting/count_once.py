@@ -87,8 +87,8 @@ class Match(Struct):
 def match(trace: Trace) -> Match:
     """Find the role of every span of a trace that claims usage or cost."""
     claimants = _claimants(trace)  # rule 1
+    # spans that are known to be above forgotten ones that spend
     carrying = {span.span_id: 1 for span in trace.spans.values() if span.carries_below}
-    """Spans that are known to be above forgotten ones that spend."""
     if len(claimants) < 2 and not carrying and _stand_alone(trace, claimants):
         roles = {span.span_id: COUNTED for span in claimants}
         return Match(roles, _doubts(trace, claimants, roles))
