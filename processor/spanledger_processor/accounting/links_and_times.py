@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Protocol
 
 
@@ -35,8 +36,6 @@ class Forest:
         self._walk(roots, children)
         if len(self._order) < len(links):
             self._walk(_ring_tops(links, self._at), children)
-        self._end: list[int] = []
-        """For each position the one behind its last descendant; found when it is asked for."""
         self._unlinked = {root for root in roots if (up := links[root].parent_id) and up != root}
 
     @classmethod
@@ -63,21 +62,20 @@ class Forest:
             for child in children.get(span_id, ()):
                 stack.append((child, at))  # noqa: PERF401 - a call less a span
 
+    @cached_property
     def _ends(self) -> list[int]:
         """Return for each position the one behind its last descendant."""
-        ends = self._end
-        if not ends:
-            ends += range(1, len(self._order) + 1)
-            for at in range(len(ends) - 1, -1, -1):
-                up = self._up[at]
-                if up >= 0 and ends[at] > ends[up]:
-                    ends[up] = ends[at]
+        ends = [*range(1, len(self._order) + 1)]
+        for at in range(len(ends) - 1, -1, -1):
+            up = self._up[at]
+            if up >= 0 and ends[at] > ends[up]:
+                ends[up] = ends[at]
         return ends
 
     def is_above(self, upper: bytes, lower: bytes) -> bool:
         """Return whether `upper` is an ancestor of `lower`; a span is none of its own."""
         above, below = self._at.get(upper), self._at.get(lower)
-        return above is not None and below is not None and above < below < self._ends()[above]
+        return above is not None and below is not None and above < below < self._ends[above]
 
     def related(self, one: bytes, other: bytes) -> bool:
         """Return whether one of two spans is an ancestor of the other."""
@@ -86,7 +84,7 @@ class Forest:
     def range_below(self, span_id: bytes) -> tuple[int, int]:
         """Return the positions of all descendants: the first, and the one behind the last."""
         at = self._at[span_id]
-        return at + 1, self._ends()[at]
+        return at + 1, self._ends[at]
 
     def position(self, span_id: bytes) -> int:
         """Return the position of a span in depth-first order."""
