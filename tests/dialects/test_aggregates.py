@@ -55,6 +55,50 @@ def test_llamaindex_makes_an_llm_span_of_preparing_one() -> None:
     assert read(view).kind == "other"
 
 
+@pytest.mark.parametrize(
+    ("recorded", "kind", "usage"),
+    [
+        ("model_call", "other", None),  # of the `chat` span that ended before it
+        ("subtask", "other", None),
+        ("compaction", "llm", Usage(107, 5, 40, 60)),
+        ("aggregation", "llm", Usage(107, 5, 40, 60)),
+    ],
+)
+def test_ag2_tells_each_usage_on_one_more_span(recorded: str, kind: str, usage: Usage | None) -> None:
+    """`record_usage_span` of ag2 1.2.1, with Anthropic's own counts (`normalize_usage`)."""
+    attributes = {
+        "ag2.span.type": "usage",
+        "ag2.usage.kind": recorded,
+        "gen_ai.provider.name": "anthropic",
+        "gen_ai.response.model": "claude-sonnet-4-5",
+        "gen_ai.usage.input_tokens": 7,
+        "gen_ai.usage.output_tokens": 5,
+        "gen_ai.usage.cache_read_input_tokens": 40,
+        "gen_ai.usage.cache_creation_input_tokens": 60,
+    }
+    found = read(span(attributes, f"record_usage {recorded}", scope="opentelemetry.instrumentation.ag2"))
+    assert (found.dialect, found.kind, found.usage) == ("ag2", kind, usage)
+
+
+@pytest.mark.parametrize(
+    ("provider", "usage"),
+    [("openai", Usage(100, 10, 60, 0, reasoning=4)), ("google", Usage(100, 14, 60, 0, reasoning=4))],
+)
+def test_ag2_copies_what_each_provider_counts(provider: str, usage: Usage) -> None:
+    """Google's candidates are without the thoughts (`normalize_usage` of ag2 1.2.1)."""
+    attributes = {
+        "ag2.span.type": "llm",
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": provider,
+        "gen_ai.response.model": "m",
+        "gen_ai.usage.input_tokens": 100,
+        "gen_ai.usage.output_tokens": 10,
+        "gen_ai.usage.cache_read_input_tokens": 60,
+        "gen_ai.usage.thinking_tokens": 4,
+    }
+    assert read(span(attributes, scope="opentelemetry.instrumentation.ag2")).usage == usage
+
+
 @pytest.mark.parametrize(("version", "hours"), [("2.68.0", 0), ("1.4.0", None)])
 def test_pydantic_ai_tells_writes_for_an_hour_where_there_are_any(version: str, hours: int | None) -> None:
     found = read(

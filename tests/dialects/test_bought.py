@@ -447,6 +447,8 @@ TRACELOOP = {"llm.request.type": "chat", "gen_ai.system": "OpenAI", "gen_ai.requ
         (TRACELOOP | {"gen_ai.completion.0.content": "partial"}, True),
         (TRACELOOP | {"gen_ai.completion.0.role": "assistant"}, True),
         (TRACELOOP | {"gen_ai.prompt.0.content": "question"}, False),
+        (TRACELOOP | {"gen_ai.output.messages": '[{"role": "assistant", "parts": []}]'}, True),
+        (TRACELOOP | {"gen_ai.output.messages": "[]"}, False),  # a refused response: OpenLLMetry 0.62.4
     ],
 )
 def test_where_a_failed_request_of_a_library_becomes_a_call(attributes: dict[str, Any], *, answered: bool) -> None:

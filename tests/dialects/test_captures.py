@@ -19,6 +19,7 @@ NO_REASONING = "no attribute tells reasoning from other output"
 NO_CACHE = "no attribute tells cached input"
 
 UNKNOWN: dict[str, dict[str, str]] = {
+    "ag2": {"cache_write_1h": NO_SPLIT},
     "agno-openinference": {"cache_write_1h": NO_SPLIT, "reasoning": NO_REASONING},
     "claude-code": {"cache_write_1h": NO_SPLIT, "reasoning": NO_REASONING},
     "codex": {"reasoning": NO_REASONING},

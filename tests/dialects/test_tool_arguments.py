@@ -44,6 +44,18 @@ def test_what_langchain_wraps_around_them_changes_from_call_to_call() -> None:
     assert tool.arguments == "{'city': 'a'}"
 
 
+def test_a_step_of_llamaindex_that_names_a_tool_is_one() -> None:
+    step = {"traceloop.span.kind": "task", "traceloop.entity.name": "AgentWorkflow.task", "tool.name": "get_weather"}
+    view = span(
+        {**step, "tool.arguments": '{"city": "a"}', "traceloop.entity.input": "{}"},
+        scope="opentelemetry.instrumentation.llamaindex",
+    )
+    tool = read(view).tool
+    assert tool is not None
+    assert (tool.name, tool.arguments) == ("get_weather", '{"city": "a"}')
+    assert read(span(step, scope="opentelemetry.instrumentation.langchain")).kind == "workflow"
+
+
 def test_a_tools_definition_is_not_its_arguments() -> None:
     view = span({"openinference.span.kind": "TOOL", "tool.name": "t", "tool.parameters": '{"type":"object"}'})
     tool = read(view).tool

@@ -194,6 +194,25 @@ def test_a_spelling_is_written_as_it_is_looked_up_and_means_one_provider(name: s
     assert [other for other, row in NAMES.items() if key in (provider_key(other), *row.others)] == [name]
 
 
+@pytest.mark.parametrize(
+    ("provider", "name", "seller"),
+    [
+        ("openai_llm", "openai", "openai"),
+        ("openai_responses_llm", "openai", "openai"),
+        ("azure_openai_llm", "azure.ai.openai", "azure"),
+        ("anthropic_llm", "anthropic", "anthropic"),
+        ("bedrock_converse_llm", "aws.bedrock", "aws"),
+        ("genai", "gcp.gemini", "google"),
+        ("structured_llm", "structured_llm", ""),
+        ("custom_llm", "custom_llm", None),
+        ("llm", "llm", None),
+    ],
+)
+def test_a_class_of_llamaindex_names_its_seller(provider: str, name: str, seller: str | None) -> None:
+    """`class_name` of its integrations, in small letters (`detect_provider_name` of OpenLLMetry 0.62.4)."""
+    assert (provider_name(provider), seller_of(provider)) == (name, seller)
+
+
 def test_the_tables_do_not_contradict_each_other() -> None:
     ids = {provider.id for provider in PROVIDERS}
     sold = {spelling for name, row in NAMES.items() for spelling in (provider_key(name), *row.others)}

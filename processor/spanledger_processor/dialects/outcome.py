@@ -23,6 +23,8 @@ from spanledger_processor.model import Call
 ERROR = 2
 """The status of a span that failed."""
 OUTPUT = "gen_ai.output.messages"
+_NO_MESSAGES = "[]"
+"""The output of a request that was refused, in spans of OpenLLMetry's OpenAI responses."""
 _MOST_CHOICES = 128
 """Events of choices that are compared; providers give no more choices to one call."""
 _CHOICE = "gen_ai.choice"
@@ -66,6 +68,8 @@ def _has_begun(call: Call, dialect: Dialect, view: ScopedSpan) -> bool:
     id where the HTTP status says that the request was refused: LiteLLM gives every call one of its own.
     """
     failed, keys = view.status_code == ERROR, dialect.answered
+    if failed and view.attributes.get(OUTPUT) == _NO_MESSAGES:
+        keys = tuple(key for key in keys if key != OUTPUT)
     status = view.attributes.get(_HTTP_STATUS) if failed else None
     if failed and (_is_refusal(status) or (dialect.refused is not None and dialect.refused(view))):
         return False

@@ -159,7 +159,8 @@ class _SpanShape:
 def detect(view: ScopedSpan) -> Call | None:
     """Return the call that a span reports, None if it is no GenAI span.
 
-    The first dialect that knows the span names it. Where it finds no usage, the next that does lends its own.
+    The first dialect that knows the span names it. Where it finds no usage, the next that does lends its own; not
+    where a rule made it another kind, which is no call.
     """
     shape = _shape_of(view)
     if shape is None:
@@ -252,7 +253,7 @@ def _read_in_full(shape: _SpanShape, view: ScopedSpan) -> Call | None:
         if kind is None:
             continue
         call = engine.read(dialect, view, kind)
-        if call.usage is None and not call.problem and number + 1 < len(shape.dialects):
+        if call.usage is None and not call.problem and call.kind == kind and number + 1 < len(shape.dialects):
             _lend(call, view, shape.dialects[number + 1 :])
         if kind in CALLS and not (call.provider and call.model):
             _from_resource(call, view)

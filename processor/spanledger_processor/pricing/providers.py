@@ -57,6 +57,7 @@ NAMES: dict[str, Spellings] = {
             "gcp",
             "gcp.gen-ai",
             "gemini",
+            "genai",
             "google",
             "google-ai-studio",
             "google-genai",
@@ -137,6 +138,7 @@ LIBRARIES = frozenset(
         "smolagents",
         "strands",
         "strands-agents",
+        "structured-llm",
         "unknown",
         "xum",
     }
@@ -144,6 +146,8 @@ LIBRARIES = frozenset(
 """Libraries, and proxies that charge nothing, which are named as the provider: the model's name decides who sells."""
 
 
+_LLM = "-llm"
+"""How the names of LlamaIndex' classes end, which OpenLLMetry writes."""
 _LONGEST = 512
 """The most characters of a name that are looked at."""
 
@@ -173,7 +177,7 @@ def _known(provider: str) -> tuple[str, str] | None:
             return "", ""
         if key in _SPELT:
             return _SPELT[key]
-        key = key.rpartition(".")[0]
+        key = key.removesuffix(_LLM) if key.endswith(_LLM) else key.rpartition(".")[0]
     return None if provider_key(provider) else ("", "")
 
 

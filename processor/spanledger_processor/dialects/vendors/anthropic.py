@@ -39,4 +39,9 @@ ANTHROPIC = replace(
     fixed_provider="anthropic",
     sources=(Source(Input.INCLUSIVE, why="follows the convention"),),
     libraries=(Library(f"{_SDK}*", begins_late=True),),
+    notes=(
+        "The SDK's own spans tell nothing of web searches: what these cost is missing from the price, without a mark,"
+        " also where another library's span of the call doubts its own price: the SDK's tells more and counts.",
+        "Spans of message batches tell no usage: what a batch used is not counted.",
+    ),
 )

@@ -132,6 +132,8 @@ HAYSTACK = Dialect(
     notes=(
         "Usage and model stand in the answers, which Haystack records with `HAYSTACK_CONTENT_TRACING_ENABLED=true`:"
         " without it calls are `no_usage`.",
+        "The service tier is in no span: what `generation_kwargs` asks for costs what the standard tier does, without"
+        " a mark. Instrument the client as well.",
         "Read in haystack-ai 3.4.1 and opentelemetry-haystack 2.0.0.",
     ),
 )

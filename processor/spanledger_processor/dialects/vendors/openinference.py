@@ -437,4 +437,9 @@ OPENINFERENCE = Dialect(
     ),
     rules=(_prepared, _without_caches, _stream, _hosted_tools, _billed_by_cohere),
     groups=GroupingKeys(session=("session.id",), agent=("graph.node.id",), agent_parent=("graph.node.parent_id",)),
+    notes=(
+        "LlamaIndex and Haystack: the service tier is not among the parameters that are read: what a call asks for"
+        " costs what the standard tier does, without a mark. A stream of LlamaIndex ends its span before the client's"
+        " begins, in a trace of its own: it is one more call, `no_usage`. Instrument the client alone.",
+    ),
 )

@@ -29,7 +29,7 @@ from spanledger_processor.dialects.usage import forget_zero_writes
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.litellm import REQUEST_TYPES
 from spanledger_processor.dialects.vendors.otel import ANSWERED, OPERATIONS, OTEL
-from spanledger_processor.model import CLASS_NAMES, Call, Usage
+from spanledger_processor.model import CLASS_NAMES, Call, Kind, Usage
 
 _TOOL_CALL = "gen_ai.completion.0.tool_calls.{}.name"
 _MOST_TOOL_CALLS = 128
@@ -68,6 +68,11 @@ _SCOPES = tuple(
         "writer",
     )
 )
+
+
+def _kind(view: ScopedSpan) -> Kind | None:
+    """Return what a step of LlamaIndex' agents is that names a tool (`new_span` of its instrumentation 0.62.4)."""
+    return "tool" if view.scope_name == _PY + "llamaindex" and view.attributes.is_filled("tool.name") else None
 
 
 def _unwrap(_: ScopedSpan, call: Call) -> None:
@@ -257,6 +262,7 @@ OPENLLMETRY = replace(
         "gen_ai.completion.0.role",
         "gen_ai.completion.0.finish_reason",
     ),
+    kind_of=_kind,
     kinds=(
         Kinds("gen_ai.operation.name", OPERATIONS),
         Kinds(
@@ -325,8 +331,8 @@ OPENLLMETRY = replace(
         ),
     ),
     tool=ToolKeys(
-        name=("gen_ai.tool.name", "traceloop.entity.name"),
-        arguments=("gen_ai.tool.call.arguments", "traceloop.entity.input"),
+        name=("gen_ai.tool.name", "tool.name", "traceloop.entity.name"),
+        arguments=("gen_ai.tool.call.arguments", "tool.arguments", "traceloop.entity.input"),
         result=("gen_ai.tool.call.result", "traceloop.entity.output"),
         call_id=("gen_ai.tool.call.id",),
     ),
@@ -341,12 +347,16 @@ OPENLLMETRY = replace(
         run=("traceloop.association.properties.run_id",),
     ),
     offers=("gen_ai.tool.definitions",),
+    usage_texts=(*OTEL.usage_texts, UsageText("traceloop.entity.output", ("raw",))),  # of LlamaIndex
     fallback_texts=(UsageText("crewai.crew.usage_metrics"),),
     rules=(_langchain, _hosted_tools, _untold_tools, _stream, _crew),
     tool_rules=(_unwrap, *OTEL.tool_rules),
     notes=(
         "A crew's usage (`crewai.crew.usage_metrics`) counts where no call below it tells its own: at the price of the"
-        " one model that all its agents name, an estimate; of several, without one. Instrument the client as well.",
+        " one model that all its agents name, an estimate; of several, without one. Instrument every client that the"
+        " crew uses: where one call below it tells its own usage, those that do not are missing.",
+        "LlamaIndex makes no span of its `OpenAI` class, whose calls the client's instrumentation tells, and names no"
+        " model where it streams: `no_model`. The answer that it keeps beside its counts has what these lack.",
         "Streamed Anthropic calls hold the output tokens of the first event twice, a few; no key says how many. With"
         " `create(stream=True)` the span says that it streams, and is an estimate; with `messages.stream()` it"
         " does not.",
