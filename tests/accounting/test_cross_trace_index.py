@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,13 +12,15 @@ from counted_work import CountedReads
 from ledger_in_memory import NOW, TENANT, make_fact
 from spanledger_processor.accounting import cross_trace_index
 from spanledger_processor.accounting.account import account, enter
-from spanledger_processor.accounting.cross_trace_index import CallFilter
+from spanledger_processor.accounting.call_hashes import CallHashes, Hashes
+from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex
+from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.trace_state import Memory
 from spanledger_processor.accounting.twins import _Twins
 from spanledger_processor.ledger.keys import EVERY_TENANT, total_key
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import Table
+from spanledger_processor.ledger.store import Changes, Table
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import Usage
 
@@ -51,6 +55,20 @@ def test_a_call_that_nobody_else_reported_reads_its_own_trace_only() -> None:
         account(Batch(TENANT, others, NOW), watched, Memory.of(unit))
     assert watched.tables.count(Table.TRACE) == 40
     assert Table.INDEX not in watched.tables
+
+
+def test_calls_of_one_request_are_found_in_the_same_order_in_every_process() -> None:
+    """By what they are known by: the order in which a set has these is another one in each process."""
+    store, calls = MemoryStore(), _calls(8)
+    with store.unit() as unit:
+        enter(Batch(TENANT, calls, NOW), unit)
+        index = CrossTraceIndex(TENANT, unit, Changes(), NOW + 1, b"another", Memory.of(unit).calls)
+        known_by = [CallHashes(TENANT).of(span_of(fact)).ids[0] for fact in calls]
+        found, complete = index.candidates(Hashes(ids=tuple(known_by)), span_of(make_fact("e", kind="llm", cost=1)))
+    assert complete
+    assert found == [
+        (fact.trace_id, fact.span_id) for _, fact in sorted(zip(known_by, calls, strict=True), key=itemgetter(0))
+    ]
 
 
 def test_a_request_leaves_one_row_whatever_it_holds() -> None:

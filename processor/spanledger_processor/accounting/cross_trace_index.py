@@ -229,7 +229,7 @@ class CrossTraceIndex:
         by_id: dict[Entry, None] = {}
         by_usage: dict[Entry, None] = {}
         complete = True
-        for row, hash_ in sorted(rows, key=lambda known: (known[1] in hashes.ids, known[0]), reverse=True):
+        for row, hash_ in sorted(rows, key=lambda known: (known[1] in hashes.ids, known), reverse=True):
             known = self._entries(row)
             if known is None or len(by_id) + len(by_usage) >= MOST_COMPARED:
                 complete = False
