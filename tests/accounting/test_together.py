@@ -47,6 +47,19 @@ def test_each_request_gets_what_one_request_of_all_their_spans_says(drawn: list[
         assert sum(getattr(ruling, name) for ruling in rulings) == getattr(expected, name)
 
 
+def test_a_known_span_changes_no_order_of_the_new_ones() -> None:
+    """Running totals go by traces in the order of their first new spans: as in a request without the known one."""
+    known, *new = (
+        make_fact(name, "", "llm", cost, trace=trace, session="s")
+        for name, cost, trace in (("a", 1, "t1"), ("b", 10, "t2"), ("c", 100, "t1"))
+    )
+    for again in ([], [known]):
+        ledger = MemoryLedger()
+        ledger.take([known])
+        *_, second, third = ledger.take([*again, *new])
+        assert (second.session_cost, third.session_cost) == (11, 111)
+
+
 def test_requests_of_one_kind_are_alike() -> None:
     one = make_fact("a", "", "llm", 5)
     assert are_alike(batch(one), batch(make_fact("b", "", "llm", 6)))

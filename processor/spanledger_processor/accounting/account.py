@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import accumulate
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from msgspec import structs
 
@@ -160,8 +160,9 @@ class _Account:
         by_trace: dict[bytes, list[int]] = {}
         for index, fact in enumerate(self.batch.facts):
             by_trace.setdefault(fact.trace_id, []).append(index)
-        for trace_id, indexes in by_trace.items():
-            self._traces.enter(trace_id, [*self._new_spans(trace_id, indexes)])
+        new = [(trace_id, [*self._new_spans(trace_id, indexes)]) for trace_id, indexes in by_trace.items()]
+        for trace_id, spans in sorted(filter(itemgetter(1), new), key=_first_index):  # known spans change no order
+            self._traces.enter(trace_id, spans)
         find_twins(self._traces, self._index)
         entered = [*self._traces]  # more are loaded where calls pass from one span to another
         for state in entered:
@@ -339,6 +340,11 @@ class _Account:
             of_run = runs[run] if run in runs else self._totals.run_cost(run)
             decision.run_cost = of_run
             runs[run] = None if of_run is None else of_run - amount
+
+
+def _first_index(new: tuple[bytes, list[tuple[int, Span]]]) -> int:
+    """Return the index in the batch of the first of the new spans of a trace."""
+    return new[1][0][0]
 
 
 def _counted_below(trace: Trace) -> dict[bytes, Pico]:
