@@ -136,7 +136,7 @@ def test_any_ruling_comes_through(decisions: dict[int, Decision], correction: in
 
 
 def test_usual_calls_come_through_as_columns_and_as_what_they_are() -> None:
-    """What those of a kind have in common crosses beside them, and is one for all of them in every batch."""
+    """What those of a form have in common crosses beside them, and is one for all of them in every batch."""
     stores, stage, prototypes, sizes = (MemoryStore(), MemoryStore()), make(), set[int](), list[int]()
     usual: list[tuple[int, int]] = []
     for request in range(4):
@@ -144,7 +144,7 @@ def test_usual_calls_come_through_as_columns_and_as_what_they_are() -> None:
         (batch,) = stage.read(chats(request, now_ns), {}, now_ns).batches
         data = encode_batch(batch)
         crossed = decode_batch(data)
-        columns = len(crossed.found.calls.kinds) if isinstance(crossed, ColumnBatch) else 0
+        columns = len(crossed.found.calls.forms) if isinstance(crossed, ColumnBatch) else 0
         assert columns + len(crossed.facts) == crossed.count == len(batch.facts)
         assert weight_of(crossed) == weight_of(batch)
         assert crossed.genai_traces() == batch.genai_traces()

@@ -33,7 +33,7 @@ from spanledger_processor.accounting.usual import (
     Pattern,
     Rules,
     UsualFact,
-    UsualKind,
+    UsualForm,
     another,
     decisions_on,
     pattern_of,
@@ -142,30 +142,30 @@ class _Usual:
     def _taken(self, found: UsualTraces) -> _Taken:
         """Return the traces whose calls all count, none of them ahead of the clock, or before itself."""
         found = found.apart(self._batch.now_ns + AHEAD_NS)
-        kinds = found.calls.kinds
-        pattern_of_kind = {kind: self._pattern(kind, found.calls) for kind in dict.fromkeys(kinds)}
-        sources = {kind: None if one is None else one.source for kind, one in pattern_of_kind.items()}
+        forms = found.calls.forms
+        pattern_of_form = {form: self._pattern(form, found.calls) for form in dict.fromkeys(forms)}
+        sources = {form: None if one is None else one.source for form, one in pattern_of_form.items()}
         get, tenant = self._reader.get, self._batch.tenant
         keys = self._keys = {trace.trace_id: trace_key(tenant, trace.trace_id) for trace in found.traces}
         new = [trace for trace in found.traces if get(keys[trace.trace_id]) is None]
         by_source: dict[str, list[UsualTrace]] = {}
         for trace in new:
-            source, *others = set(map(sources.__getitem__, set(kinds[trace.run])))
+            source, *others = set(map(sources.__getitem__, set(forms[trace.run])))
             if source is not None and not others:
                 by_source.setdefault(source, []).append(trace)
         known = set(chain.from_iterable(self._remembered(found.only(each), one) for one, each in by_source.items()))
         taken = found.only([trace for trace in found.traces if trace.trace_id in known])
-        patterns = [one for one in map(pattern_of_kind.__getitem__, taken.calls.kinds) if one is not None]
+        patterns = [one for one in map(pattern_of_form.__getitem__, taken.calls.forms) if one is not None]
         return _Taken(taken.traces, taken.calls.trace_ids, taken.calls.own, patterns)
 
-    def _pattern(self, kind: UsualKind, calls: UsualColumns) -> Pattern | None:
-        """Return the pattern of calls of a kind, of which some are among these."""
-        if kind.aliases != self._batch.aliases:
-            fact, bare = calls.fact(calls.kinds.index(kind)), self._batch.only(())
-            kind.aliases, kind.pattern = bare.aliases, pattern_of(fact, bare, self._rules)
-            if kind.pattern is not None and not _holds(another(fact), bare, self._rules):
-                kind.pattern = None
-        return kind.pattern
+    def _pattern(self, form: UsualForm, calls: UsualColumns) -> Pattern | None:
+        """Return the pattern of calls of a form, of which some are among these."""
+        if form.aliases != self._batch.aliases:
+            fact, bare = calls.fact(calls.forms.index(form)), self._batch.only(())
+            form.aliases, form.pattern = bare.aliases, pattern_of(fact, bare, self._rules)
+            if form.pattern is not None and not _holds(another(fact), bare, self._rules):
+                form.pattern = None
+        return form.pattern
 
     def _remembered(self, found: UsualTraces, source: str) -> set[bytes]:
         """Return the traces of whose calls no other trace may know; they are remembered."""

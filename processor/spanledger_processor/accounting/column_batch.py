@@ -1,7 +1,7 @@
 """A batch whose traces of usual calls are columns already, as it comes to the ledger process of several.
 
-All that follows from the batch alone is worked out before it crosses: which traces are of usual calls, what kind each
-call is of, and its hashes. So the ledger process makes no object for such a call.
+All that follows from the batch alone is worked out before it crosses: which traces are of usual calls, what form each
+call has, and its hashes. So the ledger process makes no object for such a call.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ColumnBatch(Batch):
         if len(set().union(*ids)) < sum(map(len, ids)):
             return None
         firsts = [*accumulate((batch.count for batch in batches), initial=0)]
-        places = [*accumulate((len(batch.found.calls.kinds) for batch in batches), initial=0)]
+        places = [*accumulate((len(batch.found.calls.forms) for batch in batches), initial=0)]
         each = [*zip(batches, places, firsts, strict=False)]
         traces = [trace.moved(place, first) for batch, place, first in each for trace in batch.found.traces]
         calls = _calls_joined([batch.found.calls for batch in batches])
@@ -63,7 +63,7 @@ class ColumnBatch(Batch):
     @property
     def count(self) -> int:
         """Return how many spans it has."""
-        return len(self.facts) + len(self.found.calls.kinds)
+        return len(self.facts) + len(self.found.calls.forms)
 
     def only(self, indexes: Sequence[int]) -> Batch:
         """Return a batch of some of its spans, each with its fact."""
@@ -91,9 +91,9 @@ _FIELDS = tuple(one.name for one in fields(Batch))
 
 
 def _calls_joined(each: Sequence[UsualColumns]) -> UsualColumns:
-    columns = zip(*((calls.trace_ids, calls.kinds, *calls.own.flat()) for calls in each), strict=True)
-    trace_ids, kinds, *own = map(_end_to_end, columns)
-    return UsualColumns(trace_ids, kinds, Columns.from_flat(own))
+    columns = zip(*((calls.trace_ids, calls.forms, *calls.own.flat()) for calls in each), strict=True)
+    trace_ids, forms, *own = map(_end_to_end, columns)
+    return UsualColumns(trace_ids, forms, Columns.from_flat(own))
 
 
 def _hashes_joined(each: Sequence[HashesOfCalls]) -> HashesOfCalls:

@@ -11,7 +11,7 @@ from operator import attrgetter, is_, not_
 from typing import Any, NamedTuple, TypeVar
 
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.usual import UsualFact, UsualKind
+from spanledger_processor.accounting.usual import UsualFact, UsualForm
 from spanledger_processor.ledger.facts import ModelUse
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import OTHER_CLASSES
@@ -77,22 +77,22 @@ _own_values: Callable[[UsualFact], tuple[Any, ...]] = attrgetter(
 
 
 class UsualColumns(NamedTuple):
-    """Usual calls of any traces: the id of the trace of each, its kind, and its own values."""
+    """Usual calls of any traces: the id of the trace of each, its form, and its own values."""
 
     trace_ids: Sequence[bytes]
-    kinds: Sequence[UsualKind]
+    forms: Sequence[UsualForm]
     own: Columns
 
     @classmethod
     def of(cls, facts: Sequence[UsualFact]) -> UsualColumns:
         """Return the columns of calls, of which there is one at least."""
         own = Columns.of(facts)
-        return cls([*map(attrgetter("trace_id"), facts)], _kinds_of(facts, own), own)
+        return cls([*map(attrgetter("trace_id"), facts)], _forms_of(facts, own), own)
 
     def at(self, runs: Sequence[slice]) -> UsualColumns:
         """Return the calls that stand at some of the places."""
         trace_ids = [*chain.from_iterable(map(self.trace_ids.__getitem__, runs))]
-        return UsualColumns(trace_ids, [*chain.from_iterable(map(self.kinds.__getitem__, runs))], self.own.at(runs))
+        return UsualColumns(trace_ids, [*chain.from_iterable(map(self.forms.__getitem__, runs))], self.own.at(runs))
 
     def fact(self, place: int) -> UsualFact:
         """Return the fact of one of the calls."""
@@ -103,10 +103,10 @@ class UsualColumns(NamedTuple):
         own = self.own
         counts, parts = zip(*own.counts, strict=True), zip(*own.parts, strict=True)
         own_values = zip(*own[:5], counts, own.amounts, parts, *own[8:], strict=True)
-        for kind, trace_id, values in zip(self.kinds, self.trace_ids, own_values, strict=True):
+        for form, trace_id, values in zip(self.forms, self.trace_ids, own_values, strict=True):
             fact = UsualFact.__new__(UsualFact)
-            fact.prototype, fact.trace_id = kind.prototype, trace_id
-            fact.price, fact.estimate, fact.is_unsure, source = kind.which[:4]
+            fact.prototype, fact.trace_id = form.prototype, trace_id
+            fact.price, fact.estimate, fact.is_unsure, source = form.which[:4]
             fact.span_id, fact.parent_id, fact.start_ns, fact.end_ns, fact.response_id = values[:5]
             fact.counts, fact.amount, fact.parts, fact.day, fact.first_token_ns, session = values[5:]
             fact.session = Named(session, source)
@@ -118,13 +118,13 @@ _shared: Callable[[UsualFact], tuple[Any, ...]] = attrgetter(
 )
 
 
-def _kinds_of(facts: Sequence[UsualFact], own: Columns) -> list[UsualKind]:
-    """Return the kind of each call."""
+def _forms_of(facts: Sequence[UsualFact], own: Columns) -> list[UsualForm]:
+    """Return the form of each call."""
     are_unknown = [map(is_, column, repeat(None)) for column in own.counts[1:]]
     unknown = zip(*are_unknown, map(not_, own.first_tokens), strict=True)
     each = [*zip(map(_shared, facts), unknown, strict=True)]
-    kinds = {one: one[0][0].kind((*one[0][1:], *one[1])) for one in set(each)}
-    return [*map(kinds.__getitem__, each)]
+    forms = {one: one[0][0].form((*one[0][1:], *one[1])) for one in set(each)}
+    return [*map(forms.__getitem__, each)]
 
 
 def runs_of(keys: Sequence[_Key]) -> Iterator[tuple[_Key, slice]]:

@@ -41,14 +41,14 @@ LARGEST_COUNT = 1 << 60
 Rules: TypeAlias = Callable[[Batch, Reader], Ruling]
 """`accounting.account`, which stands above."""
 
-_MOST_KINDS = 64
+_MOST_FORMS = 64
 """Of one prototype: as many as it has prices, and sets of counts that are known."""
 
 
 class Prototype:
     """A call that was read by the full rules, of which other calls have all but their own values."""
 
-    __slots__ = ("_kinds", "digest", "fact", "models", "of_anthropic")
+    __slots__ = ("_forms", "digest", "fact", "models", "of_anthropic")
 
     def __init__(self, fact: Fact) -> None:
         self.fact = fact
@@ -57,19 +57,19 @@ class Prototype:
         """The beginning of the digests of such calls."""
         claim = span_of(fact).claim
         self.of_anthropic = claim is not None and claim.of_anthropic
-        self._kinds: dict[tuple[Any, ...], UsualKind] = {}
+        self._forms: dict[tuple[Any, ...], UsualForm] = {}
 
-    def kind(self, which: tuple[Any, ...]) -> UsualKind:
-        """Return the kind of calls of this prototype that are so (`UsualKind.which`)."""
-        kind = self._kinds.get(which)
-        if kind is None:
-            if len(self._kinds) >= _MOST_KINDS:
-                self._kinds.clear()
-            kind = self._kinds[which] = UsualKind(self, which)
-        return kind
+    def form(self, which: tuple[Any, ...]) -> UsualForm:
+        """Return the form of calls of this prototype that are so (`UsualForm.which`)."""
+        form = self._forms.get(which)
+        if form is None:
+            if len(self._forms) >= _MOST_FORMS:
+                self._forms.clear()
+            form = self._forms[which] = UsualForm(self, which)
+        return form
 
 
-class UsualKind:
+class UsualForm:
     """Calls of a prototype that differ in their own values alone.
 
     `which` are `price`, `estimate` and `is_unsure` as a fact has them, where the session was named, and of each count

@@ -1,6 +1,6 @@
 """The traces of a batch that may be accounted for as usual calls, by what the batch itself says of them.
 
-Each has calls of its own kind alone (`UsualFact`), with ids of their own, none above another span; plain spans may
+Each has usual calls alone (`UsualFact`), with ids of their own, none above another span; plain spans may
 stand above and beside them, as long as they name no run. Their calls stand by columns (`UsualColumns`).
 """
 
@@ -50,7 +50,7 @@ class UsualTraces(NamedTuple):
         if self.hashes is not None:
             return self.hashes
         own = self.calls.own
-        counts, of_anthropic = zip(*own.counts, strict=True), [kind.prototype.of_anthropic for kind in self.calls.kinds]
+        counts, of_anthropic = zip(*own.counts, strict=True), [form.prototype.of_anthropic for form in self.calls.forms]
         return CallHashes(tenant).of_calls(own.response_ids, counts, own.ends, of_anthropic)
 
     def only(self, traces: Sequence[UsualTrace]) -> UsualTraces:

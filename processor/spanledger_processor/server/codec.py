@@ -2,7 +2,7 @@
 
 Content does not cross: of a tool call the arguments and the result, hashed before, are left out.
 
-Of a usual call (`accounting.usual`) its own values cross, its hashes, and the number of its kind; what calls of a kind
+Of a usual call (`accounting.usual`) its own values cross, its hashes, and the number of its form; what calls of a form
 have in common crosses beside them, packed once by the worker and read once by the ledger process: so it is one object
 there, batch after batch. So it does with decisions on them, the other way.
 """
@@ -20,7 +20,7 @@ from spanledger_processor.accounting.column_batch import ColumnBatch
 from spanledger_processor.accounting.columns import Columns, UsualColumns
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule, RuledAlike, Ruling
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.usual import Prototype, UsualFact, UsualKind, decisions_on
+from spanledger_processor.accounting.usual import Prototype, UsualFact, UsualForm, decisions_on
 from spanledger_processor.accounting.usual_traces import UsualTrace, UsualTraces
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.records import field_names
@@ -111,7 +111,7 @@ def _write_traces(found: UsualTraces) -> list[Any]:
     of_plain = [trace.of_plain for trace in traces]
     sizes = [len(trace.indexes) for trace in traces]
     ids = [trace.trace_id for trace in traces]
-    rest = _write_own(calls.kinds, calls.own), _write_hashes(found.hashes)
+    rest = _write_own(calls.forms, calls.own), _write_hashes(found.hashes)
     return [ids, sizes, [*found.indexes()], of_plain if any(of_plain) else None, *rest]
 
 
@@ -128,7 +128,7 @@ def _read_traces(written: Sequence[Any], facts: Mapping[int, Fact], *, wide: boo
 
 def _write_calls(calls: UsualColumns) -> list[Any]:
     """Return usual calls of any traces as they are packed."""
-    return [len(calls.kinds), write_repeated(calls.trace_ids), _write_own(calls.kinds, calls.own)]
+    return [len(calls.forms), write_repeated(calls.trace_ids), _write_own(calls.forms, calls.own)]
 
 
 def _read_calls(written: Sequence[Any], *, wide: bool) -> UsualColumns:
@@ -159,16 +159,16 @@ def _read_alike(written: Sequence[Any], *, wide: bool) -> RuledAlike:
     return RuledAlike(indexes, prototypes, named, *costs)
 
 
-def _write_own(kinds: Sequence[UsualKind], own: Columns) -> list[Any]:
-    of_calls = dict.fromkeys(kinds)
-    prototypes = dict.fromkeys(kind.prototype for kind in of_calls)
-    numbers = numbers_of(prototypes, (kind.prototype for kind in of_calls))
-    which = [(number, *kind.which) for number, kind in zip(numbers, of_calls, strict=True)]
+def _write_own(forms: Sequence[UsualForm], own: Columns) -> list[Any]:
+    of_calls = dict.fromkeys(forms)
+    prototypes = dict.fromkeys(form.prototype for form in of_calls)
+    numbers = numbers_of(prototypes, (form.prototype for form in of_calls))
+    which = [(number, *form.which) for number, form in zip(numbers, of_calls, strict=True)]
     plain = (own.span_ids, own.starts, own.ends, own.response_ids, own.days, own.first_tokens, *own.counts)
     return [
         [*map(_PACK_PROTOTYPE, prototypes)],
         which,
-        write_plain(numbers_of(of_calls, kinds)),
+        write_plain(numbers_of(of_calls, forms)),
         [write_repeated(column) for column in (own.parent_ids, own.sessions)],
         [write_plain(column) for column in plain],
         [write_plain(column) for column in (own.amounts, *own.parts)],
@@ -178,7 +178,7 @@ def _write_own(kinds: Sequence[UsualKind], own: Columns) -> list[Any]:
 def _read_own(written: Sequence[Any], trace_ids: Sequence[bytes], *, wide: bool) -> UsualColumns:
     packed_once, which, numbers, repeated, plain, money = written
     prototypes, count = [*map(_UNPACK_PROTOTYPE, packed_once)], len(trace_ids)
-    of_calls = [prototypes[number].kind(tuple(more)) for number, *more in which]
+    of_calls = [prototypes[number].form(tuple(more)) for number, *more in which]
     parent_ids, sessions = (read_repeated(column, count) for column in repeated)
     span_ids, starts, ends, response_ids, days, first_tokens, *counts = (read_plain(column, count) for column in plain)
     amounts, *parts = (read_plain([*map(int, column)] if wide else column, count) for column in money)
