@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate, groupby, repeat
 from operator import attrgetter
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from spanledger_processor import synthesized
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
@@ -100,18 +100,27 @@ class Reading:
         return list(accumulate((len(group.items) for group in self.request.groups), initial=0))
 
 
-class _Taken(NamedTuple):
-    """The batch of a group, the places in order of its spans that are no plain ones, and whether a plain one holds a
-    marker.
+@dataclass(slots=True)
+class _Group:
+    """A group of a request whose spans are read: its number there, and that of the batch which their facts enter.
+
+    `taken` are the places, in order, of spans that are no plain ones; `marked`: a plain one holds a marker.
     """
 
+    reading: Reading
+    number: int
     batch: int
-    places: list[int]
-    marked: bool
+    trusted: bool
+    spans: ScopeGroup
+    now_ns: int
+    taken: list[int] = field(default_factory=list)
+    marked: bool = False
+    trace_id: bytes = b""
+    """The trace of the latest fact that was entered."""
 
     def plain(self, places: range) -> Sequence[int]:
         """Return which of these places are those of plain spans, in order."""
-        taken = self.places
+        taken = self.taken
         return without(places, taken[bisect_left(taken, places.start) : bisect_left(taken, places.stop)])
 
 
@@ -257,17 +266,16 @@ class Stage:
     ) -> Steps[Reading]:
         reading.headers, reading.names = headers, self._builder.resolver.keys
         tenants: dict[str, int] = {}
-        taken: list[_Taken] = []
+        groups: list[_Group] = []
         for number, group in enumerate(reading.request.groups):
             if group.items:
                 batch = self._batch(reading, tenants, self._tenant_of(group, headers), now_ns)
-                taken.append((yield from self._read_group(reading, batch, number, group, marks, trusted)))
-            else:
-                taken.append(_NONE_TAKEN)
+                groups.append(_Group(reading, number, batch, trusted, group, now_ns))
+                yield from self._read_group(groups[-1], marks)
             if number % SLICE == SLICE - 1:
                 yield None
         self._usual.leave()
-        yield from self._add_plain(reading, taken)
+        yield from self._add_plain(reading, groups)
         yield from self._add_earlier(reading, reading.traces, tenants, now_ns, claim=reading.claim)
         reading.batches, reading.places = _without_empty(reading)
         return reading
@@ -301,31 +309,19 @@ class Stage:
             reading.places.append([])
         return index
 
-    def _read_group(
-        self,
-        reading: Reading,
-        batch: int,
-        number: int,
-        group: ScopeGroup,
-        marks: tuple[bytes, ...],
-        trusted: bool,  # noqa: FBT001
-    ) -> Steps[_Taken]:
+    def _read_group(self, of: _Group, marks: tuple[bytes, ...]) -> Steps[None]:
         """Read the spans of a group that hold one of `marks`: most hold that which the one before had."""
-        items, marked, tenant = group.items, False, reading.batches[batch].tenant
-        taken: list[int] = []
-        facts, places, now_ns = reading.batches[batch].facts, reading.places[batch], reading.batches[batch].now_ns
+        items, index, work, likely = of.spans.items, 0, 0, marks[0] if marks else b""
         body, starts, ends = items.body, items.starts, items.ends
-        index, trace_id, work, likely = 0, b"", 0, marks[0] if marks else b""
+        facts, places = of.reading.batches[of.batch].facts, of.reading.places[of.batch]
         while likely and index < len(starts):
-            usual = self._usual_from(reading, group, index, now_ns) if self._usual.may_lay_out or not index else []
-            if usual:
+            if usual := self._usual_from(of, index) if self._usual.may_lay_out or not index else []:
                 run = range(index, index + len(usual))
-                taken += run
+                of.taken += run
                 facts += usual
-                places += zip(repeat(number), run)
+                places += zip(repeat(of.number), run)
                 for trace_id, _ in groupby(usual, key=_trace_id):
-                    reading.traces.add(trace_id + tenant)
-                    self._known.add(trace_id, tenant)
+                    self._enter_trace(of, trace_id)
                 index = run.stop
                 yield None
                 continue
@@ -336,65 +332,53 @@ class Stage:
                 if holding > index:
                     index = holding  # it may be a usual call
                     continue
-            place = number, index
             if end - start > GIANT:
-                fact = yield partial(self._read_giant, reading, group, place, now_ns, trusted)
+                fact = yield partial(self._read_giant, of, index)
             else:
                 span = body[start:end]
                 work += 1 + len(span) // _SPAN_BYTES
                 if work >= SLICE:
                     work = 0
                     yield None
-                fact = self._read_span(reading, span, group, place, now_ns, trusted)
+                fact = self._read_span(of, index, span)
             if fact is None:
-                marked = True
+                of.marked = True
             else:
-                taken.append(index)
+                of.taken.append(index)
                 if fact is not _PASS:
                     facts.append(fact)
-                    places.append(place)
-                    if fact.trace_id != trace_id:
-                        trace_id = fact.trace_id
-                        reading.traces.add(trace_id + tenant)
-                        self._known.add(trace_id, tenant)
+                    places.append((of.number, index))
+                    if fact.trace_id != of.trace_id:
+                        self._enter_trace(of, fact.trace_id)
             index += 1
-        return _Taken(batch, taken, marked)
 
-    def _read_giant(
-        self,
-        reading: Reading,
-        group: ScopeGroup,
-        place: Place,
-        now_ns: int,
-        trusted: bool,  # noqa: FBT001
-    ) -> Fact | None:
+    def _enter_trace(self, of: _Group, trace_id: bytes) -> None:
+        """Enter the trace of a fact as one that has GenAI spans of its tenant."""
+        of.trace_id, tenant = trace_id, of.reading.batches[of.batch].tenant
+        of.reading.traces.add(trace_id + tenant)
+        self._known.add(trace_id, tenant)
+
+    def _read_giant(self, of: _Group, index: int) -> Fact | None:
         """Do as `_read_span`, on a thread: to cut it out alone takes as long as many others."""
-        return self._read_span(reading, group.items[place[1]], group, place, now_ns, trusted, replace(self._builder))
+        return self._read_span(of, index, of.spans.items[index], replace(self._builder))
 
-    def _usual_from(self, reading: Reading, group: ScopeGroup, index: int, now_ns: int) -> list[UsualFact]:
+    def _usual_from(self, of: _Group, index: int) -> list[UsualFact]:
         """Return the facts of usual calls that stand side by side from `index` on, in a slice at most."""
+        reading, spans = of.reading, of.spans
         try:
-            if not self._usual.knows_layouts(group, reading.headers):
+            if not self._usual.knows_layouts(spans, reading.headers):
                 return []
-            end = _end_of_slice(group.items, index)
-            return self._usual.side_by_side(group.items, index, end, group, now_ns, reading.headers)
+            end = _end_of_slice(spans.items, index)
+            return self._usual.side_by_side(spans.items, index, end, spans, of.now_ns, reading.headers)
         except Exception as error:  # noqa: BLE001 - a failure of ours is counted, and the full rules read them
             reading.failures[type(error).__name__] += 1
             return []
 
-    def _read_span(
-        self,
-        reading: Reading,
-        span: bytes,
-        group: ScopeGroup,
-        place: Place,
-        now_ns: int,
-        trusted: bool,  # noqa: FBT001
-        builder: FactBuilder | None = None,
-    ) -> Fact | None:
-        """Return the fact of a GenAI span, which stands at `place` in the request; None for a plain span; _PASS for one
+    def _read_span(self, of: _Group, index: int, span: bytes, builder: FactBuilder | None = None) -> Fact | None:
+        """Return the fact of a GenAI span, which stands at `index` in its group; None for a plain span; _PASS for one
         that goes on as it came. With a `builder` it is read by the full rules.
         """
+        reading, place = of.reading, (of.number, index)
         view: SpanView | None = None
         is_own = span.find(OWN) >= 0 if builder is None else holds(span, (OWN,))
         if is_own:
@@ -402,12 +386,12 @@ class Stage:
         try:
             view = reading.request.view(*place, span) if builder is None else SpanView.parse(span)
             if is_own and KIND in view.attributes:
-                if trusted or is_summary(view, self._builder.signing):
+                if of.trusted or is_summary(view, self._builder.signing):
                     reading.marked += 1
                     del reading.own[place]
                     return _PASS
                 view.attributes = as_sent(span, view.attributes, _ALIASES)
-            fact = (builder or self._usual).genai(span, view, group, now_ns, reading.headers)
+            fact = (builder or self._usual).genai(span, view, of.spans, of.now_ns, reading.headers)
             if fact is None:
                 return None
             call = fact.prototype.fact.call if type(fact) is UsualFact else fact.call
@@ -438,30 +422,30 @@ class Stage:
             reading.failures[type(error).__name__] += 1
             return fact
 
-    def _add_plain(self, reading: Reading, taken: Sequence[_Taken]) -> Steps[None]:
+    def _add_plain(self, reading: Reading, groups: Sequence[_Group]) -> Steps[None]:
         """Add plain spans of traces that have GenAI spans of their tenant, as links and names; keep others until their
         trace has one. Where it is not known of which tenant a trace has some, do both.
 
         They may name a session or run where the request holds the key of one, or they a marker.
         """
-        groups, read, may_name = reading.request.groups, 0, False
-        if any(len(one.places) < len(group.items) for group, one in zip(groups, taken, strict=True)):
+        read, may_name = 0, False
+        if any(len(of.taken) < len(of.spans.items) for of in groups):
             may_name = yield from self._naming.searching(reading.request.body)
-        for number, (group, one) in enumerate(zip(groups, taken, strict=True)):
+        for number, of in enumerate(groups):
             if number % RELEASED == RELEASED - 1:
                 yield None
-            if len(one.places) < len(group.items):
-                read = yield from self._add_plain_of(reading, number, one, read, may_name=may_name or one.marked)
+            if len(of.taken) < len(of.spans.items):
+                read = yield from self._add_plain_of(of, read, may_name=may_name or of.marked)
 
-    def _add_plain_of(self, reading: Reading, number: int, taken: _Taken, read: int, *, may_name: bool) -> Steps[int]:
+    def _add_plain_of(self, of: _Group, read: int, *, may_name: bool) -> Steps[int]:
         """Add or keep the plain spans of a group. Returns how many were read, with so many before."""
-        group, known = reading.request.groups[number], self._known.ids
+        reading, group, known = of.reading, of.spans, self._known.ids
         items, resource = group.items, self._builder.names_of(group)
-        keep = partial(self._earlier.add, reading.batches[taken.batch].tenant_name, resource=resource)
+        keep = partial(self._earlier.add, reading.batches[of.batch].tenant_name, resource=resource)
         for first in range(0, len(items), RELEASED):
             if first:
                 yield None
-            places = taken.plain(range(first, min(first + RELEASED, len(items))))
+            places = of.plain(range(first, min(first + RELEASED, len(items))))
             if not places:
                 continue
             spans = SpanSlice(items, places)
@@ -474,7 +458,7 @@ class Stage:
                     yield None
                 linking = partial(self._link, reading, group, index, resource)
                 fact = linking() if items.ends[index] - items.starts[index] <= GIANT else (yield linking)
-                if fact is not None and self._enter_link(reading, taken.batch, (number, index), fact):
+                if fact is not None and self._enter_link(reading, of.batch, (of.number, index), fact):
                     keep(SpanSlice(items, (index,)), may_name=may_name)
         return read
 
@@ -586,7 +570,6 @@ def _end_of_slice(items: Items, first: int) -> int:
 _trace_id = attrgetter("trace_id")
 _PASS = Fact(b"", b"")
 """Stands for the fact of a span that goes on as it came."""
-_NONE_TAKEN = _Taken(0, [], marked=False)  # of a group without spans
 _KIND = KIND.encode()
 _SYNTHESIZED = (synthesized.SOURCE.encode(),)
 """What every synthesized span holds."""
