@@ -15,7 +15,6 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from backend import Backend
 from chats import CHAT, COST, USAGE, chat, request, set_attributes, without
@@ -142,7 +141,12 @@ def _process(served: Served) -> Iterator[subprocess.Popen[bytes]]:
 def _is_stopping(served: Served) -> None:
     """Assert by gRPC health that it takes no more requests: another export could still be taken, and arrive as well."""
     with grpc.insecure_channel(f"127.0.0.1:{served.grpc}") as channel:
-        answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=PATIENCE)
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=HealthCheckRequest.SerializeToString,
+            response_deserializer=HealthCheckResponse.FromString,
+        )
+        answer = check(HealthCheckRequest(), timeout=PATIENCE)
     assert answer.status == HealthCheckResponse.NOT_SERVING
 
 
