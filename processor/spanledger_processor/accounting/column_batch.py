@@ -14,7 +14,7 @@ from typing import Any
 
 from spanledger_processor.accounting.call_hashes import HashesOfCalls
 from spanledger_processor.accounting.columns import Columns, UsualColumns
-from spanledger_processor.accounting.facts import Batch
+from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.usual_traces import UsualTraces, usual_traces
 
 
@@ -37,8 +37,7 @@ class ColumnBatch(Batch):
         by_columns, facts = set(found.indexes()), batch.facts
         indexes = [] if len(by_columns) == len(facts) else [i for i in range(len(facts)) if i not in by_columns]
         found = found._replace(hashes=found.hashed(batch.tenant))
-        own = {name: getattr(batch, name) for name in _FIELDS}
-        own["facts"] = [facts[index] for index in indexes]
+        own = _fields_of(batch, [facts[index] for index in indexes])
         return cls(**own, found=found, indexes=indexes, request=batch.digest())
 
     @classmethod
@@ -53,8 +52,7 @@ class ColumnBatch(Batch):
         traces = [trace.moved(place, first) for batch, place, first in each for trace in batch.found.traces]
         calls = _calls_joined([batch.found.calls for batch in batches])
         hashes = _hashes_joined([batch.found.hashed(batch.tenant) for batch in batches])
-        own = {name: getattr(batches[0], name) for name in _FIELDS}
-        own["facts"] = _end_to_end(batch.facts for batch in batches)
+        own = _fields_of(batches[0], _end_to_end(batch.facts for batch in batches))
         own["now_ns"] = max(batch.now_ns for batch in batches)
         request = blake2b(b"".join([batch.request for batch in batches]), digest_size=8, key=batches[0].tenant).digest()
         indexes = [index + first for batch, _, first in each for index in batch.indexes]
@@ -70,9 +68,7 @@ class ColumnBatch(Batch):
         facts = dict(zip(self.indexes, self.facts, strict=True))
         if not facts.keys() >= set(indexes):
             facts.update(zip(self.found.indexes(), self.found.calls.facts(), strict=True))
-        own = {name: getattr(self, name) for name in _FIELDS}
-        own["facts"] = [facts[index] for index in indexes]
-        return Batch(**own)
+        return Batch(**_fields_of(self, [facts[index] for index in indexes]))
 
     def genai_traces(self) -> set[bytes]:
         """Return the ids of the traces of its GenAI spans."""
@@ -88,6 +84,11 @@ class ColumnBatch(Batch):
 
 
 _FIELDS = tuple(one.name for one in fields(Batch))
+
+
+def _fields_of(batch: Batch, facts: list[Fact]) -> dict[str, Any]:
+    """Return the fields that any batch has, with these facts."""
+    return {name: getattr(batch, name) for name in _FIELDS} | {"facts": facts}
 
 
 def _calls_joined(each: Sequence[UsualColumns]) -> UsualColumns:
