@@ -65,9 +65,8 @@ class HashesOfCalls(NamedTuple):
     def of(cls, calls: Sequence[Hashes]) -> HashesOfCalls:
         """Return those of calls that were hashed one by one."""
         ids, usages, beside, uncached = ([*chain.from_iterable(column)] for column in zip(*calls, strict=True))
-        return cls(
-            ids, usages, beside, uncached, [_PACK[len(one)](*one) for one in (call.remembered for call in calls)]
-        )
+        remembered = [_PACK[len(one)](*one) for one in (call.remembered for call in calls)]
+        return cls(ids, usages, beside, uncached, remembered)
 
 
 class _Moment(NamedTuple):
