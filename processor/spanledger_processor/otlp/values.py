@@ -25,7 +25,9 @@ _VALUE = 2
 _LEAST_PAIR = 2
 """Bytes of a key and an encoded value."""
 _CLEARED = 4096
+"""Keys of a giant message that are let go of in one go."""
 _SHOWN = 100
+"""Characters of a key in an error."""
 MOST_COMPARED = 8192
 """Bytes of attributes that are worth keeping, to compare others with them."""
 GIANT = 2**18
