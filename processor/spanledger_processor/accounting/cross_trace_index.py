@@ -209,8 +209,8 @@ class CrossTraceIndex:
         self._hashed: dict[int, Hashes] = {}
         """By `id` of the span."""
 
-    def hash_together(self, spans: Sequence[Span]) -> None:
-        """Work out what spans are remembered under that a request adds, and whose claims do not change any more."""
+    def hash_once(self, spans: Sequence[Span]) -> None:
+        """Work out what new spans of a request, whose claims do not change any more, are remembered under."""
         self._hashed = dict(zip(map(id, spans), map(self._hashes.of, spans), strict=True))
 
     def hashes(self, span: Span) -> Hashes:

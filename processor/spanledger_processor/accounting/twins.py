@@ -50,7 +50,7 @@ class _Twins:
 
     def find(self) -> None:
         states = [*self._traces]
-        self._index.hash_together([span for state in states for _, span in state.new])
+        self._index.hash_once([span for state in states for _, span in state.new])
         for state in states:
             moved = self._moved(state)
             if not moved and self._remember_unknown(state):
