@@ -199,8 +199,7 @@ def _message(reader: JsonText, kind: Any, depth: int) -> tuple[bytes, set[str]]:
         raise _WrongError(_TOO_DEEP)
     known = fields_by_name(kind.DESCRIPTOR)
     short: dict[str, Any] = {}
-    encoded: dict[str, bytes] = {}
-    """Members that are longer than a window."""
+    encoded: dict[str, bytes] = {}  # members that are longer than a window
     unknown = set[str]()
     for name in reader.members():
         if name not in known:

@@ -29,6 +29,8 @@ _SCALARS = {
 }
 _MAP = "map"
 _REPEATED = "repeated "
+_ATTRIBUTES = (1, 3, 6, 9)
+"""Field numbers of attributes: of resources, events, log records and spans."""
 
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     # An export request of any signal.
@@ -101,7 +103,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "KeyValue": {"key": (1, "string"), "value": (2, "AnyValue")},
     # A KeyValue with fields of a later OTLP version: a map leaves such an entry out.
     "Entry": {"key": (1, "string"), "value": (2, "bytes")},
-    **{f"Entries{number}": {"attributes": (number, "repeated Entry")} for number in (1, 3, 6, 9)},
+    **{f"Entries{number}": {"attributes": (number, "repeated Entry")} for number in _ATTRIBUTES},
 }
 _ONEOF = {"AnyValue": "value"}
 
@@ -161,7 +163,7 @@ LogRecord = _class("LogRecord")
 Metric = _class("Metric")
 AnyValue = _class("AnyValue")
 Entry = _class("Entry")
-ENTRIES = {number: _class(f"Entries{number}") for number in (1, 3, 6, 9)}
+ENTRIES = {number: _class(f"Entries{number}") for number in _ATTRIBUTES}
 """Messages of which nothing is read but the attributes, by the number of these: all of them, as they stand there."""
 
 
