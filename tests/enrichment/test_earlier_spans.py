@@ -213,6 +213,16 @@ def test_what_came_before_is_kept_until_it_is_accounted_for() -> None:
     assert ledger.views()["sessions"] == {"s": "0.00021"}
 
 
+def test_what_came_before_stands_behind_the_calls_of_a_request_in_the_order_of_their_traces() -> None:
+    """The same in every process: what is stored of a request goes by the order of its spans."""
+    numbers = [5, 2, 8, 1, 7, 3, 6, 4]
+    ledger = Ledger()
+    ledger.take(request([span(10 + number, trace=number) for number in sorted(numbers)]).SerializeToString())
+    calls = [span(number, CHAT, trace=number) for number in numbers]
+    (batch,) = ledger.stage.read(request(calls).SerializeToString(), {}, NOW).batches
+    assert [int.from_bytes(fact.span_id, "big") for fact in batch.facts] == [*numbers, *(10 + n for n in numbers)]
+
+
 def test_spans_that_came_before_the_genai_spans_of_another_worker_are_accounted_for() -> None:
     ledger, other = Ledger(), new_stage()
     ledger.take(request([span(5, {"session.id": "s"})]).SerializeToString())

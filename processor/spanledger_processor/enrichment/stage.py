@@ -80,8 +80,8 @@ class Reading:
     failures: Counter[str] = field(default_factory=Counter)
     failed: list[tuple[int, int, str]] = field(default_factory=list)
     """Indexes of the group and the span of each of them, and the reason."""
-    traces: set[bytes] = field(default_factory=set)
-    """Those of its GenAI spans, each with the hash of its tenant behind the id."""
+    traces: dict[bytes, None] = field(default_factory=dict)
+    """Those of its GenAI spans, in order, each with the hash of its tenant behind the id."""
     earlier: set[bytes] = field(default_factory=set)
     """Likewise traces of which plain spans that came before are among the facts."""
     claim: EarlierClaim | None = None
@@ -355,7 +355,7 @@ class Stage:
     def _enter_trace(self, of: _Group, trace_id: bytes) -> None:
         """Enter the trace of a fact as one that has GenAI spans of its tenant."""
         of.trace_id, tenant = trace_id, of.reading.batches[of.batch].tenant
-        of.reading.traces.add(trace_id + tenant)
+        of.reading.traces[trace_id + tenant] = None
         self._known.add(trace_id, tenant)
 
     def _read_giant(self, of: _Group, index: int) -> Fact | None:
