@@ -309,19 +309,20 @@ class Stage:
             reading.places.append([])
         return index
 
-    def _read_group(self, of: _Group, marks: tuple[bytes, ...]) -> Steps[None]:
+    def _read_group(self, group: _Group, marks: tuple[bytes, ...]) -> Steps[None]:
         """Read the spans of a group that hold one of `marks`: most hold that which the one before had."""
-        items, index, work, likely = of.spans.items, 0, 0, marks[0] if marks else b""
+        items, index, work, likely = group.spans.items, 0, 0, marks[0] if marks else b""
         body, starts, ends = items.body, items.starts, items.ends
-        facts, places = of.reading.batches[of.batch].facts, of.reading.places[of.batch]
+        facts, places = group.reading.batches[group.batch].facts, group.reading.places[group.batch]
         while likely and index < len(starts):
-            if usual := self._usual_from(of, index) if self._usual.may_lay_out or not index else []:
+            usual = self._usual_from(group, index) if self._usual.may_lay_out or not index else []
+            if usual:
                 run = range(index, index + len(usual))
-                of.taken += run
+                group.taken += run
                 facts += usual
-                places += zip(repeat(of.number), run)
+                places += zip(repeat(group.number), run)
                 for trace_id, _ in groupby(usual, key=_trace_id):
-                    self._enter_trace(of, trace_id)
+                    self._enter_trace(group, trace_id)
                 index = run.stop
                 yield None
                 continue
@@ -333,52 +334,52 @@ class Stage:
                     index = holding  # it may be a usual call
                     continue
             if end - start > GIANT:
-                fact = yield partial(self._read_giant, of, index)
+                fact = yield partial(self._read_giant, group, index)
             else:
                 span = body[start:end]
                 work += 1 + len(span) // _SPAN_BYTES
                 if work >= SLICE:
                     work = 0
                     yield None
-                fact = self._read_span(of, index, span)
+                fact = self._read_span(group, index, span)
             if fact is None:
-                of.marked = True
+                group.marked = True
             else:
-                of.taken.append(index)
+                group.taken.append(index)
                 if fact is not _PASS:
                     facts.append(fact)
-                    places.append((of.number, index))
-                    if fact.trace_id != of.trace_id:
-                        self._enter_trace(of, fact.trace_id)
+                    places.append((group.number, index))
+                    if fact.trace_id != group.trace_id:
+                        self._enter_trace(group, fact.trace_id)
             index += 1
 
-    def _enter_trace(self, of: _Group, trace_id: bytes) -> None:
+    def _enter_trace(self, group: _Group, trace_id: bytes) -> None:
         """Enter the trace of a fact as one that has GenAI spans of its tenant."""
-        of.trace_id, tenant = trace_id, of.reading.batches[of.batch].tenant
-        of.reading.traces[trace_id + tenant] = None
+        group.trace_id, tenant = trace_id, group.reading.batches[group.batch].tenant
+        group.reading.traces[trace_id + tenant] = None
         self._known.add(trace_id, tenant)
 
-    def _read_giant(self, of: _Group, index: int) -> Fact | None:
+    def _read_giant(self, group: _Group, index: int) -> Fact | None:
         """Do as `_read_span`, on a thread: to cut it out alone takes as long as many others."""
-        return self._read_span(of, index, of.spans.items[index], replace(self._builder))
+        return self._read_span(group, index, group.spans.items[index], replace(self._builder))
 
-    def _usual_from(self, of: _Group, index: int) -> list[UsualFact]:
+    def _usual_from(self, group: _Group, index: int) -> list[UsualFact]:
         """Return the facts of usual calls that stand side by side from `index` on, in a slice at most."""
-        reading, spans = of.reading, of.spans
+        reading, spans = group.reading, group.spans
         try:
             if not self._usual.knows_layouts(spans, reading.headers):
                 return []
             end = _end_of_slice(spans.items, index)
-            return self._usual.side_by_side(spans.items, index, end, spans, of.now_ns, reading.headers)
+            return self._usual.side_by_side(spans.items, index, end, spans, group.now_ns, reading.headers)
         except Exception as error:  # noqa: BLE001 - a failure of ours is counted, and the full rules read them
             reading.failures[type(error).__name__] += 1
             return []
 
-    def _read_span(self, of: _Group, index: int, span: bytes, builder: FactBuilder | None = None) -> Fact | None:
+    def _read_span(self, group: _Group, index: int, span: bytes, builder: FactBuilder | None = None) -> Fact | None:
         """Return the fact of a GenAI span, which stands at `index` in its group; None for a plain span; _PASS for one
         that goes on as it came. With a `builder` it is read by the full rules.
         """
-        reading, place = of.reading, (of.number, index)
+        reading, place = group.reading, (group.number, index)
         view: SpanView | None = None
         is_own = span.find(OWN) >= 0 if builder is None else holds(span, (OWN,))
         if is_own:
@@ -386,12 +387,12 @@ class Stage:
         try:
             view = reading.request.view(*place, span) if builder is None else SpanView.parse(span)
             if is_own and KIND in view.attributes:
-                if of.trusted or is_summary(view, self._builder.signing):
+                if group.trusted or is_summary(view, self._builder.signing):
                     reading.marked += 1
                     del reading.own[place]
                     return _PASS
                 view.attributes = as_sent(span, view.attributes, _ALIASES)
-            fact = (builder or self._usual).genai(span, view, of.spans, of.now_ns, reading.headers)
+            fact = (builder or self._usual).genai(span, view, group.spans, group.now_ns, reading.headers)
             if fact is None:
                 return None
             call = fact.prototype.fact.call if type(fact) is UsualFact else fact.call
@@ -429,23 +430,23 @@ class Stage:
         They may name a session or run where the request holds the key of one, or they a marker.
         """
         read, may_name = 0, False
-        if any(len(of.taken) < len(of.spans.items) for of in groups):
+        if any(len(group.taken) < len(group.spans.items) for group in groups):
             may_name = yield from self._naming.searching(reading.request.body)
-        for number, of in enumerate(groups):
+        for number, group in enumerate(groups):
             if number % RELEASED == RELEASED - 1:
                 yield None
-            if len(of.taken) < len(of.spans.items):
-                read = yield from self._add_plain_of(of, read, may_name=may_name or of.marked)
+            if len(group.taken) < len(group.spans.items):
+                read = yield from self._add_plain_of(group, read, may_name=may_name or group.marked)
 
-    def _add_plain_of(self, of: _Group, read: int, *, may_name: bool) -> Steps[int]:
+    def _add_plain_of(self, group: _Group, read: int, *, may_name: bool) -> Steps[int]:
         """Add or keep the plain spans of a group. Returns how many were read, with so many before."""
-        reading, group, known = of.reading, of.spans, self._known.ids
-        items, resource = group.items, self._builder.names_of(group)
-        keep = partial(self._earlier.add, reading.batches[of.batch].tenant_name, resource=resource)
+        reading, known = group.reading, self._known.ids
+        items, resource = group.spans.items, self._builder.names_of(group.spans)
+        keep = partial(self._earlier.add, reading.batches[group.batch].tenant_name, resource=resource)
         for first in range(0, len(items), RELEASED):
             if first:
                 yield None
-            places = of.plain(range(first, min(first + RELEASED, len(items))))
+            places = group.plain(range(first, min(first + RELEASED, len(items))))
             if not places:
                 continue
             spans = SpanSlice(items, places)
@@ -456,9 +457,9 @@ class Stage:
                 read += 1
                 if read % SLICE == 0:
                     yield None
-                linking = partial(self._link, reading, group, index, resource)
+                linking = partial(self._link, reading, group.spans, index, resource)
                 fact = linking() if items.ends[index] - items.starts[index] <= GIANT else (yield linking)
-                if fact is not None and self._enter_link(reading, of.batch, (of.number, index), fact):
+                if fact is not None and self._enter_link(reading, group.batch, (group.number, index), fact):
                     keep(SpanSlice(items, (index,)), may_name=may_name)
         return read
 
