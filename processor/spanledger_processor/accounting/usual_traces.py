@@ -1,7 +1,7 @@
 """The traces of a batch that may be accounted for as usual calls, by what the batch itself says of them.
 
-Each has usual calls alone (`UsualFact`), with ids of their own, none above another span; plain spans may
-stand above and beside them, as long as they name no run. Their calls stand by columns (`UsualColumns`).
+Each has usual calls alone (`UsualFact`), with ids of their own, none above another span; plain spans may stand above
+and beside them, as long as they name no run. Their calls stand by columns (`UsualColumns`).
 """
 
 from __future__ import annotations
