@@ -489,3 +489,27 @@ def test_what_is_no_request_of_its_signal_is_refused() -> None:
 def test_an_empty_request_is_an_empty_object() -> None:
     assert to_json("traces", b"") == b"{}"
     assert to_protobuf("traces", b"{}") == b""
+
+
+@pytest.mark.parametrize("opening", ['{"x":', "[", "[1,"])
+def test_a_long_value_inside_many_others_is_not_looked_at_in_each_of_them(
+    monkeypatch: pytest.MonkeyPatch, opening: str
+) -> None:
+    """200 objects or arrays around one of 180 KB took 200 times as long as that one."""
+    depth, closing, looked_at = 200, "}" if opening[0] == "{" else "]", list[int]()
+    text = opening * depth + "[" + "1," * 90_000 + "1]" + closing * depth
+    reader = json_text.JsonText(text)
+    decode = reader._decode
+
+    def counting(window: str, start: int) -> tuple[Any, int]:
+        end = len(window)
+        try:
+            value, end = decode(window, start)
+        finally:
+            looked_at.append(max(0, end - start))
+        return value, end
+
+    monkeypatch.setattr(reader, "_decode", counting)
+    reader.skip()
+    reader.end()
+    assert sum(looked_at) < 4 * len(text)

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 WINDOW = 2**17
 """Characters of JSON that are read in one go."""
+_LEAST = 512
+"""Characters that are looked at where nothing was read since a value was found to be longer."""
 _GOING_ON = 3
 """Characters of a number, `e+1`, by which it may go on behind what is a number, too."""
 LONG: Any = object()
@@ -20,7 +22,8 @@ class JsonText:
     """JSON of which members and elements are read one after the other; raises ValueError where it is none.
 
     Python's decoder reads a value in one go, in which no other thread runs: an array of 64 MiB takes two seconds, and
-    as objects 20 times its bytes. So it is given a window, and what does not end in that is gone into.
+    as objects 20 times its bytes. So it is given a window, and what does not end in that is gone into. How long the
+    next window is goes by what was read since then: else a value inside many others would be looked at in each of them.
     """
 
     def __init__(self, text: str) -> None:
@@ -29,6 +32,8 @@ class JsonText:
         self._decode = json.JSONDecoder(parse_constant=_refuse).raw_decode
         self._begin, self._window = 0, text[:WINDOW]
         """Of what is read next a copy, so that nothing that is read in one go is longer."""
+        self._gone_into = -WINDOW
+        """Where the latest value stands that did not end in its window."""
 
     def next(self) -> str:
         """Return the first character of what comes next; empty at the end."""
@@ -38,12 +43,15 @@ class JsonText:
         return self._text[self._at : self._at + 1]
 
     def value(self) -> Any:
-        """Read the value that comes next; `LONG`, and nothing is read, where it is longer than a window, or none."""
+        """Read the value that comes next; `LONG`, and nothing is read, where it is longer than its window, or none."""
         self.next()
         value = self._value_in_window()
         if value is LONG and self._begin < self._at:
-            self._begin, self._window = self._at, self._text[self._at : self._at + WINDOW]
+            size = min(WINDOW, max(_LEAST, 2 * (self._at - self._gone_into)))
+            self._begin, self._window = self._at, self._text[self._at : self._at + size]
             value = self._value_in_window()
+        if value is LONG:
+            self._begin, self._window, self._gone_into = -1, "", self._at
         return value
 
     def _value_in_window(self) -> Any:
