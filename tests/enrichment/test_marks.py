@@ -23,7 +23,7 @@ from spanledger_processor.accounting.account import account
 from spanledger_processor.config import load
 from spanledger_processor.enrichment import marks, write
 from spanledger_processor.enrichment.marks import plan_rewrite, rewrite
-from spanledger_processor.enrichment.stage import Reading
+from spanledger_processor.enrichment.reading import Reading
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.otlp.encoding import encode_traces
 from spanledger_processor.otlp.views import SpanView

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otlp_bytes import attribute, files, message, name_of, span, varint
-from spanledger_processor.otlp.envelope import LOGS, MAX_ITEMS, MAX_PARTS, METRICS, TRACES, Envelope, check_envelope
+from spanledger_processor.otlp.envelope import MAX_ITEMS, MAX_PARTS, check_envelope
 from spanledger_processor.otlp.json_form import to_json
 from spanledger_processor.otlp.request import count_data_points, count_log_records, parse_logs, parse_traces
+from spanledger_processor.otlp.signals import LOGS, METRICS, TRACES, Envelope
 from spanledger_processor.otlp.views import Attributes, LogView, SpanView
 from spanledger_processor.otlp.wire import LENGTH, MalformedError
 

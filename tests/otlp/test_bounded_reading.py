@@ -15,14 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otlp_bytes import attribute, message
+from spanledger_processor.otlp import counting as counting_module
 from spanledger_processor.otlp import envelope as envelope_module
 from spanledger_processor.otlp import layout as layout_module
 from spanledger_processor.otlp import schema
+from spanledger_processor.otlp import signals as signals_module
 from spanledger_processor.otlp import values as values_module
 from spanledger_processor.otlp import views as views_module
-from spanledger_processor.otlp.envelope import LOGS, METRICS, TRACES, counting_items, reading_groups
+from spanledger_processor.otlp.counting import counting_items
+from spanledger_processor.otlp.envelope import reading_groups
 from spanledger_processor.otlp.layout import Layouts
 from spanledger_processor.otlp.request import count_data_points, counting_data_points
+from spanledger_processor.otlp.signals import LOGS, METRICS, TRACES, Envelope
 from spanledger_processor.otlp.values import MANY_FIELDS, Attributes, plain
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import START_GROUP, MalformedError, Steps, fields, finished
@@ -99,10 +103,11 @@ def lines_of_steps(steps: Steps[Any]) -> Iterator[int]:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_step_over_an_envelope_grows_with_it(monkeypatch: pytest.MonkeyPatch, shape: str, reader: str) -> None:
     """Counted: lines of code. One group of 64 MiB was passed over in one step."""
-    monkeypatch.setattr(envelope_module, "SLICE_PARTS", 32)
-    monkeypatch.setattr(envelope_module, "SLICE_CUT", 32)
-    monkeypatch.setattr(envelope_module, "_MOST_LOOKED_AT", 64)
-    monkeypatch.setattr(envelope_module, "_usual_count", lambda *_: None)
+    for module in (envelope_module, counting_module):
+        monkeypatch.setattr(module, "SLICE_PARTS", 32)
+        monkeypatch.setattr(module, "SLICE_CUT", 32)
+    monkeypatch.setattr(signals_module, "_MOST_LOOKED_AT", 64)
+    monkeypatch.setattr(counting_module, "_usual_count", lambda *_: None)
     few, many = (max(lines_of_steps(READERS[reader](SHAPES[shape](size)))) for size in (SIZE // 4, SIZE))
     assert many < 1.5 * few + 500
 
@@ -135,7 +140,7 @@ LONG = {
 @pytest.mark.parametrize("fill", LONG)
 @pytest.mark.parametrize("envelope", [TRACES, LOGS, METRICS], ids=["spans", "log records", "metrics"])
 def test_no_object_is_made_of_each_field_that_nobody_knows(
-    monkeypatch: pytest.MonkeyPatch, envelope: envelope_module.Envelope, fill: str
+    monkeypatch: pytest.MonkeyPatch, envelope: Envelope, fill: str
 ) -> None:
     """Counted: messages whose unknown fields are listed. Those of one item of 256 KiB took 0.07 s and 12 MiB."""
     listed: list[int] = []
@@ -144,7 +149,7 @@ def test_no_object_is_made_of_each_field_that_nobody_knows(
         listed.append(read.ByteSize())
         return []
 
-    monkeypatch.setattr(envelope_module, "UnknownFieldSet", noted)
+    monkeypatch.setattr(signals_module, "UnknownFieldSet", noted)
     monkeypatch.setattr(values_module, "UnknownFieldSet", noted)
     with suppress(MalformedError):  # what is evidently an item of another signal
         finished(reading_groups(message(1, message(2, message(2, LONG[fill]))), envelope))

@@ -10,19 +10,13 @@ import pytest
 from hypothesis import given, settings
 
 from otlp_bytes import Node, attribute, encode, files, message, name_of, rewritten_requests, varint
+from spanledger_processor.otlp import counting as counting_module
 from spanledger_processor.otlp import envelope as envelope_module
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.envelope import (
-    LOGS,
-    METRICS,
-    SLICE_PARTS,
-    TRACES,
-    Envelope,
-    counting_items,
-    may_have_more_fields,
-    reading_groups,
-)
+from spanledger_processor.otlp.counting import counting_items, may_have_more_fields
+from spanledger_processor.otlp.envelope import SLICE_PARTS, reading_groups
 from spanledger_processor.otlp.request import parsing_traces
+from spanledger_processor.otlp.signals import LOGS, METRICS, TRACES, Envelope
 from spanledger_processor.otlp.wire import MalformedError, fields, finished, pause
 
 ENVELOPES = {"traces": TRACES, "logs": LOGS, "metrics": METRICS}
@@ -156,7 +150,8 @@ def test_of_a_longer_request_few_fields_are_looked_at(
             looked_at[0] += 1
             yield field
 
-    monkeypatch.setattr(envelope_module, "fields", reading)
+    for module in (counting_module, envelope_module):
+        monkeypatch.setattr(module, "fields", reading)
     monkeypatch.setattr(schema, "Request", None)
     assert may_have_more_fields(20, body) == large
     assert looked_at[0] < 50

@@ -18,7 +18,7 @@ from replays import attributes, spans_of
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.config import load
-from spanledger_processor.enrichment.stage import Reading
+from spanledger_processor.enrichment.reading import Reading
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp import envelope
 from spanledger_processor.otlp.encoding import delimited

@@ -15,7 +15,7 @@ import pytest
 from release_ledgers import usual_calls
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
-from spanledger_processor.enrichment.stage import KNOWN_TRACES
+from spanledger_processor.enrichment.known_traces import KNOWN_TRACES
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.queries import total

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate, groupby, repeat
+from itertools import groupby, repeat
 from operator import attrgetter
-from typing import TypeAlias
 
 from spanledger_processor import synthesized
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
@@ -21,9 +19,11 @@ from spanledger_processor.enrichment.attributes import ALIASES
 from spanledger_processor.enrichment.claims import EarlierClaim, EarlierClaims
 from spanledger_processor.enrichment.earlier_spans import EarlierSpans
 from spanledger_processor.enrichment.facts import FactBuilder
+from spanledger_processor.enrichment.known_traces import KnownTraces
 from spanledger_processor.enrichment.marks import KIND, OWN, as_sent, is_summary
 from spanledger_processor.enrichment.names import Names
 from spanledger_processor.enrichment.plain_spans import PlainSpans, naming_marks
+from spanledger_processor.enrichment.reading import NO_PLACE, Place, Reading
 from spanledger_processor.enrichment.span_slice import MOST, SpanSlice, without
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.budgets import BudgetRule
@@ -36,10 +36,6 @@ from spanledger_processor.otlp.values import GIANT, holds
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import MalformedError, Steps, finished, pause
 
-KNOWN_TRACES = 8192
-"""Traces that a process remembers to have GenAI spans."""
-_MOST_TENANTS = 4
-"""Of a trace, beside the latest: of one of more it is not known of which tenants it has GenAI spans."""
 _ID_BYTES = 16
 
 SLICE = 32
@@ -51,53 +47,6 @@ _SPAN_BYTES = 4096
 
 _UNREAD_SLICE, _UNREAD_BYTES = 1 << 16, 1 << 12
 """Bytes of requests that passed unread which are read between two pauses, and for how many each counts beside them."""
-
-Place: TypeAlias = tuple[int, int]
-"""The index of a group in the request, and of a span in the group."""
-_NO_PLACE = -1, -1
-"""That of a span that came in an earlier request."""
-
-
-@dataclass(slots=True)
-class Reading:
-    """A request as it was read. `places` are those of the span of each fact, by batch.
-
-    `marked` counts spans that pass as they are: of a trusted hop, and once written, ours that came back. `failures`
-    counts by reason the spans that pass as they came because something in them could not be read.
-    """
-
-    request: TraceRequest
-    batches: list[Batch] = field(default_factory=list)
-    places: list[list[Place]] = field(default_factory=list)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    names: frozenset[str] = frozenset()
-    """Keys by which a span may name its session, run, agent or task."""
-    marked: int = 0
-    forged: int = 0
-    """Attributes that were moved aside, once written."""
-    own: dict[Place, None] = field(default_factory=dict)
-    """Places, in order, of spans that may have attributes which only Spanledger writes."""
-    failures: Counter[str] = field(default_factory=Counter)
-    failed: list[tuple[int, int, str]] = field(default_factory=list)
-    """Indexes of the group and the span of each of them, and the reason."""
-    traces: dict[bytes, None] = field(default_factory=dict)
-    """Those of its GenAI spans, in order, each with the hash of its tenant behind the id."""
-    earlier: set[bytes] = field(default_factory=set)
-    """Likewise traces of which plain spans that came before are among the facts."""
-    claim: EarlierClaim | None = None
-
-    def fact_count(self) -> int:
-        """Return how many spans are to be accounted for."""
-        return sum(len(batch.facts) for batch in self.batches)
-
-    def failed_spans(self) -> dict[int, str]:
-        """Return the reasons by the spans' places in the request, counted over all groups."""
-        first = self.first_places()
-        return {first[group] + index: reason for group, index, reason in self.failed}
-
-    def first_places(self) -> list[int]:
-        """Return the place in the request of each group's first span."""
-        return list(accumulate((len(group.items) for group in self.request.groups), initial=0))
 
 
 @dataclass(slots=True)
@@ -122,64 +71,6 @@ class _Group:
         """Return which of these places are those of plain spans, in order."""
         taken = self.taken
         return without(places, taken[bisect_left(taken, places.start) : bisect_left(taken, places.stop)])
-
-
-class _KnownTraces:
-    """Traces that had GenAI spans lately, at most `KNOWN_TRACES`, and of which tenants, by their hashes.
-
-    One more takes the place of the oldest of a tenant that has an even share of them or more: what one tenant sends
-    takes nothing from another that has less.
-    """
-
-    def __init__(self) -> None:
-        self._tenants: OrderedDict[bytes, bytes] = OrderedDict()
-        """Of each trace the latest."""
-        self._others: dict[bytes, set[bytes]] = {}
-        """Of a trace of several tenants the others."""
-        self._counts: Counter[bytes] = Counter()
-
-    @property
-    def ids(self) -> Container[bytes]:
-        """Return the traces."""
-        return self._tenants
-
-    def is_of(self, trace_id: bytes, tenant: bytes) -> bool:
-        """Return whether a trace had GenAI spans of a tenant."""
-        return self._tenants.get(trace_id) == tenant or tenant in self._others.get(trace_id, ())
-
-    def may_be_of(self, trace_id: bytes, tenant: bytes) -> bool:
-        """Return whether it had, or had some of tenants that are not known."""
-        return self.is_of(trace_id, tenant) or self.is_of(trace_id, b"")
-
-    def __len__(self) -> int:
-        return len(self._tenants)
-
-    def add(self, trace_id: bytes, tenant: bytes) -> None:
-        """Enter a trace as the newest; `tenant` is its hash, empty where it is not known whose GenAI spans it has."""
-        before = self._tenants.get(trace_id)
-        if before != tenant:
-            if before is not None:
-                self._forget(before)
-                others = self._others.setdefault(trace_id, set())
-                others.discard(tenant)
-                others.add(before if len(others) < _MOST_TENANTS else b"")
-            self._counts[tenant] += 1
-        self._tenants[trace_id] = tenant
-        self._tenants.move_to_end(trace_id)
-        if len(self._tenants) > KNOWN_TRACES:
-            share = len(self._tenants) // len(self._counts)
-            while True:
-                oldest, of = self._tenants.popitem(last=False)
-                if self._counts[of] >= share:
-                    break
-                self._tenants[oldest] = of
-            self._others.pop(oldest, None)
-            self._forget(of)
-
-    def _forget(self, tenant: bytes) -> None:
-        self._counts[tenant] -= 1
-        if not self._counts[tenant]:
-            del self._counts[tenant]
 
 
 class Stage:
@@ -213,7 +104,7 @@ class Stage:
         self.budgets = budgets
         self.watched = watched
         """As `Batch` has them; they may change while it runs."""
-        self._known = _KnownTraces()
+        self._known = KnownTraces()
         self._earlier = EarlierSpans(self._plain)
         self._claims = EarlierClaims()
 
@@ -277,7 +168,7 @@ class Stage:
         self._usual.leave()
         yield from self._add_plain(reading, groups)
         yield from self._add_earlier(reading, reading.traces, tenants, now_ns, claim=reading.claim)
-        reading.batches, reading.places = _without_empty(reading)
+        reading.drop_empty_batches()
         return reading
 
     def may_change(self, body: bytes) -> Steps[bool]:
@@ -317,13 +208,7 @@ class Stage:
         while likely and index < len(starts):
             usual = self._usual_from(group, index) if self._usual.may_lay_out or not index else []
             if usual:
-                run = range(index, index + len(usual))
-                group.taken += run
-                facts += usual
-                places += zip(repeat(group.number), run)
-                for trace_id, _ in groupby(usual, key=_trace_id):
-                    self._enter_trace(group, trace_id)
-                index = run.stop
+                index = self._enter_usual(group, index, usual)
                 yield None
                 continue
             start, end = starts[index], ends[index]
@@ -352,6 +237,16 @@ class Stage:
                     if fact.trace_id != group.trace_id:
                         self._enter_trace(group, fact.trace_id)
             index += 1
+
+    def _enter_usual(self, group: _Group, first: int, usual: Sequence[UsualFact]) -> int:
+        """Enter the facts of usual calls that stand side by side from `first` on; return where the last one ends."""
+        run = range(first, first + len(usual))
+        group.taken += run
+        group.reading.batches[group.batch].facts += usual
+        group.reading.places[group.batch] += zip(repeat(group.number), run)
+        for trace_id, _ in groupby(usual, key=_trace_id):
+            self._enter_trace(group, trace_id)
+        return run.stop
 
     def _enter_trace(self, group: _Group, trace_id: bytes) -> None:
         """Enter the trace of a fact as one that has GenAI spans of its tenant."""
@@ -505,7 +400,7 @@ class Stage:
             for tenant, fact in self._earlier.facts(trace_id, of):
                 batch = self._batch(reading, tenants, tenant, now_ns)
                 reading.batches[batch].facts.append(fact)
-                reading.places[batch].append(_NO_PLACE)
+                reading.places[batch].append(NO_PLACE)
                 if of:
                     reading.earlier.add(one)
                 added += 1
@@ -575,8 +470,3 @@ _KIND = KIND.encode()
 _SYNTHESIZED = (synthesized.SOURCE.encode(),)
 """What every synthesized span holds."""
 _ALIASES = frozenset(ALIASES)
-
-
-def _without_empty(reading: Reading) -> tuple[list[Batch], list[list[Place]]]:
-    full = [index for index, batch in enumerate(reading.batches) if batch.facts]
-    return [reading.batches[index] for index in full], [reading.places[index] for index in full]

@@ -8,7 +8,8 @@ from functools import partial
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.enrichment.attributes import encode
 from spanledger_processor.enrichment.marks import RewritePlan, plan_rewrite, rewrite
-from spanledger_processor.enrichment.stage import RELEASED, SLICE, Place, Reading
+from spanledger_processor.enrichment.reading import Place, Reading
+from spanledger_processor.enrichment.stage import RELEASED, SLICE
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import TraceRequest
 from spanledger_processor.otlp.values import GIANT

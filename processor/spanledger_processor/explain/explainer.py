@@ -22,7 +22,7 @@ from spanledger_processor.dialects.keys import specialize
 from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.dialects.usage import source_for
 from spanledger_processor.enrichment.facts import ScopedSpanView, price_time
-from spanledger_processor.enrichment.stage import Reading
+from spanledger_processor.enrichment.reading import Reading
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.rows import exact_usd, money
 from spanledger_processor.model import Call, Decision

@@ -10,56 +10,18 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import accumulate, islice, repeat
-from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
+from itertools import repeat
+from typing import NamedTuple, TypeAlias, TypeVar, overload
 
 from google.protobuf.message import DecodeError
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.values import (
-    GIANT,
-    MANY_FIELDS,
-    MOST_COMPARED,
-    Attributes,
-    attributes_of,
-    other_fields,
-    walked,
-)
-from spanledger_processor.otlp.wire import (
-    FIXED32,
-    FIXED64,
-    LENGTH,
-    VARINT,
-    MalformedError,
-    Steps,
-    WireField,
-    fields,
-    pause,
-    read_varint,
-)
+from spanledger_processor.otlp.signals import GROUPS, SCOPES, Envelope, contradiction
+from spanledger_processor.otlp.values import GIANT, MOST_COMPARED, Attributes, attributes_of, walked
+from spanledger_processor.otlp.wire import LENGTH, MalformedError, Steps, fields, pause, read_varint
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """A signal's names for the parts of its envelope, and the wire types of its items' fields.
-
-    `attributes` is the number of the items' attributes, KeyValues whose fields are known as well; 0 if they have none.
-    `schema` reads an item.
-    """
-
-    request: str
-    resources: str
-    scoped: str
-    items: str
-    item: Mapping[int, int]
-    attributes: int
-    schema: Any
-
 
 MAX_PARTS, MAX_ITEMS = 2**18, 2**20
 """Resources and scopes, and items, that one request may hold. Real ones reach 64 MiB long before; without a limit two
@@ -71,40 +33,6 @@ SLICE_PARTS = 512
 
 SLICE_CUT = 8192
 """Items found in a scope between two pauses: likewise."""
-_MOST_LOOKED_AT = 1024
-"""Fields of an item by which it is distinguished from another signal's: what contradicts stands at its beginning."""
-
-_KEY_VALUE = {1: LENGTH, 2: LENGTH}
-
-TRACES = Envelope(
-    "ExportTraceServiceRequest",
-    "resource_spans",
-    "scope_spans",
-    "spans",
-    dict.fromkeys((1, 2, 3, 4, 5, 9, 11, 13, 15), LENGTH)
-    | dict.fromkeys((6, 10, 12, 14), VARINT)
-    | {7: FIXED64, 8: FIXED64, 16: FIXED32},
-    9,
-    schema.Span,
-)
-LOGS = Envelope(
-    "ExportLogsServiceRequest",
-    "resource_logs",
-    "scope_logs",
-    "log_records",
-    dict.fromkeys((3, 5, 6, 9, 10, 12), LENGTH) | {2: VARINT, 7: VARINT} | {1: FIXED64, 11: FIXED64, 8: FIXED32},
-    6,
-    schema.LogRecord,
-)
-METRICS = Envelope(
-    "ExportMetricsServiceRequest",
-    "resource_metrics",
-    "scope_metrics",
-    "metrics",
-    dict.fromkeys((1, 2, 3, 5, 7, 9, 10, 11, 12), LENGTH),
-    0,
-    schema.Metric,
-)
 
 
 class Items(Sequence[bytes]):
@@ -180,7 +108,7 @@ def _walking(body: bytes, envelope: Envelope) -> Iterator[_Found | Callable[[], 
     Raises:
         MalformedError: it is no export request of that signal.
     """
-    groups = yield from _messages(body, 0, len(body), {1: envelope.resources}, _GROUPS, envelope.request)
+    groups = yield from _messages(body, 0, len(body), {1: envelope.resources}, GROUPS, envelope.request)
     if body and not groups.starts:
         raise MalformedError(f"{envelope.request}: holds no {envelope.resources}")
     parts, items, since = groups.number, 0, 0
@@ -188,7 +116,7 @@ def _walking(body: bytes, envelope: Envelope) -> Iterator[_Found | Callable[[], 
     for number, (start, end) in enumerate(zip(groups.starts, groups.ends, strict=True)):
         location = f"{envelope.resources}[{number}]"
         known = {1: "resource", 2: envelope.scoped, 3: "schema_url"}
-        inside = yield from _messages(body, start, end, known, _SCOPES, location)
+        inside = yield from _messages(body, start, end, known, SCOPES, location)
         parts += inside.number
         yield _ResourceFound(number, bytes(inside.joined))
         for place, (at, to) in enumerate(zip(inside.starts, inside.ends, strict=True)):
@@ -207,52 +135,6 @@ def _walking(body: bytes, envelope: Envelope) -> Iterator[_Found | Callable[[], 
             since = 0
             yield None
     foreign.refuse()
-
-
-def may_have_more_fields(most: int, body: bytes) -> bool:
-    """Return whether an export request of any signal may have more than `most` fields in its envelope, with its items.
-
-    protobuf counts them: to find the items of 512 plain spans here takes six times as long. But it counts to the end,
-    in up to 25 ms and 23 MiB for each MiB, and so a longer request is gone through until it is known.
-    """
-    try:
-        counts = _field_counts(schema.Request.FromString(body)) if len(body) <= _COUNTED_BYTES else _walked_counts(body)
-        return any(fields > most for fields in accumulate(counts))
-    except (DecodeError, MalformedError):
-        return True  # what protobuf cannot read may be a request all the same
-
-
-_COUNTED_BYTES = 2**20
-"""Bytes of the longest request whose fields protobuf counts."""
-
-
-def _walked_counts(body: bytes) -> Iterator[int]:
-    """Do as `_field_counts`; of a scope at most as many items count as are found between two pauses."""
-    for group in fields(body, 0, len(body)):
-        yield 1
-        for scope in fields(body, group.start, group.end) if _is_part(group, _GROUPS) else ():
-            yield 1
-            if _is_part(scope, _SCOPES):
-                starts = array("L")
-                next(_finding(body, scope.start, scope.end, starts, array("L"), bytearray()), None)
-                yield len(starts)
-
-
-def _field_counts(request: Any) -> Iterator[int]:
-    """Yield how many fields of its schema each message of a request's envelope has."""
-    yield len(request.resources)
-    for resource in request.resources:
-        yield len(resource.resource) + len(resource.scopes) + len(resource.schema_url)
-        for scope in resource.scopes:
-            yield len(scope.scope) + len(scope.items) + len(scope.schema_url)
-
-
-_GROUPS, _SCOPES = 1, 2
-"""Field numbers: groups of a request, scopes of a group."""
-
-
-def _is_part(field: WireField, number: int) -> bool:
-    return field.number == number and field.wire_type == LENGTH
 
 
 def _reading_scope(body: bytes, start: int, end: int, envelope: Envelope, location: str) -> Steps[tuple[bytes, Items]]:
@@ -305,47 +187,32 @@ def _finding(
         yield
 
 
+def count_first(body: bytes, start: int, end: int) -> int:
+    """Return how many items the scope at [start, end) has; of many, those that are found before the first pause.
+
+    Raises:
+        MalformedError: a field that cannot be read.
+    """
+    starts = array("L")
+    next(_finding(body, start, end, starts, array("L"), bytearray()), None)
+    return len(starts)
+
+
 def _passing_over(
     body: bytes, at: int, end: int, starts: array[int], ends: array[int], scope: bytearray
 ) -> Generator[None, None, int]:
     """Do as `_finding` up to the next item, and return where that ends."""
     for read, field in enumerate(fields(body, at, end), 1):
         at = field.end
-        if _is_part(field, _SCOPE):
+        if field.is_message(_SCOPE):
             scope += body[field.start : at]
-        elif _is_part(field, _ITEMS):
+        elif field.is_message(_ITEMS):
             starts.append(field.start)
             ends.append(at)
             break
         if read % SLICE_PARTS == 0:
             yield
     return at
-
-
-def counting_fields(body: bytes, start: int, end: int, number: int) -> Steps[int]:
-    """Count the fields `number`, below 16, of the message at [start, end), in slices. They are not kept.
-
-    Raises:
-        MalformedError: a field that cannot be read.
-    """
-    count, at, last, tag = 0, start, end - 2, number << 3 | LENGTH
-    while at < end:
-        for _ in repeat(None, SLICE_CUT):
-            if at > last or body[at] != tag or body[at + 1] > 0x7F:
-                break
-            at += 2 + body[at + 1]
-            count += 1
-        for read, field in enumerate(fields(body, at, end), 1):
-            at = field.end
-            if _is_part(field, number):
-                count += 1
-                break
-            if read % SLICE_PARTS == 0:
-                yield pause
-        yield pause
-    if at > end:
-        raise MalformedError(f"byte {end}: {at - end} bytes more are needed than there are")
-    return count
 
 
 _SCOPE, _ITEMS = 1, 2
@@ -367,7 +234,7 @@ class _Foreign:
         """Look at further items, in slices."""
         looked_at = 0
         for start, end in zip(items.starts, items.ends, strict=True):
-            self._problem, read = _contradiction(items.body, start, end, self._envelope)
+            self._problem, read = contradiction(items.body, start, end, self._envelope)
             if self._problem is None:
                 self.is_settled = True
                 return
@@ -381,49 +248,6 @@ class _Foreign:
         if self._problem is not None:
             request, items = self._envelope.request, self._envelope.items
             raise MalformedError(f"{request}: not one of its {items} is one: {self._problem}")
-
-
-def _fits(item: bytes, envelope: Envelope) -> bool:
-    """Return whether `_contradiction` certainly finds nothing, in a tenth of its time.
-
-    A field of another wire type than the schema's is unknown to it, and so are attributes that are no plain KeyValues.
-    """
-    try:
-        message = envelope.schema.FromString(item)
-    except DecodeError:
-        return False
-    known, attributes = envelope.item, envelope.attributes
-    unknown: Any = UnknownFieldSet(message)
-    return all(
-        field.field_number != attributes and known.get(field.field_number, field.wire_type) == field.wire_type
-        for field in unknown
-    )
-
-
-def _contradiction(body: bytes, start: int, end: int, envelope: Envelope) -> tuple[str | None, int]:
-    """Return why the item at [start, end) is another signal's, None if it may be of this one, or cannot be read to its
-    end; and how many fields were looked at.
-    """
-    if end - start <= MANY_FIELDS and _fits(body[start:end], envelope):
-        return None, 0
-    result, looked_at = None, 0
-    try:
-        for field in islice(fields(body, start, end), _MOST_LOOKED_AT):
-            looked_at += 1
-            result = result or _mismatch(field, envelope.item)
-            if result is None and field.number == envelope.attributes:
-                for part in islice(fields(body, field.start, field.end), max(0, _MOST_LOOKED_AT - looked_at)):
-                    looked_at += 1
-                    result = result or _mismatch(part, _KEY_VALUE)
-    except MalformedError:
-        return None, looked_at
-    return result, looked_at
-
-
-def _mismatch(field: WireField, known: Mapping[int, int]) -> str | None:
-    if known.get(field.number, field.wire_type) == field.wire_type:
-        return None
-    return f"field {field.number} has wire type {field.wire_type}, not {known[field.number]}"
 
 
 class _Messages(NamedTuple):
@@ -479,7 +303,14 @@ def reading_groups(body: bytes, envelope: Envelope) -> Steps[list[ScopeGroup]]:
         MalformedError: it is no such request; says what is wrong and where.
     """
     groups: list[ScopeGroup] = []
+    yield from visiting_groups(body, envelope, groups.append)
+    return groups
+
+
+def visiting_groups(body: bytes, envelope: Envelope, visit: Callable[[ScopeGroup], None]) -> Steps[None]:
+    """Do as `reading_groups`, and hand each group to `visit` instead of keeping it."""
     resource, number = Attributes({}), 0
+    group = ScopeGroup(resource, "", "", Items(body))
     last: bytes | None = None
     """The scope that was read last, if it is empty and of the same resource."""
     for found in _walking(body, envelope):
@@ -492,13 +323,11 @@ def reading_groups(body: bytes, envelope: Envelope) -> Steps[list[ScopeGroup]]:
             if items or encoded != last:
                 location = f"{envelope.resources}[{number}].{envelope.scoped}[{found.number}]"
                 name, version = yield from _in_turn(_scope, encoded, location)
-                groups.append(ScopeGroup(resource, name, version, items))
+                group = ScopeGroup(resource, name, version, items)
                 last = None if items else encoded
-            else:
-                groups.append(groups[-1])  # empty, and like the one before
+            visit(group)  # an empty one like the one before is the same
         else:
             yield found
-    return groups
 
 
 def _in_turn(read: Callable[[bytes, str], T], encoded: bytes, location: str) -> Steps[T]:
@@ -509,68 +338,19 @@ def _in_turn(read: Callable[[bytes, str], T], encoded: bytes, location: str) -> 
     return result
 
 
-def counting_items(body: bytes, envelope: Envelope) -> Steps[int]:
-    """Count the items of an export request, in slices.
-
-    Raises:
-        MalformedError: it is no such request; says what is wrong and where.
-    """
-    usual = _usual_count(body, envelope) if len(body) <= _COUNTED_BYTES else None
-    if usual is not None:
-        return usual
-    count, number = 0, 0
-    for found in _walking(body, envelope):
-        if isinstance(found, _ResourceFound):
-            number = found.number
-            yield from _in_turn(_resource, found.encoded, f"{envelope.resources}[{number}]")
-        elif isinstance(found, _ScopeFound):
-            if found.encoded:
-                location = f"{envelope.resources}[{number}].{envelope.scoped}[{found.number}]"
-                yield from _in_turn(_scope, found.encoded, location)
-            count += len(found.items)
-        else:
-            yield found
-    return count
-
-
-def _usual_count(body: bytes, envelope: Envelope) -> int | None:
-    """Return how many items a request holds, None where it is not as requests usually are, and may be refused."""
-    try:
-        request = schema.Request.FromString(body)
-        resources = request.resources
-        if len(resources) > SLICE_PARTS or len(resources) + sum(map(_part_count, resources)) > SLICE_PARTS:
-            return None
-        for encoded in [b"".join(resource.resource) for resource in resources]:
-            if len(encoded) > GIANT:
-                return None
-            _attributes(encoded)
-        items = []
-        for scope in [scope for resource in resources for scope in resource.scopes]:
-            if len(scope.scope) > SLICE_PARTS:
-                return None
-            schema.Scope.FromString(b"".join(scope.scope))
-            items.append(scope.items)
-    except DecodeError:
-        return None
-    if not items or not all(items) or _contradiction(items[0][0], 0, len(items[0][0]), envelope)[0] is not None:
-        return None
-    count = sum(map(len, items))
-    return None if any(map(other_fields, (*resources, request))) else count
-
-
-def _part_count(resource: Any) -> int:
-    return len(resource.resource) + len(resource.scopes)
-
-
 def _resource(encoded: bytes, location: str) -> Attributes:
     try:
-        return _attributes(encoded)
+        return resource_attributes(encoded)
     except DecodeError:
         raise MalformedError(f"{location}.resource: cannot be read") from None
 
 
-def _attributes(encoded: bytes) -> Attributes:
-    """Return the attributes of a resource."""
+def resource_attributes(encoded: bytes) -> Attributes:
+    """Return the attributes of a resource.
+
+    Raises:
+        DecodeError: it cannot be read.
+    """
     return (_resource_kept if len(encoded) <= MOST_COMPARED else _resource_read)(encoded)
 
 

@@ -33,8 +33,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.envelope import LOGS, MAX_ITEMS, METRICS, TRACES, Envelope, check_envelope
+from spanledger_processor.otlp.envelope import MAX_ITEMS, check_envelope
 from spanledger_processor.otlp.json_text import LONG, JsonText
+from spanledger_processor.otlp.signals import LOGS, METRICS, TRACES, Envelope
 from spanledger_processor.otlp.wire import LENGTH, MalformedError, WireField, fields, write_varint
 
 TYPES = FieldDescriptorProto

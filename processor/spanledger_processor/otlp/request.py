@@ -14,18 +14,9 @@ from types import MappingProxyType
 from google.protobuf.message import DecodeError
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.envelope import (
-    LOGS,
-    METRICS,
-    SLICE_PARTS,
-    TRACES,
-    Items,
-    ScopeGroup,
-    counting_fields,
-    counting_items,
-    finding_items,
-    reading_groups,
-)
+from spanledger_processor.otlp.counting import counting_fields, counting_items
+from spanledger_processor.otlp.envelope import SLICE_PARTS, Items, ScopeGroup, finding_items, reading_groups
+from spanledger_processor.otlp.signals import LOGS, METRICS, TRACES
 from spanledger_processor.otlp.splice import RequestPart, planning, splicing
 from spanledger_processor.otlp.values import MANY_FIELDS
 from spanledger_processor.otlp.views import SpanView

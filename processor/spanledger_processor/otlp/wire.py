@@ -53,6 +53,10 @@ class WireField(NamedTuple):
     start: int
     end: int
 
+    def is_message(self, number: int) -> bool:
+        """Return whether it is field `number` and holds a message, or anything else of a length."""
+        return self.number == number and self.wire_type == LENGTH
+
 
 _new_field = tuple.__new__  # a named tuple's own is a function of Python
 

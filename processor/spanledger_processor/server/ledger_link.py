@@ -23,7 +23,7 @@ from spanledger_exporters import Signal, Verdict
 from spanledger_processor.accounting.account import are_alike, enter, enter_together, weight_of
 from spanledger_processor.accounting.cross_trace_index import recent_traces
 from spanledger_processor.accounting.facts import Batch, Ruling
-from spanledger_processor.enrichment.stage import KNOWN_TRACES
+from spanledger_processor.enrichment.known_traces import KNOWN_TRACES
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import StateError, Unit, UnitTooLargeError
 from spanledger_processor.ledger.writer import LedgerWriter

@@ -15,8 +15,8 @@ from typing import Protocol, TypeVar
 from spanledger_processor.accounting.account import weights_of
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.enrichment import EarlierClaim
+from spanledger_processor.otlp.counting import may_have_more_fields
 from spanledger_processor.otlp.encoding import SynthesizedSpan
-from spanledger_processor.otlp.envelope import may_have_more_fields
 from spanledger_processor.otlp.wire import Steps, pause
 
 T = TypeVar("T")
