@@ -226,19 +226,21 @@ def test_a_recorded_request_reads_alike_however_little_is_read_at_once(signal: S
         assert outcome_of(to_json(signal, body), signal) == REQUESTS[signal].FromString(body), name_of(path)
 
 
-_NAMES: list[Any] = [5, [], {}, None, "\ud800", "\ud83d" * 9, "\U0001f600" * 9]
+_NAMES: list[Any] = [5, [], {}, None, "\ud800", "\ud83d" * 9, "\U0001f600" * 9, "\ud83d\ud83d\ude00" * 9]
 _WRONG: list[Any] = [5, {}, [5], ["abc"], [{"key": "k", "value": {"intValue": "x" * 50}}]]
 SPANS: list[dict[str, Any]] = [
     {"name": '"\\/\b\f\n\r\t\u1234 \U0001f600', "kind": "SPAN_KIND_CLIENT", "startTimeUnixNano": 5},
     *[{"name": value} for value in _NAMES],
     *[{"attributes": value} for value in _WRONG],
     {"attributes": [{"key": "k", "value": {"bytesValue": "AAAA" * 9, "x": 1}}]},
+    {"attributes": [{"key": "k", "value": {"stringValue": "n" * 50, "intValue": 7, "x": 1}}]},
     {"events": [{"name": 7}], "links": [{}]},
     {"events": [{"name": "n" * 50, "droppedAttributesCount": 7}], "kind": 1.5},
     {"traceId": "ab" * 16, "spanId": "xy" * 16},
     {"x": {"y": [1, [2.5, "z" * 50, None, True, {}], -1e300]}},
 ]
 TEXTS = [
+    b'{"resourceSpans": [{"resource": {"entityRefs": [{"idKeys": ["a", "b", "c", "d", "e", 5, "g"]}]}}]}',
     b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"name": "a\\x"}]}]}]}',
     *(b'{"resourceSpans": [' + end for end in (b'{"resource": "abc', b"NaN]}", b"1" * 5000 + b"]}", b"] ", b"{}]")),
     *(

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -199,25 +200,30 @@ def _message(reader: JsonText, kind: Any, depth: int) -> tuple[bytes, set[str]]:
     if depth > MAX_DEPTH:
         raise _WrongError(_TOO_DEEP)
     known = fields_by_name(kind.DESCRIPTOR)
-    short: dict[str, Any] = {}
-    encoded: dict[str, bytes] = {}  # members that are longer than a window
+    members: dict[str, Any] = {}  # bytes: one that is longer than a window, encoded
     unknown = set[str]()
     for name in reader.members():
         if name not in known:
             unknown = {name}
             reader.skip()
             continue
-        short.pop(name, None)
-        encoded.pop(name, None)
         value = reader.value()
-        if value is not LONG:
-            short[name] = value
-            continue
-        with _at(f".{name}"):
-            encoded[name] = _long(reader, kind, known[name], depth)
-    message = kind()
-    _fill(message, short, depth)
-    return b"".join((message.SerializeToString(), *encoded.values())), {*short, *encoded} or unknown
+        if value is LONG:
+            with _at(f".{name}"):
+                value = _long(reader, kind, known[name], depth)
+        members[name] = value
+    return b"".join(_encoded(members, kind, depth)), {*members} or unknown
+
+
+def _encoded(members: Mapping[str, Any], kind: Any, depth: int) -> Iterator[bytes]:
+    """Yield the members of a message, encoded, in their order: of those that exclude each other the last one holds."""
+    for is_encoded, run in groupby(members.items(), lambda member: isinstance(member[1], bytes)):
+        if is_encoded:
+            yield from (value for _, value in run)
+        else:
+            message = kind()
+            _fill(message, dict(run), depth)
+            yield message.SerializeToString()
 
 
 def _long(reader: JsonText, kind: Any, field: JsonField, depth: int) -> bytes:
@@ -233,7 +239,7 @@ def _long(reader: JsonText, kind: Any, field: JsonField, depth: int) -> bytes:
         _set(message, field, {} if reader.next() == "{" else [], depth)  # raises
     if field.type == TYPES.TYPE_STRING and reader.next() == '"':
         return _framed(field, b"".join(text_of(piece).encode() for piece in reader.pieces()))
-    return _scalar(kind, field, reader.scalar(), depth)
+    return _scalar(kind, field, reader.scalar())
 
 
 def _elements(reader: JsonText, kind: Any, field: JsonField, depth: int) -> bytes:
@@ -247,13 +253,17 @@ def _elements(reader: JsonText, kind: Any, field: JsonField, depth: int) -> byte
                 elements += _framed(field, _message(reader, of, depth + 1)[0])
             else:
                 value = reader.value()
-                elements += _scalar(kind, field, [reader.scalar() if value is LONG else value], depth)
+                elements += _scalar(kind, field, reader.scalar() if value is LONG else value)
     return bytes(elements)
 
 
-def _scalar(kind: Any, field: JsonField, value: Any, depth: int) -> bytes:
-    message = kind()
-    _set(message, field, value, depth)
+def _scalar(kind: Any, field: JsonField, value: Any) -> bytes:
+    """Return a field of the class `kind` that is no message, encoded; of a repeated one, one element."""
+    message, content = kind(), _READERS[field.type](value, field)
+    if field.repeated:
+        getattr(message, field.name).append(content)
+    else:
+        setattr(message, field.name, content)
     encoded: bytes = message.SerializeToString()
     return encoded
 

@@ -77,7 +77,7 @@ class JsonText:
         begin, at = self._at, self._at + 1
         while (found := _CHARACTERS.match(self._text, at, at + WINDOW)) is not None:
             end = found.end()
-            if _HALF.fullmatch(self._text, max(at, end - 6), end) and self._text.startswith("\\u", end):
+            if _HALF.fullmatch(self._text, max(at, end - 6), end) and _OTHER_HALF.match(self._text, end):
                 end += 6
             yield self._decode(f'"{self._text[at:end]}"')[0]
             at = end
@@ -138,7 +138,8 @@ _SPACE = re.compile("[ \t\n\r]*")
 _CHARACTERS = re.compile(r'(?:[^"\\\x00-\x1f]+|\\u[0-9a-fA-F]{4}|\\["\\/bfnrt])+')
 """What stands between the quotes of a text."""
 _HALF = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
-"""The first half of a character that is written as two."""
+_OTHER_HALF = re.compile(r"\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+"""The halves of a character that is written as two."""
 
 
 def _refuse(constant: str) -> NoReturn:
