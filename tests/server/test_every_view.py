@@ -205,16 +205,16 @@ def test_every_view_is_the_same_in_every_order(sent: list[Sent], data: st.DataOb
     assert [*differences(whole.views(), _in_requests(sent, data).views())] == []
 
 
-_SEEDS = range(24, 48)
-_SPANS = 30
+_FOUND = ((5429, 40), (5560, 40))
+"""An agent whose loops were taken back after it left a session; a log event that two traces have under one id."""
 
 
-@pytest.mark.parametrize("seed", _SEEDS)
-def test_every_view_is_the_same_whichever_report_of_a_call_comes_first(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "number"), [*((seed, 30) for seed in range(24, 48)), *_FOUND])
+def test_every_view_is_the_same_whichever_report_of_a_call_comes_first(seed: int, number: int) -> None:
     """Spans of agents and tools that up to three traces report, each in a request of its own: as they began, backwards,
     in another order and then all of them again, after a restart; and in one request.
     """
-    sent, draw = Traces(seed, _SPANS, NOW).spans(), random.Random(seed)
+    sent, draw = Traces(seed, number, NOW).spans(), random.Random(seed)
     shuffled = draw.sample(sent, len(sent))
     views = _taken([one] for one in sent).views()
     again = _taken([one] for one in shuffled)

@@ -170,6 +170,7 @@ class Posting(Struct):
     `fed` is what results of tools brought into it. `asked` are the tools of calls that exist
     only in its output, `stuck` those of calls without a span of their own that it shows to have completed a loop.
     `own_session` is the session that its trace names for it where calls of other traces lend it one; None: `session`.
+    `counts_elsewhere`: the role names a span of another trace, though its own may have one of that id, too.
     """
 
     role: str = ""
@@ -183,6 +184,7 @@ class Posting(Struct):
     asked: tuple[str, ...] = ()
     stuck: tuple[str, ...] = ()
     own_session: str | None = None
+    counts_elsewhere: bool = False
 
     @property
     def named_session(self) -> str:

@@ -267,6 +267,7 @@ def _span(row: SpanRow, segment: int) -> Span:
         if fed:
             span.posting.fed = tuple(Fed(tool, *map(int, numbers)) for tool, *numbers in fed)
         span.posting.asked, span.posting.stuck = tuple(asked or ()), tuple(stuck or ())
+        span.posting.counts_elsewhere = bool(twin_trace)
     _restore_flags(span, flags)
     span.failed_elsewhere = bool(last[0])
     if sent is True and span.claim is not None:

@@ -179,6 +179,7 @@ class TraceState:
             own_session = self.own_session(span)
             posting.own_session = None if own_session == posting.session else own_session
         posting.repeated = self.match.repeated.get(span.span_id, b"")
+        posting.counts_elsewhere = bool(span.twin_trace)
         if span.kind == "agent":
             posting.agent_parent, posting.turn = groups.agent_parent(span), groups.is_turn(span)
         if span.posting is not None and self.stored.head.forgotten:
@@ -269,11 +270,8 @@ class TraceState:
 
     def _counted_before(self, span: Span) -> bool:
         """Return whether a span counted in this trace when that was stored, also where one of another trace did."""
-        role = span.posting.role if span.posting is not None else ""
-        if not role.startswith(DUPLICATE) or span.forgotten_twin:
-            return role == COUNTED
-        other = bytes.fromhex(role.removeprefix(DUPLICATE))
-        return other == span.span_id or other not in self.trace.spans
+        posting = span.posting
+        return posting is not None and (posting.role == COUNTED or posting.counts_elsewhere)
 
     def _follow(self, span: Span, next_of: Callable[[Span], tuple[str, bytes]]) -> Span | None:
         """Go from a report to the one that counts in its place, which a further one may be above."""

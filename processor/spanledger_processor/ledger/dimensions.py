@@ -244,7 +244,8 @@ def tools(reader: Reader, tenant: bytes, since: int, until: int | None, most: in
 
 def agents_of(reader: Reader, tenant: bytes, session_id: str) -> list[Sums]:
     """Return the sums of a session's named agents, the dearest first."""
-    agents = [part for part in _parts(reader, tenant, session_id) if part.labels.get("kind") == AGENT]
+    parts = (part for part in _parts(reader, tenant, session_id) if part.labels.get("kind") == AGENT)
+    agents = [part for part in parts if not part.is_empty]  # loops that were taken back are of tools
     return sorted(agents, key=lambda sums: (-sums.cost, -sums.calls, sums.labels.get("id", "")))
 
 
