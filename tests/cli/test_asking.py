@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -165,3 +168,53 @@ def test_a_span_of_the_ledger_is_explained(tmp_path: Path) -> None:
     assert (missing.exit_code, "state.retention.spans" in missing.stderr) == (1, True)
     mistyped = run("span", ids[0], "0o", *state)
     assert (mistyped.exit_code, "SPAN_ID is not hexadecimal" in mistyped.stderr) == (2, True)
+
+
+def _forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let a folder be as that of another user is. Its mode would not do: root may look everywhere."""
+    look = os.stat
+
+    def stat(path: Any, *args: Any, **named: Any) -> os.stat_result:
+        if not isinstance(path, int) and folder in Path(os.path.abspath(os.fsdecode(path))).parents:  # noqa: PTH100
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path, *args, **named)
+
+    monkeypatch.setattr(os, "stat", stat)
+
+
+@pytest.mark.parametrize("command", [("sessions",), ("summary",), ("top",), ("forget", "session", "a")], ids=" ".join)
+def test_the_ledger_of_another_user_is_told_as_such(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """State folders are for their user alone, so this is what anyone else meets first."""
+    state = ledger(tmp_path / "state", _of("a"))
+    _forbid(monkeypatch, tmp_path / "state")
+    result = run(*command, *state, "--set", "api.endpoint=127.0.0.1:0")
+    assert result.exit_code == 1
+    assert f"the ledger in {tmp_path / 'state'} (built-in configuration) may not be read: run the " in result.stderr
+
+
+def test_a_working_directory_of_another_user_is_told_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """That of root, when the command runs as another user: whether a configuration is there is not known."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "given.yaml").write_text("{}")
+    monkeypatch.chdir(tmp_path / "there")
+    _forbid(monkeypatch, tmp_path / "there")
+    result = run("prices", "gpt-4o-mini")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "the working directory may not be read, and with it no spanledger.yaml: give --config FILE\n",
+    )
+    assert run("prices", "gpt-4o-mini", "--config", str(tmp_path / "given.yaml")).exit_code == 0
+
+
+def test_the_signing_key_of_another_user_is_told_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without it `explain` would sign by a key that nobody else has, and not say so."""
+    state = tmp_path / "state"
+    state.mkdir()
+    _forbid(monkeypatch, state)
+    result = run("explain", "-", "--set", f"state.path={state}", given=request(chat()))
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"{state / 'signing.key'}: Permission denied; give SPANLEDGER_SIGNING_KEY, or another state.path\n"
+    )

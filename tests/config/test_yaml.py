@@ -69,6 +69,26 @@ def test_what_is_no_configuration_is_told_with_the_place(text: str, says: str) -
     assert says in reported[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: [1\n", "expected ',' or ']', but got '<stream end>'"),
+        ("a: {b: 1\n", "expected ',' or '}', but got '<stream end>'"),
+        ("a: ['sesame' 'sesame']", "expected ',' or ']', but got '<scalar>'"),
+        ("a:\n\tkey: 1", r"found character '\t' that cannot start any token"),
+        ("a: *sesame", "found undefined alias something here"),
+        ("a: !'sesame' 1", "could not determine a constructor for the tag something here"),
+        ("a: !sesame 1", "could not determine a constructor for the tag something here"),
+        ("a: !s!esame 1", "found undefined tag handle something here"),
+        ('a: "\\sesame"', "found unknown escape character 's'"),
+    ],
+)
+def test_what_is_wrong_is_told_as_it_stands_without_the_texts_of_the_file(text: str, says: str) -> None:
+    (reported,) = problems(text)
+    assert reported.endswith(says)
+    assert "esame" not in reported
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.yaml: cannot be read: No such file or directory"):
         load(tmp_path / "nothing.yaml")

@@ -97,7 +97,7 @@ async def test_other_encodings_are_415_and_say_what_is_taken(encoding: str) -> N
         assert answer.status_code == 415
         taken = "gzip, zstd, zlib, deflate, snappy, x-snappy-framed, lz4, identity"
         assert answer.headers["accept-encoding"] == taken
-        assert RpcStatus.FromString(answer.content).message == f"content-encoding is one of {taken}"
+        assert RpcStatus.FromString(answer.content).message == f"content-encoding must be one of {taken}"
         assert receivers.seen.answers == [("traces", "http", "rejected", "encoding")]
 
 
@@ -106,7 +106,7 @@ async def test_other_media_types_are_415_and_say_what_is_taken(media: str | None
     async with opened() as receivers:
         answer = await receivers.post("/v1/traces", traces(), media)
         assert answer.status_code == 415
-        assert answer.json()["message"] == "content-type is one of application/x-protobuf, application/json"
+        assert answer.json()["message"] == "content-type must be one of application/x-protobuf, application/json"
 
 
 @pytest.mark.parametrize("broken", [b"no gzip", gzip.compress(traces(payload=1000), mtime=0)[:-9], b"\x1f"])

@@ -258,7 +258,15 @@ async def test_runs_say_whether_they_are_the_whole() -> None:
 async def test_an_unknown_path_is_404_in_json() -> None:
     async with served() as api:
         answer = await api.client.get("/nothing")
-        assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
+        says = "Not Found: GET /api/v1/openapi.json lists what there is"
+        assert (answer.status_code, answer.json()) == (404, {"error": says})
+
+
+async def test_a_method_that_a_path_does_not_take_is_405_with_those_that_it_takes() -> None:
+    async with served() as api:
+        answer = await api.client.delete("/api/v1/sessions/a/close")
+        assert (answer.status_code, answer.json()) == (405, {"error": "Method Not Allowed: this path takes POST"})
+        assert answer.headers["allow"] == "POST"
 
 
 async def test_a_taken_port_is_said_with_its_setting() -> None:

@@ -22,9 +22,11 @@ from spanledger_processor.cli.options import (
     configured,
     described,
     fail,
+    is_there,
 )
 from spanledger_processor.config import Config, host_and_port
 from spanledger_processor.config.model import ApiSettings
+from spanledger_processor.ledger.environment import FOLDER
 from spanledger_processor.ledger.pages import MOST_ROWS, CursorError
 from spanledger_processor.ledger.store import Reader, StateError
 from spanledger_processor.server.forms import in_path
@@ -243,7 +245,15 @@ def local_instance(config: Config, tenant: str) -> Instance | None:
 
 def must_exist(config: Config, name: str) -> None:
     """End the command if no ledger is there."""
-    if not (config.state.path / "ledger").exists():
+    try:
+        is_made = is_there(config.state.path / FOLDER)
+    except PermissionError:
+        fail(
+            f"{name} may not be read: run the command as the user of `spanledger serve`, or ask that instance with "
+            "--endpoint URL",
+            FAILED,
+        )
+    if not is_made:
         fail(
             f"{name} does not exist yet: `spanledger serve` makes one when it starts. For the ledger of another folder "
             "give its --config, or --set state.path=FOLDER; for that of a running instance --endpoint URL",

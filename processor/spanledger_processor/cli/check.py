@@ -152,7 +152,7 @@ def _folder(folder: Path, path: str) -> Iterator[str]:
     there = folder
     while not os.path.lexists(there) and there != there.parent:
         there = there.parent
-    if not there.is_dir():
+    if not os.path.isdir(there):  # noqa: PTH112 - Path.is_dir raises where one may not look
         yield f"{path}: {there} is no folder"
         return
     try:

@@ -14,7 +14,16 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from spanledger_processor.cli.options import FAILED, WRONG_USAGE, ConfigFiles, as_json, configuration, configured, fail
+from spanledger_processor.cli.options import (
+    FAILED,
+    WRONG_USAGE,
+    ConfigFiles,
+    as_json,
+    configuration,
+    configured,
+    fail,
+    is_there,
+)
 from spanledger_processor.cli.show import counted, show_json
 from spanledger_processor.cli.tables import console, plain
 from spanledger_processor.config import Config
@@ -97,8 +106,11 @@ def _read(file: Path, log_stage: LogStage) -> _Given:
 
 def _signer(config: Config) -> Signer:
     """Return the key that `serve` signs with, if there is one; none is made for this."""
-    known = config.processor.tools.signing_key or os.environ.get(VARIABLE) or (config.state.path / FILE).exists()
-    if not known:
+    try:
+        is_known = config.processor.tools.signing_key or os.environ.get(VARIABLE) or is_there(config.state.path / FILE)
+    except PermissionError as error:
+        fail(f"{error.filename}: {error.strerror}; give {VARIABLE}, or another state.path", FAILED)
+    if not is_known:
         return Signer(secrets.token_bytes(32))
     try:
         return make_signer(config)

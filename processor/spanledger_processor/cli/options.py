@@ -102,7 +102,24 @@ def config_files(given: ConfigFiles) -> ConfigFiles:
     if named := os.environ.get(CONFIG):
         return (Path(named),)
     here = Path(CONFIG_FILE)
-    return (here,) if here.is_file() else ()
+    try:
+        return (here,) if is_there(here) and here.is_file() else ()
+    except PermissionError:
+        fail(f"the working directory may not be read, and with it no {CONFIG_FILE}: give --config FILE", WRONG_USAGE)
+
+
+def is_there(path: Path) -> bool:
+    """Return whether there is a file or folder; other than `Path.exists`, which by the version of Python says no to
+    who may not know.
+
+    Raises:
+        PermissionError: the folder that it would be in may not be searched.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def described(given: ConfigFiles) -> str:

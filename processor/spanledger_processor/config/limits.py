@@ -55,7 +55,7 @@ class Budget(Section):
     @model_validator(mode="after")
     def _fits(self) -> Budget:
         if (self.period == "rolling") != (self.days is not None):
-            raise ValueError("days: say how many of `period: rolling`, and of no other period")
+            raise ValueError("days: `period: rolling` needs them, and no other period takes them")
         if self.value is not None and self.dimension is None:
             raise ValueError("value: say of which dimension")
         if not self.thresholds:

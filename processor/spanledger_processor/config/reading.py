@@ -250,9 +250,18 @@ def _sources(value: Any) -> list[dict[str, Any]]:
     return [source for source in (value if isinstance(value, list) else [value]) if isinstance(source, dict)]
 
 
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+_TELLS_NOTHING = re.compile(r"<[\w ]+>|\\?.?|\\[xuU][0-9a-f]+")
+"""Quotations of PyYAML's that are no text of the file's: its names of tokens, and single characters."""
+
+
 def _safe(problem: str) -> str:
-    """Return a message without what PyYAML quotes of the text, which may be secret; its token names are in <>."""
-    return re.sub(r"'(?!<)[^'\\]{2,}'", "something here", problem)
+    """Return a message without what PyYAML quotes of the text, which may be secret."""
+
+    def shown(quoted: re.Match[str]) -> str:
+        return quoted[0] if _TELLS_NOTHING.fullmatch(quoted[1] or quoted[2] or "") else "something here"
+
+    return _QUOTED.sub(shown, problem)
 
 
 _STEP = re.compile(r'"([^"]+)"|\'([^\']+)\'|([^."\'][^.]*)')

@@ -159,10 +159,10 @@ class HttpReceiver:
     def _checked(self, request: HttpRequest, headers: Mapping[str, str]) -> str:
         """Return the body's encoding after all headers were checked."""
         if media_type(request) is None:
-            raise RefusedError(rejected("media_type", f"content-type is one of {', '.join(MEDIA_TYPES)}"))
+            raise RefusedError(rejected("media_type", f"content-type must be one of {', '.join(MEDIA_TYPES)}"))
         encoding = headers.get("content-encoding", "").strip().lower() or "identity"
         if encoding not in ENCODINGS:
-            raise RefusedError(rejected("encoding", f"content-encoding is one of {', '.join(ENCODINGS)}"))
+            raise RefusedError(rejected("encoding", f"content-encoding must be one of {', '.join(ENCODINGS)}"))
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._settings.max_request_bytes:
             raise RefusedError(too_large(self._settings.max_request_bytes))

@@ -380,10 +380,14 @@ def _error(status: int, message: str) -> Response:
 
 
 async def _refused(_: Request, problem: Exception) -> Response:
-    """Answer 404 and 405 as the API answers: with JSON."""
+    """Answer 404 and 405 as the API answers: with JSON, and where what it takes is to be found."""
     assert isinstance(problem, HTTPException)
-    body = orjson.dumps({"error": problem.detail})
+    takes = f"this path takes {allowed}" if (allowed := (problem.headers or {}).get("Allow")) else _LISTED
+    body = orjson.dumps({"error": f"{problem.detail}: {takes}"})
     return Response(body, problem.status_code, problem.headers, media_type="application/json")
+
+
+_LISTED = "GET /api/v1/openapi.json lists what there is"
 
 
 async def _failed(_: Request, problem: Exception) -> Response:
