@@ -28,11 +28,12 @@ from spanledger_processor.accounting.decide import (
     span_of,
     with_fee,
 )
+from spanledger_processor.accounting.execution_counts import ToolRepeats
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.tool_parts import ToolParts
-from spanledger_processor.accounting.tools import ToolCounts, ToolRepeats
+from spanledger_processor.accounting.tools import ToolCounts
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import COUNTED, REPEATS, Posting, Span, Trace, event_cost
 from spanledger_processor.accounting.trace_set import TraceSet

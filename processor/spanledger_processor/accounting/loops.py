@@ -25,6 +25,7 @@ from spanledger_processor.ledger.tool_cycles import (
     is_same,
     looped,
 )
+from spanledger_processor.ledger.tool_repeats import digest_of
 
 LoopStep: TypeAlias = list[Any]
 """Digest of its signature, result, start, how often its tool may be called in a row and in turn, digest of its call id,
@@ -140,6 +141,45 @@ def latest_in(values: Sequence[Any]) -> Sequence[Any]:
     the stored values, if there are any. The first releases wrote less of it.
     """
     return *values, *("", 0, 0, 0, [])[len(values) :]
+
+
+def step_of(
+    signature: bytes, result: bytes, started_ns: int, rule: Sequence[int], call_id: str, ended_ns: int, agent: bytes
+) -> LoopStep:
+    """Return the step of a call that completes no loop so far; `signature` and `agent` are digests."""
+    call = digest_of(call_id) if call_id else b""
+    return [signature, result, started_ns, *rule, call, ended_ns, agent, False]
+
+
+def rule_in(step: LoopStep) -> tuple[int, int]:
+    """Return how often the tool of a step may be called in a row, and in turn."""
+    consecutive, cycles = step[RULE:CALL] or NEVER
+    return consecutive, cycles
+
+
+def joined(step: LoopStep, known: LoopStep) -> LoopStep:
+    """Return a step with what two reports tell of it: its times reach over both, and of two results or agents it has
+    one of the two, whichever came first.
+    """
+    started_ns, ended_ns = min(step[STARTED], known[STARTED]), max(step[ENDED], *known[ENDED:AGENT], known[STARTED])
+    result, agent = max(step[RESULT], known[RESULT]), max(step[AGENT], agent_in(known))
+    return [step[SIGNATURE], result, started_ns, *step[RULE:ENDED], ended_ns, agent, looped(known)]
+
+
+def place_of_call(steps: Sequence[LoopStep], call_id: str) -> int | None:
+    """Return the place of the step with a call's id; None where there is none, or no id."""
+    call = digest_of(call_id) if call_id else b""
+    return next((at for at, step in enumerate(steps) if step[CALL:ENDED] == [call]), None) if call else None
+
+
+def place_of_like(
+    steps: Sequence[LoopStep], signature: bytes, started_ns: int, ended_ns: int, result: bytes
+) -> int | None:
+    """Return the place of the step that is most like a call: with its signature and start, and if one has them, with
+    its result and end.
+    """
+    alike = [at for at, step in enumerate(steps) if step[SIGNATURE] == signature and step[STARTED] == started_ns]
+    return max(alike, key=lambda at: (steps[at][RESULT] == result, steps[at][ENDED:AGENT] == [ended_ns]), default=None)
 
 
 def _order(step: LoopStep) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spanledger_processor.accounting.execution_counts import Counted, ToolRepeats
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.tool_reports import (
     ExecutedElsewhere,
@@ -15,7 +16,7 @@ from spanledger_processor.accounting.tool_reports import (
     MisplacedReport,
     PassedCall,
 )
-from spanledger_processor.accounting.tools import Counted, ToolCounts, ToolRepeats
+from spanledger_processor.accounting.tools import ToolCounts
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import Posting, Span
 from spanledger_processor.accounting.trace_set import TraceSet

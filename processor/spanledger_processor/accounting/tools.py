@@ -7,8 +7,9 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from msgspec import Struct, structs
+from msgspec import structs
 
+from spanledger_processor.accounting.execution_counts import Counted, ToolRepeats
 from spanledger_processor.accounting.facts import Fact, LoopRule, in_pairs
 from spanledger_processor.accounting.grouping import NOTHING
 from spanledger_processor.accounting.loops import (
@@ -20,7 +21,12 @@ from spanledger_processor.accounting.loops import (
     LoopRules,
     LoopStep,
     Revised,
+    joined,
     latest_in,
+    place_of_call,
+    place_of_like,
+    rule_in,
+    step_of,
 )
 from spanledger_processor.accounting.one_call import InTime
 from spanledger_processor.accounting.tool_executions import (
@@ -51,7 +57,7 @@ from spanledger_processor.accounting.trace import Span
 from spanledger_processor.ledger.facts import AHEAD_NS, EARLIEST_NS, activity_ns
 from spanledger_processor.ledger.keys import bounded_id, id_bytes, repeat_key, tool_key, tool_times_key
 from spanledger_processor.ledger.store import Changes, Key
-from spanledger_processor.ledger.tool_cycles import AGENT, RESULT, SIGNATURE, agent_in, looped
+from spanledger_processor.ledger.tool_cycles import AGENT, SIGNATURE, agent_in, looped
 from spanledger_processor.ledger.tool_repeats import ASKED, Repeat, digest_of, session_in
 
 ROWS = 32
@@ -63,55 +69,6 @@ arguments are known. Rows that earlier releases wrote end before the repeats, or
 """
 
 
-class Counted(NamedTuple):
-    """The part of an execution that one report of it adds to its session: `again` where another report adds the call,
-    `failed_before` where another one is counted for a failure, `asked_before` where an earlier release counted it with
-    the model's span that asks for it, in another trace; how many more loops there are; and `failed_elsewhere` where it
-    is counted for a failure that another one tells.
-    """
-
-    again: bool = False
-    failed_before: bool = False
-    asked_before: bool = False
-    loops: int = 0
-    failed_elsewhere: bool = False
-
-    @classmethod
-    def of(cls, span: Span) -> Counted:
-        """Return what a span adds."""
-        return cls(span.again, span.failed_before, span.asked_before, span.loops, span.failed_elsewhere)
-
-    def give(self, span: Span) -> None:
-        """Let a span add this, or take it out."""
-        span.again, span.failed_before, span.asked_before, span.loops, span.failed_elsewhere = self
-
-
-class ToolRepeats(Struct, frozen=True):
-    """The counts at one report of a tool execution: its session made the same call `times`, `in_a_row` of them last.
-
-    `stuck` of them came to nothing new: with one result, or with none that is known, within the window, and without a
-    call of the session between them that came to another result than before. `again`: another report reported this
-    execution before. `completes` is whether it is the last of so many calls in a row, or in turn, that came to nothing
-    new, among those of the session that began before it; `shift` is how many more of the calls that began after it, and
-    had come before, complete a loop now that it is known (fewer, if negative).
-    """
-
-    times: int
-    in_a_row: int
-    stuck: int
-    again: bool
-    completes: bool = False
-    shift: int = 0
-
-    def is_loop(self, rule: LoopRule) -> bool:
-        """Return whether the call completes a loop."""
-        return self.completes or self.is_repeated(rule)
-
-    def is_repeated(self, rule: LoopRule) -> bool:
-        """Return whether the call was made too often, whatever came between."""
-        return 0 < rule.repeats <= self.stuck
-
-
 class _Entered(NamedTuple):
     """`row` is the row of an execution that other reports told of before: those of them without an id are `loose`."""
 
@@ -121,6 +78,20 @@ class _Entered(NamedTuple):
     row: Sequence[Any] = ()
     loose: Sequence[Report] = ()
     misplaced: Sequence[Report] = ()
+
+
+class _Stored(NamedTuple):
+    """What is stored of a call of a session (`rows_in`) and of the session (`latest_in`), each with its key."""
+
+    times_key: Key
+    row_key: Key
+    times: int
+    rows: list[list[Any]]
+    last: str
+    in_a_row: int
+    progress: int
+    number: int
+    steps: list[LoopStep]
 
 
 class _Left(NamedTuple):
@@ -296,23 +267,22 @@ class ToolCounts:
 
     def _leave(self, session: bytes, span: Span, trace_id: bytes) -> tuple[Counted, _Left | None]:
         """Take a report of an execution out of a session: return what leaves with it, and what is remembered of it."""
-        times_key, row_key = tool_times_key(self._tenant, session, span.signature), tool_key(self._tenant, session)
-        times, rows = rows_in(self._rows.load(times_key))
+        stored = self._stored(session, span.signature)
         report = Report(span.start_ns, trace_id, span.span_id)
-        row = row_of(span, rows, report)
+        row = row_of(span, stored.rows, report)
         if row is None:
             return Counted.of(span), None
-        last, in_a_row, progress, number, latest = latest_in(self._rows.load(row_key))
-        at = _place_of(span.signature, row, latest)
-        step = None if at is None else latest[at]
+        at = _place_of(span.signature, row, stored.steps)
+        step = None if at is None else stored.steps[at]
         own, others = without_report(row, span, report, b"" if step is None else agent_in(step))
         failed = int(span.detail.failed)
         row[_FAILED:] = [max(0, row[_FAILED] - failed), *row[_FULL:]] if len(row) > _FAILED else []
+        times, rows = stored.times, stored.rows
         if others:
             keep_reports(row, others)
         else:
             times, rows = times - 1, [one for one in rows if one is not row]
-        self._rows.save(times_key, times, rows)
+        self._rows.save(stored.times_key, times, rows)
         failed_there = row[_FAILED] if len(row) > _FAILED else 0
         known = self.reports.known(session, row[ROW_ID]) if row[ROW_ID] else None
         after = NOT_KNOWN
@@ -329,12 +299,12 @@ class ToolCounts:
         loops = span.loops if is_last else 0
         changed = None if step is None or is_last else self._step_of_reports(step, row, others, after)
         if changed != step:
-            revised = self._steps.revised(latest, at, changed)
+            revised = self._steps.revised(stored.steps, at, changed)
             loops = -revised.own - revised.shift
-            self._rows.save(row_key, last, in_a_row, progress, number, revised.steps)
+            self._save_steps(stored, revised)
         self._tell_misplaced(session, misplaced(rows))
         is_full = len(row) > _FULL and bool(row[_FULL])
-        rule = (self._rule_of(span.detail.tool) if is_full else NEVER) if step is None else _rule_in(step)
+        rule = (self._rule_of(span.detail.tool) if is_full else NEVER) if step is None else rule_in(step)
         left = _Left(own.result, own.agent, rule, is_full)
         return Counted(again, failed_before, is_last and span.asked_before, loops, elsewhere), left
 
@@ -383,50 +353,69 @@ class ToolCounts:
         is_full: bool,
     ) -> _Entered:
         """Enter a call in the rows of its session and signature, unless it is a further report of one there."""
-        times_key = tool_times_key(self._tenant, session, span.signature)
-        row_key = tool_key(self._tenant, session)
-        times, rows = rows_in(self._rows.load(times_key))
-        last, in_a_row, progress, number, latest = latest_in(self._rows.load(row_key))
-        failed = int(span.detail.failed)
+        stored = self._stored(session, span.signature)
         new = RowReport.of(span, report, agent)
-        is_first = not all(row[ROW_ID] for row in rows) and not self._is_executed(session, span.call_id)
-        index, moving = place(rows, new, is_first_of_id=is_first)
-        if index is not None:
-            row = rows[index]
-            failed_before = bool(len(row) > _FAILED and row[_FAILED])
-            row[_FAILED:] = [int(failed_before and row[_FAILED]) + failed, is_full] if len(row) >= _FAILED else []
-            at = _place_of(span.signature, row, latest)
-            step = None if at is None else latest[at]
-            loose = [one.report for one in reports_in(row) if one.report is not None]
-            row[ROW_ID] = row[ROW_ID] or span.call_id
-            join(row, new, b"" if step is None else agent_in(step))
-            self._rows.save(times_key, times, rows)
-            then = row[ROW_PROGRESS:]
-            stuck = self._stuck(span, rows[: index + 1], then[0], then[1] if len(then) > 1 else number)
-            was = then[_REPEATS:] or (times, in_a_row if last == span.signature else 1, False)
-            completes, revised = bool(was[2]), Revised(latest)
-            if step is not None:
-                revised = self._steps.revised(latest, at, self._retold(step, span, row, agent))
-                completes = revised.completes
-            if revised.steps != latest:
-                self._rows.save(row_key, last, in_a_row, progress, number, revised.steps)
-            repeats = ToolRepeats(was[0], was[1], stuck, True, completes, revised.shift + revised.own)
-            return _Entered(repeats, revised.own + revised.shift, failed_before, row, loose, moving)
-        in_a_row = in_a_row + 1 if last == span.signature else 1
+        is_first = not all(row[ROW_ID] for row in stored.rows) and not self._is_executed(session, span.call_id)
+        index, moving = place(stored.rows, new, is_first_of_id=is_first)
+        if index is None:
+            entered = self._enter_first(session, span, stored, new, rule, is_full=is_full)
+        else:
+            entered = self._enter_again(span, stored, index, new, is_full=is_full)
+        return entered._replace(misplaced=moving) if moving else entered
+
+    def _enter_again(self, span: Span, stored: _Stored, index: int, new: RowReport, *, is_full: bool) -> _Entered:
+        """Enter a further report of the execution whose row stands at `index`."""
+        times, rows, steps = stored.times, stored.rows, stored.steps
+        row = rows[index]
+        failed_before = bool(len(row) > _FAILED and row[_FAILED])
+        failed = int(failed_before and row[_FAILED]) + int(span.detail.failed)
+        row[_FAILED:] = [failed, is_full] if len(row) >= _FAILED else []
+        at = _place_of(span.signature, row, steps)
+        step = None if at is None else steps[at]
+        loose = [one.report for one in reports_in(row) if one.report is not None]
+        row[ROW_ID] = row[ROW_ID] or span.call_id
+        join(row, new, b"" if step is None else agent_in(step))
+        self._rows.save(stored.times_key, times, rows)
+        then = row[ROW_PROGRESS:]
+        stuck = self._stuck(span, rows[: index + 1], then[0], then[1] if len(then) > 1 else stored.number)
+        was = then[_REPEATS:] or (times, stored.in_a_row if stored.last == span.signature else 1, False)
+        completes, revised = bool(was[2]), Revised(steps)
+        if step is not None:
+            revised = self._steps.revised(steps, at, self._retold(step, span, row, new.agent))
+            completes = revised.completes
+        if revised.steps != steps:
+            self._save_steps(stored, revised)
+        shift = revised.own + revised.shift
+        repeats = ToolRepeats(was[0], was[1], stuck, True, completes, shift)
+        return _Entered(repeats, shift, failed_before, row, loose)
+
+    def _enter_first(
+        self, session: bytes, span: Span, stored: _Stored, new: RowReport, rule: tuple[int, int], *, is_full: bool
+    ) -> _Entered:
+        """Enter the first report of an execution."""
+        times, rows, progress, number = stored.times + 1, stored.rows, stored.progress, stored.number + 1
+        in_a_row = stored.in_a_row + 1 if stored.last == span.signature else 1
         if rows and _differ(rows[-1][ROW_RESULT], span.tool_result):
             progress += 1
-        number += 1
-        revised = self._step(latest, span, rule, agent)
+        revised = self._step(stored.steps, span, rule, new.agent)
         self._keep(session, revised)
-        completes = revised.completes
         row = [span.call_id, span.start_ns, span.end_ns, [], span.tool_result, progress, number]
         keep_reports(row, [new])
-        rows = [*rows[-ROWS + 1 :], [*row, times + 1, in_a_row, completes, failed, is_full]]
-        self._rows.save(times_key, times + 1, rows)
-        self._rows.save(row_key, span.signature, in_a_row, progress, number, revised.steps)
+        failed = int(span.detail.failed)
+        rows = [*rows[-ROWS + 1 :], [*row, times, in_a_row, revised.completes, failed, is_full]]
+        self._rows.save(stored.times_key, times, rows)
+        self._rows.save(stored.row_key, span.signature, in_a_row, progress, number, revised.steps)
         stuck = self._stuck(span, rows, progress, number)
-        repeats = ToolRepeats(times + 1, in_a_row, stuck, False, completes, revised.shift)
-        return _Entered(repeats, revised.own + revised.shift, False, misplaced=moving)
+        repeats = ToolRepeats(times, in_a_row, stuck, False, revised.completes, revised.shift)
+        return _Entered(repeats, revised.own + revised.shift, False)
+
+    def _stored(self, session: bytes, signature: str) -> _Stored:
+        times_key, row_key = tool_times_key(self._tenant, session, signature), tool_key(self._tenant, session)
+        return _Stored(times_key, row_key, *rows_in(self._rows.load(times_key)), *latest_in(self._rows.load(row_key)))
+
+    def _save_steps(self, stored: _Stored, revised: Revised) -> None:
+        """Write a session's steps that changed; all else of it stays."""
+        self._rows.save(stored.row_key, stored.last, stored.in_a_row, stored.progress, stored.number, revised.steps)
 
     def _is_executed(self, session: bytes, call_id: str) -> bool:
         known = self.reports.known(session, call_id) if call_id else None
@@ -438,31 +427,22 @@ class ToolCounts:
         A report of a call that is one already, under another signature, is no further one; it gives its signature to
         one that had no arguments.
         """
-        call = digest_of(span.call_id) if span.call_id else b""
-        step = [
-            digest_of(span.signature),
-            span.tool_result,
-            span.start_ns,
-            *rule,
-            call,
-            self._ended_ns(span),
-            agent,
-            False,
-        ]
-        place = next((at for at, one in enumerate(latest) if one[CALL:ENDED] == [call]), None) if call else None
+        signature, ended_ns = digest_of(span.signature), self._ended_ns(span)
+        step = step_of(signature, span.tool_result, span.start_ns, rule, span.call_id, ended_ns, agent)
+        place = place_of_call(latest, span.call_id)
         if place is not None:
             known = latest[place]
-            if (rule != NEVER, step[SIGNATURE]) < (_rule_in(known) != NEVER, known[SIGNATURE]):
+            if (rule != NEVER, step[SIGNATURE]) < (rule_in(known) != NEVER, known[SIGNATURE]):
                 step[SIGNATURE], step[RULE:CALL] = known[SIGNATURE], known[RULE:CALL]
-            step = _joined(step, known)
+            step = joined(step, known)
         return self._steps.revised(latest, place, step)
 
     def _retold(self, step: LoopStep, span: Span, row: list[Any], agent: bytes) -> LoopStep:
         """Return a step with what a further report tells of it."""
         rule = step[RULE:CALL] or self._rule_of(span.detail.tool)
-        call = digest_of(row[ROW_ID]) if row[ROW_ID] else b""
-        changed = [step[SIGNATURE], row[ROW_RESULT], row[ROW_START], *rule, call, self._ended_ns(span), agent]
-        return _joined(changed, step)
+        ended_ns = self._ended_ns(span)
+        retold = step_of(step[SIGNATURE], row[ROW_RESULT], row[ROW_START], rule, row[ROW_ID], ended_ns, agent)
+        return joined(retold, step)
 
     def _keep(self, session: bytes, revised: Revised) -> None:
         """Keep of steps that are no longer among the latest how many of a call were in a row, and that one looped."""
@@ -549,31 +529,11 @@ def _agent_of(fact: Fact) -> bytes:
     return digest_of(agent) if agent else b""
 
 
-def _rule_in(step: LoopStep) -> tuple[int, int]:
-    consecutive, cycles = step[RULE:CALL] or NEVER
-    return consecutive, cycles
-
-
-def _joined(step: LoopStep, known: LoopStep) -> LoopStep:
-    """Return a step with what two reports tell of it: its times reach over both, and of two results or agents it has
-    one of the two, whichever came first.
-    """
-    started_ns, ended_ns = min(step[STARTED], known[STARTED]), max(step[ENDED], *known[ENDED:AGENT], known[STARTED])
-    result, agent = max(step[RESULT], known[RESULT]), max(step[AGENT], agent_in(known))
-    return [step[SIGNATURE], result, started_ns, *step[RULE:ENDED], ended_ns, agent, looped(known)]
-
-
-def _place_of(signature: str, row: Sequence[Any], steps: list[LoopStep]) -> int | None:
+def _place_of(signature: str, row: Sequence[Any], steps: Sequence[LoopStep]) -> int | None:
     """Return the place of an execution, by its row, among a session's steps; None where it is not remembered."""
     call_id, started_ns, ended_ns, _, result, *_ = row
-    if call_id:
-        call = digest_of(call_id)
-        place = next((at for at, step in enumerate(steps) if step[CALL:ENDED] == [call]), None)
-        if place is not None:
-            return place
-    short = digest_of(signature)
-    alike = [at for at, one in enumerate(steps) if one[SIGNATURE] == short and one[STARTED] == started_ns]
-    return max(alike, key=lambda at: (steps[at][RESULT] == result, steps[at][ENDED:AGENT] == [ended_ns]), default=None)
+    place = place_of_call(steps, call_id)
+    return place_of_like(steps, digest_of(signature), started_ns, ended_ns, result) if place is None else place
 
 
 def _with_loose(known: KnownCall, loose: Sequence[Report], failed: int) -> KnownCall:
