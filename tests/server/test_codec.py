@@ -144,7 +144,7 @@ def test_usual_calls_come_through_as_columns_and_as_what_they_are() -> None:
         (batch,) = stage.read(chats(request, now_ns), {}, now_ns).batches
         data = encode_batch(batch)
         crossed = decode_batch(data)
-        columns = len(crossed.found.calls.forms) if isinstance(crossed, ColumnBatch) else 0
+        columns = len(crossed.usual.calls.forms) if isinstance(crossed, ColumnBatch) else 0
         assert columns + len(crossed.facts) == crossed.count == len(batch.facts)
         assert weight_of(crossed) == weight_of(batch)
         assert crossed.genai_traces() == batch.genai_traces()

@@ -21,7 +21,7 @@ from operator import add, attrgetter, itemgetter, sub
 from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.column_batch import ColumnBatch
-from spanledger_processor.accounting.columns import Columns, UsualColumns, runs_of, sums_of
+from spanledger_processor.accounting.columns import Columns, UsualColumns, slices_of, sums_of
 from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex
 from spanledger_processor.accounting.facts import Batch, Fact, RuledAlike, Ruling
 from spanledger_processor.accounting.grouping import Named
@@ -130,8 +130,8 @@ class _Usual:
     def run(self) -> Sequence[UsualTrace]:
         """Account for the traces of usual calls, and return them."""
         batch = self._batch
-        found = batch.found if isinstance(batch, ColumnBatch) else usual_traces(batch.facts)
-        taken = self._taken(found) if found is not None else None
+        usual = batch.usual if isinstance(batch, ColumnBatch) else usual_traces(batch.facts)
+        taken = self._taken(usual) if usual is not None else None
         if taken is None or not taken.traces:
             return ()
         self._post(taken)
@@ -139,22 +139,22 @@ class _Usual:
         self._index.save()
         return taken.traces
 
-    def _taken(self, found: UsualTraces) -> _Taken:
+    def _taken(self, usual: UsualTraces) -> _Taken:
         """Return the traces whose calls all count, none of them ahead of the clock, or before itself."""
-        found = found.apart(self._batch.now_ns + AHEAD_NS)
-        forms = found.calls.forms
-        pattern_of_form = {form: self._pattern(form, found.calls) for form in dict.fromkeys(forms)}
+        usual = usual.apart(self._batch.now_ns + AHEAD_NS)
+        forms = usual.calls.forms
+        pattern_of_form = {form: self._pattern(form, usual.calls) for form in dict.fromkeys(forms)}
         sources = {form: None if one is None else one.source for form, one in pattern_of_form.items()}
         get, tenant = self._reader.get, self._batch.tenant
-        keys = self._keys = {trace.trace_id: trace_key(tenant, trace.trace_id) for trace in found.traces}
-        new = [trace for trace in found.traces if get(keys[trace.trace_id]) is None]
+        keys = self._keys = {trace.trace_id: trace_key(tenant, trace.trace_id) for trace in usual.traces}
+        new = [trace for trace in usual.traces if get(keys[trace.trace_id]) is None]
         by_source: dict[str, list[UsualTrace]] = {}
         for trace in new:
-            source, *others = set(map(sources.__getitem__, set(forms[trace.run])))
+            source, *others = set(map(sources.__getitem__, set(forms[trace.places])))
             if source is not None and not others:
                 by_source.setdefault(source, []).append(trace)
-        known = set(chain.from_iterable(self._remembered(found.only(each), one) for one, each in by_source.items()))
-        taken = found.only([trace for trace in found.traces if trace.trace_id in known])
+        known = set(chain.from_iterable(self._remembered(usual.only(each), one) for one, each in by_source.items()))
+        taken = usual.only([trace for trace in usual.traces if trace.trace_id in known])
         patterns = [one for one in map(pattern_of_form.__getitem__, taken.calls.forms) if one is not None]
         return _Taken(taken.traces, taken.calls.trace_ids, taken.calls.own, patterns)
 
@@ -167,15 +167,15 @@ class _Usual:
                 form.pattern = None
         return form.pattern
 
-    def _remembered(self, found: UsualTraces, source: str) -> set[bytes]:
+    def _remembered(self, usual: UsualTraces, source: str) -> set[bytes]:
         """Return the traces of whose calls no other trace may know; they are remembered."""
-        calls = found.calls
-        hashes = found.hashed(self._batch.tenant)
+        calls = usual.calls
+        hashes = usual.hashed(self._batch.tenant)
         if self._index.remember_unknown(hashes, source, calls.trace_ids, calls.own.span_ids):
-            return {trace.trace_id for trace in found.traces}
-        if len(found.traces) == 1:
+            return {trace.trace_id for trace in usual.traces}
+        if len(usual.traces) == 1:
             return set()
-        return set().union(*(self._remembered(found.only([trace]), source) for trace in found.traces))
+        return set().union(*(self._remembered(usual.only([trace]), source) for trace in usual.traces))
 
     def _post(self, taken: _Taken) -> None:
         """Enter what the calls spent: sums of those that go to the same totals."""
@@ -238,9 +238,9 @@ class _Usual:
         stored = [pattern.stored for pattern in taken.patterns]
         columns = [*own.flat(), *zip(*runs, strict=True), costs, run_costs]
         for trace in taken.traces:
-            of_trace = stored[trace.run]
+            of_trace = stored[trace.places]
             numbers = {one: number for number, one in enumerate(dict.fromkeys(of_trace))}
-            values = [[*map(numbers.__getitem__, of_trace)], *map(itemgetter(trace.run), columns)]
+            values = [[*map(numbers.__getitem__, of_trace)], *map(itemgetter(trace.places), columns)]
             where = self._keys[trace.trace_id]
             beside = _beside(trace) if trace.plain else None
             changes.replace[where] = pack_usual([*numbers], values, now_ms, beside)
@@ -262,7 +262,7 @@ class _Usual:
         runs: list[Named] = []
         costs: list[Pico] = []
         run_costs: list[Pico | None] = []
-        for session, places in runs_of(taken.own.sessions):
+        for session, places in slices_of(taken.own.sessions):
             amounts, run = taken.own.amounts[places], run_of[session]
             runs += [run] * len(amounts)
             costs += accumulate(amounts[1:], initial=of_sessions[session] + amounts[0])

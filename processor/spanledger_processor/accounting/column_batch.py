@@ -20,25 +20,25 @@ from spanledger_processor.accounting.usual_traces import UsualTraces, usual_trac
 
 @dataclass(slots=True, kw_only=True)
 class ColumnBatch(Batch):
-    """A batch of which the traces of usual calls are `found` as columns: `facts` are of its other spans, which stand at
-    `indexes`. `request` is its digest.
+    """A batch of which the traces of usual calls are columns (`usual`): `facts` are of its other spans, which stand at
+    `indexes`. `request_digest` is what `digest` returns.
     """
 
-    found: UsualTraces
+    usual: UsualTraces
     indexes: Sequence[int]
-    request: bytes
+    request_digest: bytes
 
     @classmethod
     def of(cls, batch: Batch) -> Batch:
         """Return a batch by columns; as it is where nothing of it would be."""
-        found = None if batch.budgets else usual_traces(batch.facts)
-        if found is None:
+        usual = None if batch.budgets else usual_traces(batch.facts)
+        if usual is None:
             return batch
-        by_columns, facts = set(found.indexes()), batch.facts
+        by_columns, facts = set(usual.indexes()), batch.facts
         indexes = [] if len(by_columns) == len(facts) else [i for i in range(len(facts)) if i not in by_columns]
-        found = found._replace(hashes=found.hashed(batch.tenant))
+        usual = usual._replace(hashes=usual.hashed(batch.tenant))
         own = _fields_of(batch, [facts[index] for index in indexes])
-        return cls(**own, found=found, indexes=indexes, request=batch.digest())
+        return cls(**own, usual=usual, indexes=indexes, request_digest=batch.digest())
 
     @classmethod
     def joined(cls, batches: Sequence[ColumnBatch]) -> ColumnBatch | None:
@@ -46,41 +46,42 @@ class ColumnBatch(Batch):
         ids = [batch.trace_ids() for batch in batches]
         if len(set().union(*ids)) < sum(map(len, ids)):
             return None
-        firsts = [*accumulate((batch.count for batch in batches), initial=0)]
-        places = [*accumulate((len(batch.found.calls.forms) for batch in batches), initial=0)]
-        each = [*zip(batches, places, firsts, strict=False)]
-        traces = [trace.moved(place, first) for batch, place, first in each for trace in batch.found.traces]
-        calls = _calls_joined([batch.found.calls for batch in batches])
-        hashes = _hashes_joined([batch.found.hashed(batch.tenant) for batch in batches])
+        calls_before = accumulate((len(batch.usual.calls.forms) for batch in batches), initial=0)
+        spans_before = accumulate((batch.count for batch in batches), initial=0)
+        each = [*zip(batches, calls_before, spans_before, strict=False)]  # the sums of all stand behind the last one
+        traces = [trace.moved(calls, spans) for batch, calls, spans in each for trace in batch.usual.traces]
+        calls = _calls_joined([batch.usual.calls for batch in batches])
+        hashes = _hashes_joined([batch.usual.hashed(batch.tenant) for batch in batches])
         own = _fields_of(batches[0], _end_to_end(batch.facts for batch in batches))
         own["now_ns"] = max(batch.now_ns for batch in batches)
-        request = blake2b(b"".join([batch.request for batch in batches]), digest_size=8, key=batches[0].tenant).digest()
-        indexes = [index + first for batch, _, first in each for index in batch.indexes]
-        return cls(**own, found=UsualTraces(traces, calls, hashes), indexes=indexes, request=request)
+        digests = b"".join([batch.request_digest for batch in batches])
+        digest = blake2b(digests, digest_size=8, key=batches[0].tenant).digest()
+        indexes = [index + spans for batch, _, spans in each for index in batch.indexes]
+        return cls(**own, usual=UsualTraces(traces, calls, hashes), indexes=indexes, request_digest=digest)
 
     @property
     def count(self) -> int:
         """Return how many spans it has."""
-        return len(self.facts) + len(self.found.calls.forms)
+        return len(self.facts) + len(self.usual.calls.forms)
 
     def only(self, indexes: Sequence[int]) -> Batch:
         """Return a batch of some of its spans, each with its fact."""
         facts = dict(zip(self.indexes, self.facts, strict=True))
         if not facts.keys() >= set(indexes):
-            facts.update(zip(self.found.indexes(), self.found.calls.facts(), strict=True))
+            facts.update(zip(self.usual.indexes(), self.usual.calls.facts(), strict=True))
         return Batch(**_fields_of(self, [facts[index] for index in indexes]))
 
     def genai_traces(self) -> set[bytes]:
         """Return the ids of the traces of its GenAI spans."""
-        return Batch.genai_traces(self).union(trace.trace_id for trace in self.found.traces)
+        return Batch.genai_traces(self).union(trace.trace_id for trace in self.usual.traces)
 
     def digest(self) -> bytes:
         """Return a hash that differs from that of other requests of the same time."""
-        return self.request
+        return self.request_digest
 
     def trace_ids(self) -> set[bytes]:
         """Return the ids of the traces of all spans."""
-        return {trace.trace_id for trace in self.found.traces}.union(fact.trace_id for fact in self.facts)
+        return {trace.trace_id for trace in self.usual.traces}.union(fact.trace_id for fact in self.facts)
 
 
 _FIELDS = tuple(one.name for one in fields(Batch))

@@ -89,10 +89,10 @@ class UsualColumns(NamedTuple):
         own = Columns.of(facts)
         return cls([*map(attrgetter("trace_id"), facts)], _forms_of(facts, own), own)
 
-    def at(self, runs: Sequence[slice]) -> UsualColumns:
+    def at(self, places: Sequence[slice]) -> UsualColumns:
         """Return the calls that stand at some of the places."""
-        trace_ids = [*chain.from_iterable(map(self.trace_ids.__getitem__, runs))]
-        return UsualColumns(trace_ids, [*chain.from_iterable(map(self.forms.__getitem__, runs))], self.own.at(runs))
+        trace_ids = [*chain.from_iterable(map(self.trace_ids.__getitem__, places))]
+        return UsualColumns(trace_ids, [*chain.from_iterable(map(self.forms.__getitem__, places))], self.own.at(places))
 
     def fact(self, place: int) -> UsualFact:
         """Return the fact of one of the calls."""
@@ -127,8 +127,8 @@ def _forms_of(facts: Sequence[UsualFact], own: Columns) -> list[UsualForm]:
     return [*map(forms.__getitem__, each)]
 
 
-def runs_of(keys: Sequence[_Key]) -> Iterator[tuple[_Key, slice]]:
-    """Yield where calls that have the same key stand side by side."""
+def slices_of(keys: Sequence[_Key]) -> Iterator[tuple[_Key, slice]]:
+    """Yield each key and the places of the calls that have it, where they stand side by side."""
     end = 0
     for key, equal in groupby(keys):
         first, end = end, end + len([*equal])

@@ -19,21 +19,21 @@ from spanledger_processor.accounting.usual import UsualFact
 
 
 class UsualTrace(NamedTuple):
-    """A trace: where its usual calls stand among those of all such traces, and the indexes of these calls in the batch;
-    and the plain spans beside them.
+    """A trace: the places of its usual calls among those of all such traces, and their indexes in the batch; and the
+    plain spans beside them with theirs.
     """
 
     trace_id: bytes
-    run: slice
+    places: slice
     indexes: list[int]
     plain: list[Fact]
     of_plain: list[int]
 
-    def moved(self, places: int, indexes: int) -> UsualTrace:
-        """Return the same trace so much further behind among calls, and in a batch."""
-        run = slice(self.run.start + places, self.run.stop + places)
-        of_calls, of_plain = ([index + indexes for index in each] for each in (self.indexes, self.of_plain))
-        return self._replace(run=run, indexes=of_calls, of_plain=of_plain)
+    def moved(self, calls: int, spans: int) -> UsualTrace:
+        """Return the same trace behind so many further calls, and so many further spans of a batch."""
+        places = slice(self.places.start + calls, self.places.stop + calls)
+        of_calls, of_plain = ([index + spans for index in each] for each in (self.indexes, self.of_plain))
+        return self._replace(places=places, indexes=of_calls, of_plain=of_plain)
 
 
 class UsualTraces(NamedTuple):
@@ -59,16 +59,16 @@ class UsualTraces(NamedTuple):
             return self  # nearly always
         ends = accumulate(len(trace.indexes) for trace in traces)
         moved = [
-            trace._replace(run=slice(end - len(trace.indexes), end)) for trace, end in zip(traces, ends, strict=True)
+            trace._replace(places=slice(end - len(trace.indexes), end)) for trace, end in zip(traces, ends, strict=True)
         ]
-        return UsualTraces(moved, self.calls.at([trace.run for trace in traces]))
+        return UsualTraces(moved, self.calls.at([trace.places for trace in traces]))
 
     def apart(self, latest_ns: int) -> UsualTraces:
         """Return the traces whose calls are apart, and end by `latest_ns` and not before they start."""
         own = self.calls.own
         if _are_apart(own, chain.from_iterable(trace.plain for trace in self.traces), latest_ns):
             return self  # nearly always: what holds of all spans holds of those of each trace
-        return self.only([trace for trace in self.traces if _are_apart(own.at([trace.run]), trace.plain, latest_ns)])
+        return self.only([trace for trace in self.traces if _are_apart(own.at([trace.places]), trace.plain, latest_ns)])
 
     def indexes(self) -> Iterator[int]:
         """Yield the index in the batch of each call."""

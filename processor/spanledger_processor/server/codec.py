@@ -49,25 +49,27 @@ def encode_batch(batch: Batch) -> bytes:
     of_usual = (
         [[place for place, _ in usual], _write_calls(UsualColumns.of([fact for _, fact in usual]))] if usual else None
     )
-    found = [batch.indexes, batch.request, _write_traces(batch.found)] if isinstance(batch, ColumnBatch) else None
+    by_columns = None
+    if isinstance(batch, ColumnBatch):
+        by_columns = [batch.indexes, batch.request_digest, _write_traces(batch.usual)]
     row = [batch.tenant, len(others), _WRITE_FACTS(others), batch.now_ns, loop, batch.aliases, budgets]
-    return packed([*row, batch.tenant_name, batch.watched, batch.is_part, of_usual, found])
+    return packed([*row, batch.tenant_name, batch.watched, batch.is_part, of_usual, by_columns])
 
 
 def decode_batch(data: bytes) -> Batch:
     """Return the batch that `encode_batch` was given."""
-    (tenant, count, columns, now_ns, loop, aliases, budgets, *more, of_usual, found), wide = unpacked(data)
+    (tenant, count, columns, now_ns, loop, aliases, budgets, *more, of_usual, by_columns), wide = unpacked(data)
     facts = list(_READ_FACTS[wide](columns, count))
     if of_usual is not None:
         # in the order of their places, so that each place is there by then
         for place, fact in zip(of_usual[0], _read_calls(of_usual[1], wide=wide).facts(), strict=True):
             facts.insert(place, fact)
     own = (tenant, facts, now_ns, _loop(loop), tuple(aliases), tuple(map(_budget, budgets)), *more)
-    if found is None:
+    if by_columns is None:
         return Batch(*own)
-    indexes, request, traces = found
-    by_index = dict(zip(indexes, facts, strict=True))
-    return ColumnBatch(*own, indexes=indexes, request=request, found=_read_traces(traces, by_index, wide=wide))
+    indexes, digest, traces = by_columns
+    usual = _read_traces(traces, dict(zip(indexes, facts, strict=True)), wide=wide)
+    return ColumnBatch(*own, indexes=indexes, request_digest=digest, usual=usual)
 
 
 _values_of_loop, _values_of_budget = (attrgetter(*field_names(kind)) for kind in (LoopRule, BudgetRule))
@@ -104,15 +106,15 @@ def decode_ruling(data: bytes, facts: Sequence[Fact]) -> Ruling:
     return ruling
 
 
-def _write_traces(found: UsualTraces) -> list[Any]:
+def _write_traces(usual: UsualTraces) -> list[Any]:
     """Return traces of usual calls, with the hashes of these, as they are packed."""
-    traces, calls = found.traces, found.calls
-    assert found.hashes is not None
+    traces, calls, hashes = usual
+    assert hashes is not None
     of_plain = [trace.of_plain for trace in traces]
     sizes = [len(trace.indexes) for trace in traces]
     ids = [trace.trace_id for trace in traces]
-    rest = _write_own(calls.forms, calls.own), _write_hashes(found.hashes)
-    return [ids, sizes, [*found.indexes()], of_plain if any(of_plain) else None, *rest]
+    rest = _write_own(calls.forms, calls.own), _write_hashes(hashes)
+    return [ids, sizes, [*usual.indexes()], of_plain if any(of_plain) else None, *rest]
 
 
 def _read_traces(written: Sequence[Any], facts: Mapping[int, Fact], *, wide: bool) -> UsualTraces:
@@ -120,8 +122,8 @@ def _read_traces(written: Sequence[Any], facts: Mapping[int, Fact], *, wide: boo
     ids, sizes, indexes, of_plain, calls, hashes = written
     traces: list[UsualTrace] = []
     for trace_id, size, end, plain in zip(ids, sizes, accumulate(sizes), of_plain or repeat(()), strict=False):
-        run = slice(end - size, end)
-        traces.append(UsualTrace(trace_id, run, indexes[run], [facts[index] for index in plain], [*plain]))
+        places = slice(end - size, end)
+        traces.append(UsualTrace(trace_id, places, indexes[places], [facts[index] for index in plain], [*plain]))
     trace_ids = [*chain.from_iterable(map(repeat, ids, sizes))]
     return UsualTraces(traces, _read_own(calls, trace_ids, wide=wide), _read_hashes(hashes, len(trace_ids)))
 
