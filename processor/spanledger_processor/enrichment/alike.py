@@ -354,11 +354,7 @@ def learned(
     shape = view.attributes.shape()
     for what in _NAMED:
         again.read.update(builder.resolver.further_questions(what, shape, call.dialect))
-    asked_here = Asked.of(asked, again)
-    if plan is None or plan.own != own:
-        plan = AlikePlan(own, asked_here)
-    elif plan.asked.joined(asked_here) != plan.asked:
-        plan = AlikePlan(own, plan.asked.joined(asked_here), used=plan.used, learned=plan.learned)
+    plan = _asking(plan, own, Asked.of(asked, again))
     if sum(len(value or b"") for value in view.attributes.fingerprint(plan.values)) > _LONGEST:
         return None
     which = plan.which(view, view.name, view.event_names())
@@ -373,6 +369,14 @@ def learned(
             del known.templates[key]
             return None
     return plan
+
+
+def _asking(plan: AlikePlan | None, own: Own, asked: Asked) -> AlikePlan:
+    """Return a plan that asks this much at least, for a shape with these keys: the one so far, where it does."""
+    if plan is None or plan.own != own:
+        return AlikePlan(own, asked)
+    joined = plan.asked.joined(asked)
+    return plan if joined == plan.asked else AlikePlan(own, joined, used=plan.used, learned=plan.learned)
 
 
 def _may_stand_for_others(view: SpanView, call: Call, asked: RecordedAttributes) -> bool:

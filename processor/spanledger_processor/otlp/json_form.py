@@ -195,7 +195,7 @@ def _message(reader: JsonText, kind: Any, depth: int) -> tuple[bytes, set[str]]:
         message = kind()
         _fill(message, content, depth)
         return message.SerializeToString(), {*content}
-    if reader.next() != "{":
+    if reader.peek() != "{":
         raise _WrongError(f"must be an object, not {_kind_of_next(reader)}")
     if depth > MAX_DEPTH:
         raise _WrongError(_TOO_DEEP)
@@ -229,15 +229,15 @@ def _encoded(members: Mapping[str, Any], kind: Any, depth: int) -> Iterator[byte
 def _long(reader: JsonText, kind: Any, field: JsonField, depth: int) -> bytes:
     """Return a field of the class `kind`, encoded, whose value comes next and is longer than a window."""
     if field.repeated:
-        if reader.next() != "[":
+        if reader.peek() != "[":
             raise _WrongError(f"must be an array, not {_kind_of_next(reader)}")
         return _elements(reader, kind, field, depth)
     if field.message is not None:
         return _framed(field, _message(reader, GetMessageClass(field.message), depth + 1)[0])
-    if reader.next() in ("{", "["):
+    if reader.peek() in ("{", "["):
         message = kind()
-        _set(message, field, {} if reader.next() == "{" else [], depth)  # raises
-    if field.type == TYPES.TYPE_STRING and reader.next() == '"':
+        _set(message, field, {} if reader.peek() == "{" else [], depth)  # raises
+    if field.type == TYPES.TYPE_STRING and reader.peek() == '"':
         return _framed(field, b"".join(text_of(piece).encode() for piece in reader.pieces()))
     return _scalar(kind, field, reader.scalar())
 
@@ -287,7 +287,7 @@ _TOO_MANY = f"more than {MAX_ITEMS} elements; send them in smaller requests"
 
 def _kind_of_next(reader: JsonText) -> str:
     """Return of what kind the value is that comes next, and is longer than a window or no JSON."""
-    start = reader.next()
+    start = reader.peek()
     if start not in ("{", "["):
         return _kind(reader.scalar())
     reader.skip()  # raises where it is no JSON

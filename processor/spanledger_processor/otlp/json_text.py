@@ -35,8 +35,8 @@ class JsonText:
         self._gone_into = -WINDOW
         """Where the latest value stands that did not end in its window."""
 
-    def next(self) -> str:
-        """Return the first character of what comes next; empty at the end."""
+    def peek(self) -> str:
+        """Return the first character of what comes next, and leave it there; empty at the end."""
         found = _SPACE.match(self._text, self._at)
         assert found is not None, "no space is space, too"
         self._at = found.end()
@@ -44,7 +44,7 @@ class JsonText:
 
     def value(self) -> Any:
         """Read the value that comes next; `LONG`, and nothing is read, where it is longer than its window, or none."""
-        self.next()
+        self.peek()
         value = self._value_in_window()
         if value is LONG and self._begin < self._at:
             size = min(WINDOW, max(_LEAST, 2 * (self._at - self._gone_into)))
@@ -67,7 +67,7 @@ class JsonText:
 
     def scalar(self) -> Any:
         """Read a text, number or word of any length."""
-        if self.next() == '"':
+        if self.peek() == '"':
             return "".join(self.pieces())
         value, self._at = self._decode(self._text, self._at)
         return value
@@ -89,7 +89,7 @@ class JsonText:
         """Pass over the value that comes next, however long."""
         if self.value() is not LONG:
             return
-        start = self.next()
+        start = self.peek()
         if start not in ("{", "["):
             self.scalar()
             return
@@ -99,12 +99,12 @@ class JsonText:
     def members(self) -> Iterator[str]:
         """Yield the names of the object that comes next; whoever takes one reads its value before the next one."""
         for _ in self._parts("}"):
-            if self.next() != '"':
+            if self.peek() != '"':
                 raise self._error("Expecting property name enclosed in double quotes")
             name = self.value()
             if name is LONG:
                 name = self.scalar()
-            if self.next() != ":":
+            if self.peek() != ":":
                 raise self._error("Expecting ':' delimiter")
             self._at += 1
             yield name
@@ -115,18 +115,18 @@ class JsonText:
 
     def end(self) -> None:
         """Raise an error if anything follows."""
-        if self.next():
+        if self.peek():
             raise self._error("Extra data")
 
     def _parts(self, closing: str) -> Iterator[int]:
         self._at += 1
-        if self.next() != closing:
+        if self.peek() != closing:
             for index in itertools.count():
                 yield index
-                if self.next() != ",":
+                if self.peek() != ",":
                     break
                 self._at += 1
-        if self.next() != closing:
+        if self.peek() != closing:
             raise self._error("Expecting ',' delimiter")
         self._at += 1
 
