@@ -207,10 +207,10 @@ class AlikePlan:
         stem = self.stems.get(self.which(view, scoped.name, names))
         if stem is None or stem.revision != builder.pricing.revision:
             return None, True
-        usage_call, key_ = stem.usage(scoped)
-        template = None if key_ is None else stem.templates.get(key_)
+        usage_call, usage_key = stem.usage(scoped)
+        template = None if usage_key is None else stem.templates.get(usage_key)
         if template is None:
-            return None, key_ is not None
+            return None, usage_key is not None
         self.used += 1
         return self.fact(stem, template, usage_call, view, scoped, now_ns, builder), False
 
@@ -342,9 +342,9 @@ def learned(
         return None
     recorded, again = view.recorded()
     own = _own(stem.dialect, view, call, builder)
-    usage_call, key = stem.usage(ScopedSpanView(recorded, group))
+    usage_call, usage_key = stem.usage(ScopedSpanView(recorded, group))
     template = _template(own, usage_call, fact)
-    if key is None or template is None:
+    if usage_key is None or template is None:
         return None
     candidate = AlikePlan(own, Asked())
     if not _is_same(
@@ -361,12 +361,12 @@ def learned(
     known = plan.stems.get(which)
     if known is None or known.revision != stem.revision:
         plan.stems[which] = known = stem
-    known.templates[key] = template
+    known.templates[usage_key] = template
     plan.learned += 1
     for other in _others(view, own, stem.dialect):
         read, _ = plan.read(other, group, now_ns, builder)
         if read is not None and not _is_same(read, full(other)):
-            del known.templates[key]
+            del known.templates[usage_key]
             return None
     return plan
 

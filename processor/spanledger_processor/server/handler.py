@@ -473,10 +473,12 @@ class Handler:
             return await in_slices(counting_traces(without_marks(body)))
         return reading.request
 
-    async def know(self, trace_ids: Collection[bytes]) -> None:
-        """Account for the plain spans of traces whose GenAI spans were read by another process, or before."""
+    async def know(self, traces: Collection[bytes]) -> None:
+        """Account for the plain spans of traces whose GenAI spans were read by another process, or before: of each the
+        id, and behind it the hash of the tenant where that is known.
+        """
         with self._stage.claim() as claim:
-            reading = await in_slices(self._stage.knowing(trace_ids, self._now_ns(), claim=claim))
+            reading = await in_slices(self._stage.knowing(traces, self._now_ns(), claim=claim))
             await self._add_earlier(reading, claim)
             for number in range(len(reading.batches)):
                 await self._account_large(reading, number)
@@ -489,12 +491,12 @@ class Handler:
         if reading.claim is not None:
             reading.claim.end()
 
-    async def keep_knowing(self, traces: AnnouncedTraces) -> None:
-        """Do so for all that come."""
+    async def keep_knowing(self, announced: AnnouncedTraces) -> None:
+        """Do as `know` for all traces that are announced."""
         while True:
-            trace_ids = await traces.take()
+            traces = await announced.take()
             try:
-                await self.know(trace_ids)
+                await self.know(traces)
             except Exception:
                 log.exception("plain spans that came before the GenAI spans of their trace could not be accounted for")
 

@@ -36,10 +36,13 @@ Status: TypeAlias = Mapping[str, Any]
 
 _FRAME = struct.Struct("<IQc")
 """Length of what follows, number of the request, and its kind."""
-_BATCH, _STATUS, _RULING, _REFUSED, _FAILED, _TRACES = b"B", b"S", b"R", b"N", b"E", b"T"
-_TAKEN, _COUNTED, _TOO_LARGE = b"L", b"C", b"F"
+_BATCH, _TAKEN, _STATUS, _DELIVERED = b"B", b"L", b"S", b"A"
+"""Kinds of frames from a worker: a batch; what is taken of rate limits; its status; the verdict on a delivery."""
+_RULING, _REFUSED, _TOO_LARGE, _FAILED, _COUNTED, _TRACES, _DELIVER = b"R", b"N", b"F", b"E", b"C", b"T", b"D"
+"""And to it: the ruling on a batch, or one of three errors; which limits are passed; traces that have GenAI spans; an
+export request to deliver. An answer has the number of what it answers; a status and traces have 0.
+"""
 _ERRORS = {_REFUSED: StateError, _TOO_LARGE: UnitTooLargeError}
-_DELIVER, _DELIVERED = b"D", b"A"
 
 Deliver: TypeAlias = Callable[[Signal, bytes, bytes], Awaitable[Verdict]]
 """Sends an export request of our own, by its id, to the exporters; gives what the required ones answered together."""
@@ -128,8 +131,8 @@ class _Asked:
 class RemoteLedger:
     """Implements `BatchLedger` in a worker. `path` is the ledger process's socket; `status` is asked every second.
 
-    `traces` is called with ids of traces of which other workers saw GenAI spans, `deliver` with export requests of the
-    ledger process.
+    `traces` is called with traces of which other workers saw GenAI spans (the id of each, and the hash of the tenant
+    behind it), `deliver` with export requests of the ledger process.
     """
 
     def __init__(
@@ -281,11 +284,11 @@ class AnnouncedTraces:
         """Return how many wait."""
         return len(self._waiting)
 
-    def add(self, trace_ids: Iterable[bytes]) -> None:
+    def add(self, traces: Iterable[bytes]) -> None:
         """Have these wait, as the latest."""
-        for trace_id in trace_ids:
-            self._waiting[trace_id] = None
-            self._waiting.move_to_end(trace_id)
+        for trace in traces:
+            self._waiting[trace] = None
+            self._waiting.move_to_end(trace)
         beyond = max(0, len(self._waiting) - KNOWN_TRACES)
         for _ in range(beyond):
             self._waiting.popitem(last=False)
@@ -424,9 +427,9 @@ class LedgerServer:
         """Send the other workers the traces that have GenAI spans, each with its tenant: its plain spans are links."""
         others = [other for other in self._workers if other is not worker and not other.writer.is_closing()]
         traces = {trace_id + batch.tenant for trace_id in batch.genai_traces()}
-        for trace_id in traces:
-            self._traces[trace_id] = None
-            self._traces.move_to_end(trace_id)
+        for trace in traces:
+            self._traces[trace] = None
+            self._traces.move_to_end(trace)
         while len(self._traces) > KNOWN_TRACES:
             self._traces.popitem(last=False)
         if others and traces:
