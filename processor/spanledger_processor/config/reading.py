@@ -9,7 +9,7 @@ import difflib
 import inspect
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -105,14 +105,24 @@ def _message(model: type[BaseModel], problem: ErrorDetails) -> str:
 def _unknown(model: type[BaseModel], location: Location) -> str:
     if hint := _ELSEWHERE.get(location):
         return hint
-    if location[:-1] == ("receivers",):
-        return "unknown key: there is one receiver, otlp"
-    section = _section(model, location[:-1])
+    section, name = _section(model, location[:-1]), str(location[-1])
     known = list(section.model_fields) if section else []
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    if "/" in name and name.partition("/")[0] in known:
+        return "unknown key: there is one of each; known here: " + ", ".join(known)
+    elsewhere = [*_paths_of(name, model)]
+    near = elsewhere if len(elsewhere) == 1 else difflib.get_close_matches(name, known, n=1)
     if near:
         return f"unknown key, did you mean {near[0]}?"
     return f"unknown key; known here: {', '.join(known)}" if known else "unknown key"
+
+
+def _paths_of(name: str, model: type[BaseModel], section: Location = ()) -> Iterator[str]:
+    """Yield the path of each key of a name, wherever it is known."""
+    for key, field in model.model_fields.items():
+        if key == name:
+            yield dotted((*section, key))
+        if (below := model_in(field.annotation)) is not None:
+            yield from _paths_of(name, below, (*section, key))
 
 
 def _section(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
