@@ -10,12 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 from spanledger_processor.accounting.call_hashes import HashesOfCalls
 from spanledger_processor.accounting.columns import Columns, UsualColumns
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.usual_traces import UsualTraces, usual_traces
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,9 +104,9 @@ def _hashes_joined(each: Sequence[HashesOfCalls]) -> HashesOfCalls:
     return HashesOfCalls._make(map(_end_to_end, zip(*each, strict=True)))
 
 
-def _end_to_end(parts: Iterable[Sequence[Any]]) -> list[Any]:
+def _end_to_end(parts: Iterable[Sequence[T]]) -> list[T]:
     """Return the values of all parts; a tenth of the time that `chain` takes, as each is copied in one go."""
-    whole: list[Any] = []
+    whole: list[T] = []
     for part in parts:
         whole += part
     return whole

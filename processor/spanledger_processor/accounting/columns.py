@@ -43,9 +43,9 @@ class Columns(NamedTuple):
     def of(cls, calls: Iterable[UsualFact]) -> Columns:
         """Return the columns of calls, of which there is one at least."""
         *columns, counts, parts = zip(*map(_own_values, calls), strict=True)
-        amounts, *others = columns[5:]
+        amounts, *others = columns[_FIRST.stop :]
         by_class, by_part = [*zip(*counts, strict=True)], [*zip(*parts, strict=True)]
-        return cls._make([*columns[:5], by_class, amounts, by_part, *others])
+        return cls._make([*columns[_FIRST], by_class, amounts, by_part, *others])
 
     @classmethod
     def from_flat(cls, columns: Sequence[Sequence[Any]]) -> Columns:
@@ -55,7 +55,7 @@ class Columns(NamedTuple):
 
     def flat(self) -> list[Sequence[Any]]:
         """Return all columns one behind the other."""
-        return [*self[:5], *self.counts, self.amounts, *self.parts, *self[8:]]
+        return [*self[_FIRST], *self.counts, self.amounts, *self.parts, *self[_LAST]]
 
     def at(self, places: Sequence[slice]) -> Columns:
         """Return the columns of the calls that stand at some of the places."""
@@ -67,6 +67,8 @@ class Columns(NamedTuple):
         return [*zip(repeat(1), *known)]
 
 
+_FIRST, _LAST = slice(Columns._fields.index("counts")), slice(Columns._fields.index("days"), None)
+"""Fields of one column each: those before the counts, and those behind the parts of amounts."""
 _COUNTS, _PARTS = slice(5, 11), slice(12, 17)
 """Where counts and parts of amounts stand among all columns."""
 
@@ -102,7 +104,7 @@ class UsualColumns(NamedTuple):
         """Yield the facts of the calls."""
         own = self.own
         counts, parts = zip(*own.counts, strict=True), zip(*own.parts, strict=True)
-        own_values = zip(*own[:5], counts, own.amounts, parts, *own[8:], strict=True)
+        own_values = zip(*own[_FIRST], counts, own.amounts, parts, *own[_LAST], strict=True)
         for form, trace_id, values in zip(self.forms, self.trace_ids, own_values, strict=True):
             fact = UsualFact.__new__(UsualFact)
             fact.prototype, fact.trace_id = form.prototype, trace_id

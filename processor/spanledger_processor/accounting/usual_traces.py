@@ -102,7 +102,9 @@ def usual_traces(facts: Sequence[Fact]) -> UsualTraces | None:
 _USUAL, _MIXED = {UsualFact}, {UsualFact, Fact}
 
 
-def _parted(facts: list[Any], indexes: list[int]) -> tuple[list[UsualFact], list[int], list[Fact], list[int]] | None:
+def _parted(
+    facts: Sequence[Fact], indexes: Sequence[int]
+) -> tuple[list[UsualFact], list[int], list[Fact], list[int]] | None:
     """Return the usual calls of a trace and its plain spans, each with their indexes; None with another among them, or
     one that names a run.
     """
