@@ -227,7 +227,8 @@ class Call(Struct):
     only a raw provider answer inside the span holds: it stands in where no span of the trace has usage of its own, else
     a hand-over would be counted again. `answered` is true where an answer began, so that a failed request is a call.
     `unknown_operation` is the operation of a span with usage that no table knows. With `prices_events` log events below
-    the span report calls of its model, and do not name it.
+    the span report calls of its model, and do not name it. `provider` is the one that is named, `endpoint_provider` the
+    one whose host was asked, where that is told and known.
     """
 
     dialect: str
@@ -261,6 +262,7 @@ class Call(Struct):
     prices_events: bool = False
     unknown_operation: str = ""
     present: frozenset[str] = frozenset()
+    endpoint_provider: str = ""
 
     @property
     def model(self) -> str:

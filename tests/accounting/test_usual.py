@@ -189,6 +189,7 @@ MORE: tuple[dict[str, Any], ...] = (
     {"user.id": "one", "gen_ai.usage.cache_read.input_tokens": 0},
     {"gen_ai.latency.time_to_first_token": 0.25},  # more than some of them last
     {"app.note": "what spanledger. begins is no key here"},
+    {"server.address": "api.openai.com"},
 )
 UNUSUAL: tuple[dict[str, Any], ...] = (
     {"gen_ai.operation.name": "invoke_agent"},
@@ -207,6 +208,9 @@ UNUSUAL: tuple[dict[str, Any], ...] = (
     {"request_id": "q"},
     {"gen_ai.agent.id": "a"},
     {"gen_ai.provider.name": "nobody"},
+    {"server.address": "api.deepseek.com"},
+    {"server.address": "resource.openai.azure.com"},
+    {"server.address": "api.deepseek.com", "gen_ai.request.model": "deepseek-v4-flash"},
 )
 FIRST_PLACES = 1000
 

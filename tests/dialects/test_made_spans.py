@@ -101,6 +101,7 @@ SEARCHED = {"role": "assistant", "parts": [{"type": "server_tool_call", "id": "1
     [
         {},
         {"openai.response.service_tier": "priority", "server.address": "eu.api.openai.com"},
+        {"server.address": "api.groq.com", "gen_ai.request.model": "openai/gpt-oss-120b"},
         {"gen_ai.usage.audio.input_tokens": 900, "gen_ai.usage.image.output_tokens": 50},
         {"gen_ai.output.type": "image"},
         {"gen_ai.output.messages": json.dumps([SEARCHED])},

@@ -55,7 +55,7 @@ TEXTS: dict[str, tuple[Any, ...]] = {
     "gen_ai.response.model": ("gpt-4o-2024-08-06", '"gpt-4o"', ""),
     "gen_ai.response.id": ("resp-1", "resp-2", '"resp-3"', " resp-4", "resp-5'", "", 5),
     "gen_ai.request.service_tier": ("flex", "default"),
-    "server.address": ("api.openai.com", "eu.api.openai.com"),
+    "server.address": ("api.openai.com", "eu.api.openai.com", "api.deepseek.com", "resource.openai.azure.com"),
     "gen_ai.agent.id": ("a", "b"),
     "gen_ai.usage.cost": (0.25,),
     "gen_ai.usage.raw": ('{"input_tokens": 5, "output_tokens": 2}',),

@@ -132,6 +132,9 @@ VALUES: tuple[Any, ...] = (
     '{"args": {"a": 1}, "callId": "1"}',
     '{"inputs": {"a": 1}, "input_str": "a"}',
     '{"cache_hit": true}',
+    "api.deepseek.com",
+    "https://openrouter.ai/api/v1",
+    '{"api_base": "https://api.groq.com/openai/v1"}',
 )
 
 

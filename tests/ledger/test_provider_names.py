@@ -46,7 +46,7 @@ def ledger(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> M
     ledger = MemoryLedger()
     with monkeypatch.context() as patch:
         if request.param != "as it is":
-            patch.setattr(decide, "sold_by", lambda provider, _: provider)
+            patch.setattr(decide, "sold_by", lambda provider, *_: provider)
         ledger.take([call(f"{at:08}", provider, 10**at) for at, provider in enumerate(SPELT)])
         ledger.take([call("unpriced", "openai.chat", None)])
     return ledger
@@ -114,7 +114,7 @@ def test_what_is_taken_back_is_taken_out_under_the_name_that_it_was_added_under(
     agent, child = call("agent", "openai.chat", 100, kind="agent"), call("child", "openai.chat", 70, parent="agent")
     child.trace_id = agent.trace_id
     with monkeypatch.context() as patch:
-        patch.setattr(decide, "sold_by", lambda provider, _: provider)
+        patch.setattr(decide, "sold_by", lambda provider, *_: provider)
         ledger.take([agent])
     ledger.take([child])
     with ledger.store.snapshot() as reader:

@@ -15,6 +15,7 @@ from tracked import tracked
 ROOMS = ("processor/spanledger_processor/", "exporters/spanledger_exporters/", "sidecar/spanledger_sidecar/")
 LONGEST, LONG, SHORT = 600, 460, 100
 BOUNDARIES = {
+    "spanledger_processor.dialects.endpoints",
     "spanledger_processor.server.api_access",
     "spanledger_processor.server.embedded_sidecar",
     "spanledger_processor.ledger.summaries",

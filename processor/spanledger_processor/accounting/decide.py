@@ -74,7 +74,7 @@ def _claim_of(fact: Fact, call: Call) -> Claim | None:
     cost = fact.cost
     if cost is None:
         return None
-    provider = sold_by(call.provider, priced_name(call))
+    provider = sold_by(call.provider, priced_name(call), call.endpoint_provider)
     provider, model, asked = bounded_ids(provider, call.model, call.request_model)
     fresh = _fresh(cost) if call.kind == "llm" else None
     evidence = fact.evidence if asked == model else Evidence(asked, *fact.evidence[1:])

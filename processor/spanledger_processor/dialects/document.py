@@ -30,6 +30,8 @@ What Spanledger reads from the spans of each library, and how. This page is gene
   output, or that the total has beside it, is added to it, whatever the table says: so xAI counts, and libraries that
   are made for OpenAI's form copy it.
 - What was served counts (tier, speed, region); what was asked only where no response tells.
+- The host that was asked says who sells, where the price list knows whose it is
+  ([pricing.md](pricing.md#who-sells-where-the-librarys-name-is-not-the-seller)).
 - Counts may be integers, whole doubles, or either as text; NaN is none. Anything else under a token key makes the span
   `inconsistent_usage`.
 - "Read in" names the oldest and the newest release whose source was read for a row; `make sources` prints what the

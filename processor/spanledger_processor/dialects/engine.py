@@ -8,6 +8,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from spanledger_processor.dialects import texts
+from spanledger_processor.dialects.endpoints import ENDPOINT_MARKS, endpoint_provider
 from spanledger_processor.dialects.normalize import Terms
 from spanledger_processor.dialects.outcome import ERROR, doubt_several_answers, read_outcome
 from spanledger_processor.dialects.responses import ESCAPED, ID_MARKS, answer_id, is_response, marks_of
@@ -84,6 +85,7 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
         call.tool = _tool(dialect, view)
     else:
         call.response_id = response_id(dialect, view, kind)
+        call.endpoint_provider = _asked_provider(dialect, view.attributes)
     terms = read_usage_of(call, dialect, view)
     if dialect.agent:
         call.agent_id = first_text(view, dialect.agent, identifier)
@@ -106,6 +108,14 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
     call.prices_events = dialect.prices_events and kind == "llm"
     call.granularity = granularity(call)
     return call
+
+
+def _asked_provider(dialect: Dialect, attributes: Attributes) -> str:
+    """Return the provider whose endpoint was asked, by the first key that tells one that is known."""
+    for key in dialect.endpoints:
+        if provider := attributes.derived(key, ENDPOINT_MARKS, endpoint_provider):
+            return str(provider)
+    return ""
 
 
 def _take_for_a_count(call: Call) -> None:

@@ -303,5 +303,6 @@ def _lend(call: Call, view: ScopedSpan, others: Sequence[Dialect]) -> None:
             call.request_model = call.request_model or other.request_model
             call.response_model = call.response_model or other.response_model
             call.provider = call.provider or other.provider
+            call.endpoint_provider = call.endpoint_provider or other.endpoint_provider
             call.granularity = engine.granularity(call)
             return

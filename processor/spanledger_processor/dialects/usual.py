@@ -51,6 +51,7 @@ class UsualReading:
     agent_parent_id: str
     note: str
     present: frozenset[str]
+    endpoint_provider: str
     source: Source
     is_error: bool
 
@@ -76,6 +77,7 @@ class UsualReading:
             note=self.note,
             answered=True,
             present=self.present,
+            endpoint_provider=self.endpoint_provider,
         )
 
 
@@ -130,6 +132,7 @@ class UsualCalls:
             call.agent_parent_id,
             call.note,
             call.present,
+            call.endpoint_provider,
             source_for(self._dialect.sources, call.provider),
             view.status_code == _ERROR and call.kind == "llm",
         )

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Unpriced, counts_of
 from spanledger_processor.pricing.pricer import PARTS, Pricer, Quote, Resolved, priced_name
+from spanledger_processor.pricing.providers import provider_of
 from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, ClassRates, untold_classes
 from spanledger_processor.units import NS_PER_DAY, USD, Pico
 
@@ -92,10 +93,10 @@ def explain(call: Call, at_ns: int, pricer: Pricer, *, time_known: bool = True) 
     """Return the arithmetic behind `pricer.cost(call, at_ns, time_known=time_known)`."""
     cost = pricer.cost(call, at_ns, time_known=time_known)
     quote = "no_usage" if call.granularity == "cost-only" else pricer.quote(call, at_ns)
-    provider = call.provider
-    if call.plan and isinstance(quote, tuple) and not _sold_by(provider, call, pricer, at_ns):
-        provider = ""  # the plan's seller has no price: the model's maker has
-    names = (*_names(provider, priced_name(call), pricer, at_ns, call.price_context),)
+    provider, asked = call.provider, call.endpoint_provider
+    if call.plan and isinstance(quote, tuple) and not _is_sold(call, pricer, at_ns):
+        provider = asked = ""  # the plan's seller has no price: the model's maker has
+    names = (*_names(provider, priced_name(call), pricer, at_ns, call.price_context, asked),)
     if not isinstance(quote, tuple):
         return Explanation(names, (), cost, cost.note)
     return Explanation(names, _lines(quote), cost, cost.note or _untold(call, quote))
@@ -133,9 +134,13 @@ def plain(number: Fraction) -> str:
     return f"{whole}.{f'{decimals:012d}'.rstrip('0'):0<2}"
 
 
-def _names(provider: str, model: str, pricer: Pricer, at_ns: int, context: tuple[tuple[str, str], ...]) -> list[str]:
-    resolved = pricer.resolve(provider, model, at_ns // NS_PER_DAY, context)
+def _names(
+    provider: str, model: str, pricer: Pricer, at_ns: int, context: tuple[tuple[str, str], ...], asked: str = ""
+) -> list[str]:
+    resolved = pricer.resolve(provider, model, at_ns // NS_PER_DAY, context, asked)
     lines = [f'model "{model}" of provider "{provider}"' if provider else f'model "{model}", no provider named']
+    if (seller := provider_of(provider, asked)) != provider:
+        lines.append(f'the host that was asked is of provider "{seller}"')
     price = next((card.price for _, card in resolved.cards if card is not None), "")
     if price:
         lines.append(f"{price} on {_date(at_ns)}: {resolved.why}")
@@ -146,9 +151,10 @@ def _names(provider: str, model: str, pricer: Pricer, at_ns: int, context: tuple
     return lines
 
 
-def _sold_by(provider: str, call: Call, pricer: Pricer, at_ns: int) -> bool:
+def _is_sold(call: Call, pricer: Pricer, at_ns: int) -> bool:
     day, ns = divmod(at_ns, NS_PER_DAY)
-    return pricer.resolve(provider, priced_name(call), day, call.price_context).card(ns) is not None
+    resolved = pricer.resolve(call.provider, priced_name(call), day, call.price_context, call.endpoint_provider)
+    return resolved.card(ns) is not None
 
 
 def _tried(resolved: Resolved) -> list[str]:

@@ -22,7 +22,14 @@ from genai_prices.types import ModelInfo, Provider, StartDateConstraint, TimeOfD
 
 from spanledger_processor.model import FURTHER_CLASSES, USAGE_CLASSES, Unpriced
 from spanledger_processor.pricing.model_names import Candidate, candidates_for, clean
-from spanledger_processor.pricing.providers import GATEWAYS, PROVIDERS, provider_key, provider_name, seller_of
+from spanledger_processor.pricing.providers import (
+    GATEWAYS,
+    PROVIDERS,
+    provider_key,
+    provider_name,
+    provider_of,
+    seller_of,
+)
 from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, build, compile_card
 
 OVERRIDE = "override/"
@@ -179,13 +186,14 @@ def read_name(provider: str, model: str) -> NameRead:
 
 
 @lru_cache(2048)
-def sold_by(provider: str, model: str) -> str:
+def sold_by(provider: str, model: str, asked: str = "") -> str:
     """Return the one name of who sells a call, by its provider and `priced_name`: what sums by provider stand under.
 
-    That is the seller whose price it has, as `providers.NAMES` spells it: also where the span names a library, or no
-    provider. A gateway charges itself, whoever made the model. Where no seller lists the model, the provider that was
-    named; one that is not known as it was written.
+    That is the seller whose price it has, as `providers.NAMES` spells it: also where the span names a library, no
+    provider, or another than the one whose endpoint was `asked`. A gateway charges itself, whoever made the model.
+    Where no seller lists the model, the provider that was asked or named; one that is not known as it was written.
     """
+    provider = provider_of(provider, asked)
     name = provider_name(provider)
     if name in GATEWAYS or not model or len(provider) + len(model) > MAX_NAME:
         return name

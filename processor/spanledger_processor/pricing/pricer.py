@@ -47,6 +47,7 @@ from spanledger_processor.model import (
 from spanledger_processor.pricing import price_list
 from spanledger_processor.pricing.model_names import BEDROCK, Candidate
 from spanledger_processor.pricing.price_list import MAX_NAME, OVERRIDE, NameRead, Override, read_name
+from spanledger_processor.pricing.providers import provider_of
 from spanledger_processor.pricing.rate_card import Card, ClassRates, charge, missing
 from spanledger_processor.units import NS_PER_DAY, Pico
 
@@ -196,7 +197,7 @@ class Pricer:
         if not model or call.plan:
             return None
         try:
-            card = self._resolve(call.provider, model, day, call.price_context).only
+            card = self._resolve(call.provider, model, day, call.price_context, call.endpoint_provider).only
         except _TooLongError:
             return None
         return card if card is not None and card.usual else None
@@ -207,7 +208,8 @@ class Pricer:
             return None
         day = at_ns // NS_PER_DAY
         try:
-            resolved = self._resolve(call.provider, priced_name(call), day, call.price_context)
+            name, asked = priced_name(call), call.endpoint_provider
+            resolved = self._resolve(call.provider, name, day, call.price_context, asked)
         except _TooLongError:
             return None
         return resolved.only or resolved.card(at_ns - day * NS_PER_DAY)
@@ -219,7 +221,7 @@ class Pricer:
             call = structs.replace(call, response_model="")  # OpenLLMetry cuts off whose model answered
             rated = self._sellers_rates(call, at_ns)
         if rated == "unknown_model" and call.plan:
-            return self._sellers_rates(structs.replace(call, provider=""), at_ns)
+            return self._sellers_rates(structs.replace(call, provider="", endpoint_provider=""), at_ns)
         return rated
 
     def _sellers_rates(self, call: Call, at_ns: int) -> tuple[Card, ClassRates] | Unpriced:
@@ -234,7 +236,7 @@ class Pricer:
         assert usage is not None
         day = at_ns // NS_PER_DAY
         try:
-            resolved = self._resolve(provider, model, day, context)
+            resolved = self._resolve(provider, model, day, context, call.endpoint_provider)
         except _TooLongError:
             return "unknown_model"
         if resolved.unpriced is not None:
@@ -244,30 +246,36 @@ class Pricer:
             return "unknown_model"
         return card, card.rates(call.granularity, usage.input or 0) if card.tiers else card.base
 
-    def _kept(self, provider: str, model: str, day: int, context: tuple[tuple[str, str], ...]) -> Resolved:
-        if len(provider) + len(model) + sum(len(key) + len(value) for key, value in context) > MAX_NAME:
+    def _kept(self, provider: str, model: str, day: int, context: tuple[tuple[str, str], ...], asked: str) -> Resolved:
+        if len(provider) + len(model) + len(asked) + sum(len(key) + len(value) for key, value in context) > MAX_NAME:
             raise _TooLongError
-        return self._resolved(self._read_name(provider, model), provider, model, day, context, self._cards)
+        return self._resolved(self._read_name, provider, model, day, context, asked, self._cards)
 
-    def resolve(self, provider: str, model: str, day: int, context: tuple[tuple[str, str], ...] = ()) -> Resolved:
-        """Look up a name on a day (days since 1970): overrides first, then genai-prices."""
-        return self._resolved(read_name(provider, model), provider, model, day, context, price_list.cards)
+    def resolve(
+        self, provider: str, model: str, day: int, context: tuple[tuple[str, str], ...] = (), asked: str = ""
+    ) -> Resolved:
+        """Look up a name on a day (days since 1970): overrides first, then genai-prices. `asked`: see `provider_of`."""
+        return self._resolved(read_name, provider, model, day, context, asked, price_list.cards)
 
     def _resolved(
         self,
-        name: NameRead,
+        read: Callable[[str, str], NameRead],
         provider: str,
         model: str,
         day: int,
         context: tuple[tuple[str, str], ...],
+        asked: str,
         cards_of: Callable[[price_list.Listing, date, tuple[tuple[str, str], ...]], list[tuple[int, Card | None]]],
     ) -> Resolved:
         on = _EPOCH + timedelta(days=min(max(day, 0), _MAX_DAY))
-        candidates, problem, listing = name
+        seller = provider_of(provider, asked)
+        candidates, problem, listing = read(seller, model)
         if problem == "no_model":
             return Resolved((), "no_model")
+        # A user may have stated the price of either: of the provider that the span names, or of the one that was asked.
+        names = {one: list(read(one, model)[0]) for one in (seller, provider)}
         for override, card in self._overrides:
-            if override.matches(provider, model, list(candidates), on):
+            if any(override.matches(one, model, read_as, on) for one, read_as in names.items()):
                 return Resolved(candidates, None, ((0, card),), "an override matches", card)
         if problem is not None:
             return Resolved((), problem)

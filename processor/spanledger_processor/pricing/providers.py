@@ -187,6 +187,14 @@ def seller_of(provider: str) -> str | None:
     return None if known is None else known[1]
 
 
+def provider_of(named: str, asked: str) -> str:
+    """Return the provider that sold a call: the one whose endpoint was asked, where that is known, else the one named.
+
+    Where both are one seller, the name that was given may tell more (`azure.ai.inference`).
+    """
+    return named if not asked or seller_of(named) == seller_of(asked) else provider_name(asked)
+
+
 def provider_name(provider: str) -> str:
     """Return the one name of a provider, however it is spelled; what is not known stays as it is."""
     if provider in _LISTED:  # nearly always, where a ledger is read

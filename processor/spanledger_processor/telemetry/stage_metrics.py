@@ -252,7 +252,7 @@ def _counted(fact: Fact, amount: float, at: float) -> CountedSpan | None:
 
 def _sold_by(call: Call) -> str:
     """Return the name of the provider, as the ledger has it."""
-    return sold_by(call.provider, priced_name(call))
+    return sold_by(call.provider, priced_name(call), call.endpoint_provider)
 
 
 def _model_of(fact: Fact, call: Call) -> str:

@@ -57,6 +57,7 @@ def _own_words(view: ScopedSpan, call: Call) -> None:
             call.plan = "subscription"
     call.plan = _PLANS.get(text(attributes.get(synthesized.PLAN)), call.plan)
     call.response_cache = attributes.get(synthesized.RESPONSE_CACHE) is True
+    call.endpoint_provider = text(attributes.get(synthesized.ENDPOINT_PROVIDER))
     call.unclassed = tuple(filter(None, text(attributes.get(synthesized.UNCLASSED)).split(", ")))
     if call.tool is not None:
         call.tool.signature = text(attributes.get(synthesized.TOOL_SIGNATURE))
@@ -128,6 +129,7 @@ def attributes_of(call: Call, source: str, signature: Signature | None) -> dict[
         synthesized.PLAN: call.plan or None,
         synthesized.NOTE: call.note or None,
         synthesized.RESPONSE_CACHE: call.response_cache or None,
+        synthesized.ENDPOINT_PROVIDER: call.endpoint_provider or None,
         synthesized.UNCLASSED: ", ".join(call.unclassed) or None,
         synthesized.ESTIMATE: call.estimate or None,
         **{synthesized.TERMS[name]: value for name, value in call.price_context},

@@ -1,0 +1,75 @@
+"""Providers by the endpoint that was asked.
+
+Many sellers speak OpenAI's API, or Anthropic's, and are called with those libraries, which then name OpenAI or
+Anthropic as the provider: opentelemetry-instrumentation-openai-v2 2.4b0 and -genai-openai 1.3b0 and @opentelemetry/
+instrumentation-openai whoever is asked, OpenLLMetry and Pydantic AI of most. The host that they tell beside it says who
+sells. Whose host it is stands in genai-prices, whose own arithmetic may be asked by an API's URL.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from genai_prices.data_snapshot import get_snapshot
+
+ENDPOINT_MARKS = (b".",)
+"""A text in which none of these stands names no host of the list."""
+
+_SAY_NOTHING = frozenset({"modal", "openai", "openai-decisions"})
+"""OpenAI's host is what libraries tell that do not know theirs (OpenLIT 1.45.0 of every call of Pydantic AI and of the
+OpenAI Agents SDK). Under Modal's anybody's own servers stand, beside those that it sells tokens of."""
+_GATEWAY = ".azure-api.net"
+"""Azure's gateway for whatever stands behind it, which the list counts among Azure's hosts:
+https://learn.microsoft.com/azure/api-management/genai-gateway-capabilities."""
+_VERTEX_HOST, _VERTEX = "aiplatform", "gcp.vertex_ai"
+"""The list has one seller for all that Google sells."""
+
+_APIS = tuple(
+    (provider.id, re.compile(provider.api_pattern))
+    for provider in get_snapshot().providers
+    if provider.id not in _SAY_NOTHING
+)
+_TELLS_PATH = re.compile(r"(?<!/)/(?![/|\]])")
+_BY_PATH = tuple((name, pattern) for name, pattern in _APIS if _TELLS_PATH.search(pattern.pattern))
+"""Those that share their host: a path tells them apart. `(?:/|$)` and `[^/]` are no path."""
+
+_LONGEST = 512
+_ADDRESS = re.compile(r"(?:https?://)?(?P<host>[\w-]+(?:\.[\w-]+)+)\.?(?::\d+)?(?P<path>[/?#].*)?$", re.DOTALL)
+_BASE = re.compile(r'"api_base": ?"([^"\\]*)"')
+
+
+def endpoint_provider(value: Any) -> str:
+    """Return the provider whose endpoint a value is: a host, a URL, or LiteLLM's hidden parameters; "" if nobody's."""
+    if isinstance(value, dict):
+        value = value.get("api_base")
+    elif isinstance(value, str) and value.startswith("{"):
+        match = _BASE.search(value)
+        value = match[1] if match else None
+    return _provider_at(value[:_LONGEST]) if isinstance(value, str) else ""
+
+
+@lru_cache(maxsize=1024)
+def _provider_at(address: str) -> str:
+    match = _ADDRESS.match(address.strip().lower())
+    if match is None or match["host"].endswith(_GATEWAY):
+        return ""
+    base = f"https://{match['host']}"
+    name = next((name for name, pattern in _APIS if _is_whole(pattern.match(base), base)), "")
+    if not name and match["path"]:
+        url = base + match["path"]
+        name = next((name for name, pattern in _BY_PATH if _is_longer(pattern.match(url), base)), "")
+    return _VERTEX if name == "google" and _VERTEX_HOST in base else name
+
+
+def _is_whole(match: re.Match[str] | None, base: str) -> bool:
+    """Return whether all of a host was matched, or all but its last label, which the list leaves open (`moonshot.`)."""
+    if match is None:
+        return False
+    rest = base[match.end() :]
+    return not rest or (match[0].endswith(".") and "." not in rest)
+
+
+def _is_longer(match: re.Match[str] | None, base: str) -> bool:
+    return match is not None and match.end() > len(base)
