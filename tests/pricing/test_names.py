@@ -83,6 +83,12 @@ SEEN = [
     ("google.vertex.chat", "gemini-2.5-flash", "google/gemini-2.5-flash"),
     ("vertex.anthropic.messages", "claude-sonnet-4-5@20250929", "google/claude-sonnet-4-5"),
     ("amazon-bedrock", f"us.{BEDROCK_ID}", REGIONAL),
+    (
+        "anthropic-mantle",
+        "anthropic.claude-haiku-4-5-20251001-v1:0",
+        "aws/regional.anthropic.claude-haiku-4-5-20251001-v1:0",
+    ),
+    ("openai-mantle", "openai.gpt-oss-120b-1:0", "aws/openai.gpt-oss-120b-1:0"),
     ('"anthropic"', '"claude-sonnet-4-5-20250929"', SONNET),
     (" Anthropic ", "'claude-sonnet-4-5'", SONNET),
     ("strands-agents", f"us.{BEDROCK_ID}", REGIONAL),

@@ -34,10 +34,12 @@ NAMES: dict[str, Spellings] = {
             "amazon",
             "amazon-bedrock",
             "anthropic-bedrock",
+            "anthropic-mantle",
             "aws",
             "aws-bedrock",
             "bedrock",
             "bedrock-converse",
+            "openai-mantle",
         ),
     ),
     "azure.ai.inference": Spellings(
