@@ -61,6 +61,15 @@ def test_invalid_utf8_in_keys_and_values(served: Served, backend: Backend) -> No
     backend.received.pop()  # the real protobuf cannot read it
 
 
+def test_invalid_utf8_in_a_key_of_the_resource(served: Served, backend: Backend, untouched: None) -> None:
+    """All spans of the resource are priced, and those beside it."""
+    broken = request(chat(), resource={"app.bad-key": "one"}).replace(b"app.bad-key", b"app.bad\xffkey")
+    beside = chat()
+    received = _through(served, backend, broken + request(beside), beside.SerializeToString())
+    assert received.count(b"spanledger.cost.usd") == 2
+    backend.received.pop()  # the real protobuf cannot read it
+
+
 def test_ten_thousand_attributes(served: Served, backend: Backend, untouched: None) -> None:
     span = chat()
     for number in range(10_000):

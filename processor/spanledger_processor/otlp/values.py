@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -118,11 +118,11 @@ class Attributes:
 
     def without(self, keys: frozenset[str]) -> Attributes:
         """Return the same attributes without those of `keys`."""
-        return Attributes({key: self._encoded[key] for key in self._encoded if key not in keys})
+        return Attributes({key: value for key, value in _entries_of(self._encoded) if key not in keys})
 
     def changed(self, values: Mapping[str, str | int]) -> Attributes:
         """Return the same attributes with other values under some keys."""
-        changed = {key: self._encoded[key] for key in self._encoded}
+        changed = dict(_entries_of(self._encoded))
         for key, value in values.items():
             field = "string_value" if isinstance(value, str) else "int_value"
             changed[key] = schema.AnyValue(**{field: value}).SerializeToString()
@@ -133,11 +133,11 @@ class Attributes:
         return tuple(self.keys())
 
     def contents(self) -> frozenset[tuple[str, bytes]] | None:
-        """Return every key with its encoded value, None if that is more than `MOST_COMPARED` bytes."""
+        """Return every key that is UTF-8 with its encoded value, None if that is more than `MOST_COMPARED` bytes."""
         if self._contents is None:
             if len(self._encoded) * _LEAST_PAIR > MOST_COMPARED:
                 return None
-            contents = frozenset(self._encoded.items())
+            contents = frozenset(_entries_of(self._encoded))
             if sum(len(key) + len(value) for key, value in contents) > MOST_COMPARED:
                 return None
             self._contents = contents
@@ -195,6 +195,14 @@ class Attributes:
 
     def __contains__(self, key: object) -> bool:
         return key in self._encoded
+
+
+def _entries_of(encoded: Mapping[str, bytes]) -> Iterable[tuple[str, bytes]]:
+    """Return the entries of a map whose keys are UTF-8: it has any other key as bytes, and gives no value for that."""
+    try:
+        return [*encoded.items()]
+    except UnicodeDecodeError:
+        return [(key, encoded[key]) for key in encoded if isinstance(key, str)]
 
 
 class RecordedAttributes(Attributes):
