@@ -28,6 +28,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from chats import COST, chat, request, set_attributes
 from in_parts import InParts
+from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
 from replays import attributes, spans_of
 from spanledger_exporters.delivery import Delivery as RealDelivery
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
@@ -42,7 +43,7 @@ from spanledger_processor.enrichment.earlier_spans import EarlierSpans
 from spanledger_processor.enrichment.stage import SLICE
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.queries import total
-from spanledger_processor.ledger.store import StateError, Unit, tenant_hash
+from spanledger_processor.ledger.store import StateError, Table, Unit, tenant_hash
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp import encoding as encoding_module
@@ -1003,6 +1004,20 @@ def test_every_span_is_in_one_part_and_a_trace_is_cut_only_where_it_must_be(trac
         else:
             ends = [facts[place].end_ns for part in holding for place in part]
             assert ends == sorted(ends)
+
+
+@pytest.mark.parametrize("plain", [1, 150, 400])
+def test_plain_spans_that_end_before_all_calls_of_a_long_trace_name_its_session(plain: int) -> None:
+    """Parts of plain spans alone, of a trace with no GenAI span by then, would not be stored."""
+    names = [make_fact(f"plain {number}", session="" if number else "s", length=1 + number) for number in range(plain)]
+    calls = [make_fact(f"call {number}", kind="llm", cost=7, length=1000 + number) for number in range(200)]
+    ledger = MemoryLedger()
+    batch = Batch(TENANT, [*names, *calls], NOW)
+    parts = finished(slices.parts_of(batch))
+    assert len(parts) > 1
+    for part in parts:
+        ledger.take([batch.facts[place] for place in part])
+    assert ledger.table(Table.SESSION)["s"].calls == len(calls)
 
 
 def test_facts_and_traces_are_put_into_parts_in_slices() -> None:

@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
+from operator import attrgetter
 from typing import Protocol, TypeVar
 
 from spanledger_processor.accounting.account import weights_of
@@ -213,19 +214,30 @@ def parts_of(batch: Batch, most: int | None = None) -> Steps[list[Sequence[int]]
     """Return the places of the facts of a large request's batch in its units of work; see `splitting`. With `most`,
     each counts for about so many usual calls.
     """
-    return splitting(batch.facts, ACCOUNTED_AT_ONCE // 2 if most is None else most, weights_of(batch), _IN_CUT_TRACE)
+    most = ACCOUNTED_AT_ONCE // 2 if most is None else most
+    return splitting(batch.facts, most, weights_of(batch), _IN_CUT_TRACE, attrgetter("is_genai"))
 
 
 def splitting(
-    facts: Sequence[F], most: int, weight: Callable[[F], int], least_if_cut: int = 1
+    facts: Sequence[F],
+    most: int,
+    weight: Callable[[F], int],
+    least_if_cut: int = 1,
+    begins: Callable[[F], bool] = lambda _: True,
 ) -> Steps[list[Sequence[int]]]:
     """Return the places of facts, or spans, in parts that weigh about `most`, each trace in one part unless it weighs
     more; yields after each `_GROUPED`. What fits into one part stays in its order.
 
     A trace that weighs more is cut by the ends of its spans, so that children, which end first, are known before the
-    spans above them; each of its spans weighs `least_if_cut` at least. What comes out is what several smaller requests
-    would give.
+    spans above them; each of its spans weighs `least_if_cut` at least. First stands one that `begins` a trace: of one
+    that has none yet nothing is stored. What comes out is what several smaller requests would give.
     """
+
+    def order(places: list[int]) -> None:
+        places.sort(key=lambda place: facts[place].end_ns)
+        first = next((number for number, place in enumerate(places) if begins(facts[place])), 0)
+        places.insert(0, places.pop(first))
+
     traces: dict[bytes, list[int]] = {}
     weights: dict[bytes, int] = {}
     for place, fact in enumerate(facts, 1):
@@ -245,7 +257,7 @@ def splitting(
             parts.append(part)
             part, filled = [], 0
         if weights[trace_id] > most:
-            yield partial(places.sort, key=lambda place: facts[place].end_ns)
+            yield partial(order, places)
             parts += yield from _cut(facts, places, most, lambda fact: max(weight(fact), least_if_cut))
         else:
             part += places
