@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,8 +228,8 @@ def test_while_spanledger_is_away(otelcol: None, backends: Backends, tmp_path: P
         for body in replay.requests:
             assert http_post(url, content=body, headers=headers).status_code == 503
         merged.stage.program.start()
-        for body in replay.requests:
-            post(merged.http, "traces", body)
+        for body in replay.requests:  # gRPC dials again a while after it could not, up to two minutes
+            eventually(partial(post, merged.http, "traces", body))
 
         def arrived() -> None:
             assert _cost(backends.traces.spans()) == replay.cost

@@ -16,7 +16,9 @@ from typing import Any, cast
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from captures import captures
 from chats import chat, request, set_attributes
+from replays import spans_of
 from spanledger_exporters.interface import ACCEPTED, Exporter, Result, Signal, Verdict
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.memory_store import MemoryStore
@@ -48,6 +50,15 @@ def test_other_faults_end_in_the_same_ledger(seed: int) -> None:
     """Order, batches, senders, repeats, restarts and failures change what is sent on, and nothing in the ledger."""
     ledgers = [simulate(seed, faults=faults).ledger for faults in (seed, 1000 + seed, 2000 + seed)]
     assert ledgers[0] == ledgers[1] == ledgers[2]
+
+
+def test_a_run_begins_after_every_recording() -> None:
+    """Times ahead of the clock are taken as now, so that a run of such a recording ends in another ledger each time."""
+    for capture in captures():
+        for signal, body in capture.requests:
+            if signal == "traces":
+                ends = [span.end_time_unix_nano for span in spans_of(ExportTraceServiceRequest.FromString(body))]
+                assert max(ends) < START_NS, capture.name
 
 
 def test_a_seed_is_a_run() -> None:

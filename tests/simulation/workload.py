@@ -24,7 +24,7 @@ from gaps import reported_calls
 TENANT_KEY = "simulation.tenant"
 """The resource attribute by which the configuration tells tenants apart."""
 
-START_NS = 1_795_500_000 * 10**9
+START_NS = 1_796_500_000 * 10**9
 """When a run begins: after every recording."""
 
 _SESSIONS_AT_ONCE = 100
