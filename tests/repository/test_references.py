@@ -17,6 +17,7 @@ from tracked import tracked
 
 REFERENCE = re.compile(r"(?:docs/)[a-z0-9/_-]+\.md(?:#[a-z0-9_-]+)?")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+NAME = re.compile(r"`([A-Za-z_]\w*(?:[./]\w+)*)`")
 ELSEWHERE = {
     "a number in notes that are not in the repository": re.compile(r"\b[Ff]acts (?:section )?\d|\bfacts/\w+\.md"),
     "an issue by its number": re.compile(r"\b[Ii]ssue \d"),
@@ -27,6 +28,8 @@ ELSEWHERE = {
 
 CODE = [path for path in tracked(".py", ".go", ".yaml", ".yml", ".toml", ".mjs") if path != Path(__file__).resolve()]
 DOCUMENTS = tracked(".md")
+ABOUT_CODE = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs" / "decisions").glob("*.md")]
+"""Documents whose names in backticks are those of the code, of its files, and of what it uses."""
 
 
 @cache
@@ -83,6 +86,30 @@ def test_nothing_refers_to_what_is_not_here(why: str) -> None:
         if ELSEWHERE[why].search(line)
     ]
     assert not found, why
+
+
+@cache
+def words() -> frozenset[str]:
+    """The words in the code, and in the names of all files."""
+    files = " ".join(path.relative_to(ROOT).as_posix() for path in tracked(""))
+    return frozenset(re.findall(r"\w+", "\n".join([files, *(path.read_text() for path in CODE)])))
+
+
+def unknown_names(text: str) -> set[str]:
+    """The names in a text that nothing has, nor a part of them."""
+    return {name for name in NAME.findall(text) if not words().issuperset(re.split(r"[./]", name))}
+
+
+@pytest.mark.parametrize("document", ABOUT_CODE, ids=lambda path: path.name)
+def test_documents_about_the_code_name_what_is_there(document: Path) -> None:
+    """Two names of functions outlived these by a day of renaming."""
+    assert NAME.search(document.read_text()) or document.parent != ROOT
+    assert unknown_names(document.read_text()) == set()
+
+
+def test_a_name_that_nothing_has_is_found() -> None:
+    gone = "reading" + "_envelope"
+    assert unknown_names(f"`otlp/wire`, `{gone}` and `otlp/{gone}`, `finished`") == {gone, f"otlp/{gone}"}
 
 
 def test_a_broken_reference_is_found() -> None:
