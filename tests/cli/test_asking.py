@@ -170,6 +170,28 @@ def test_a_span_of_the_ledger_is_explained(tmp_path: Path) -> None:
     assert (mistyped.exit_code, "SPAN_ID is not hexadecimal" in mistyped.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("remote", [True, False], ids=["an instance", "on disk"])
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("sessions", "--dimension", "user"), "--dimension: write name:value, such as user:ann"),
+        (("session", "b", "--candidates", "--models", "acme"), "--models: the price list has no model 'acme'"),
+        (("summary", "--since", "2026-02-01", "--until", "2026-01-01"), "--since: 2026-02-01 is after until"),
+    ],
+)
+def test_what_is_wrong_is_told_of_the_option(
+    command: tuple[str, ...],
+    says: str,
+    remote: bool,  # noqa: FBT001 - a parameter of pytest
+    served: Served,
+    url: str,
+) -> None:
+    """The API speaks of its parameters; on the command line nobody gave one."""
+    result = run(*command, *(("--endpoint", url) if remote else ("--config", str(served.config))))
+    assert result.exit_code == 2
+    assert result.stderr.removeprefix(f"the instance at {url}: ").startswith(says)
+
+
 def _forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Let a folder be as that of another user is. Its mode would not do: root may look everywhere."""
     look = os.stat

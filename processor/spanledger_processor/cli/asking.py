@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -165,7 +166,7 @@ class LedgerOnDisk:
             rules = make_lifecycle(processor), make_budgets(processor), tuple(processor.dimensions)
             return answer_of(route, self._reader, make_pricer(self._config), values, ids, *rules)
         except (ParameterError, CursorError) as error:
-            fail(str(error), WRONG_USAGE)
+            fail(_of_option(str(error)), WRONG_USAGE)
         except TenantError:
             fail(f"no tenant {self.tenant!r} in {self.name}; `spanledger tenants` lists those there are", FAILED)
         except StateError as error:
@@ -225,7 +226,7 @@ class Instance:
             )
         if response.is_success:
             return body
-        message = str(body.get("error", ""))
+        message = _of_option(str(body.get("error", "")))
         if response.status_code == 404 and message == "not in the ledger":
             return None
         hint = f" ({TOKEN}, or --config with api.auth.bearer_token)" if response.status_code == 401 else ""
@@ -259,6 +260,11 @@ def must_exist(config: Config, name: str) -> None:
             "give its --config, or --set state.path=FOLDER; for that of a running instance --endpoint URL",
             FAILED,
         )
+
+
+def _of_option(message: str) -> str:
+    """Return what is wrong with a parameter of the API, said of the option of the same name."""
+    return re.sub(r"^parameter (?=\w+:)", "--", message)
 
 
 def _headers(api: ApiSettings | None) -> dict[str, str]:
