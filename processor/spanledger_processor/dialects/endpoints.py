@@ -9,10 +9,11 @@ sells. Whose host it is stands in genai-prices, whose own arithmetic may be aske
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, TypeAlias
 
-from genai_prices.data_snapshot import get_snapshot
+_Apis: TypeAlias = tuple[tuple[str, re.Pattern[str]], ...]
+"""Providers with what their addresses begin with."""
 
 ENDPOINT_MARKS = (b".",)
 """A text in which none of these stands names no host of the list."""
@@ -26,14 +27,8 @@ https://learn.microsoft.com/azure/api-management/genai-gateway-capabilities."""
 _VERTEX_HOST, _VERTEX = "aiplatform", "gcp.vertex_ai"
 """The list has one seller for all that Google sells."""
 
-_APIS = tuple(
-    (provider.id, re.compile(provider.api_pattern))
-    for provider in get_snapshot().providers
-    if provider.id not in _SAY_NOTHING
-)
 _TELLS_PATH = re.compile(r"(?<!/)/(?![/|\]])")
-_BY_PATH = tuple((name, pattern) for name, pattern in _APIS if _TELLS_PATH.search(pattern.pattern))
-"""Those that share their host: a path tells them apart. `(?:/|$)` and `[^/]` are no path."""
+"""A path in a pattern: `(?:/|$)` and `[^/]` are none."""
 
 _LONGEST = 512
 _ADDRESS = re.compile(r"(?:https?://)?(?P<host>[\w-]+(?:\.[\w-]+)+)\.?(?::\d+)?(?P<path>[/?#].*)?$", re.DOTALL)
@@ -50,16 +45,29 @@ def endpoint_provider(value: Any) -> str:
     return _provider_at(value[:_LONGEST]) if isinstance(value, str) else ""
 
 
+@cache
+def _apis() -> tuple[_Apis, _Apis]:
+    """Return those of all providers, and of those that share their host: a path tells them apart.
+
+    The list is loaded when it is first asked for: it takes half a second, and most commands ask nothing of it.
+    """
+    from genai_prices.data_snapshot import get_snapshot
+
+    providers = (provider for provider in get_snapshot().providers if provider.id not in _SAY_NOTHING)
+    every = tuple((provider.id, re.compile(provider.api_pattern)) for provider in providers)
+    return every, tuple(one for one in every if _TELLS_PATH.search(one[1].pattern))
+
+
 @lru_cache(maxsize=1024)
 def _provider_at(address: str) -> str:
     match = _ADDRESS.match(address.strip().lower())
     if match is None or match["host"].endswith(_GATEWAY):
         return ""
-    base = f"https://{match['host']}"
-    name = next((name for name, pattern in _APIS if _is_whole(pattern.match(base), base)), "")
+    base, (every, by_path) = f"https://{match['host']}", _apis()
+    name = next((name for name, pattern in every if _is_whole(pattern.match(base), base)), "")
     if not name and match["path"]:
         url = base + match["path"]
-        name = next((name for name, pattern in _BY_PATH if _is_longer(pattern.match(url), base)), "")
+        name = next((name for name, pattern in by_path if _is_longer(pattern.match(url), base)), "")
     return _VERTEX if name == "google" and _VERTEX_HOST in base else name
 
 
