@@ -87,6 +87,27 @@ def test_searches_by_perplexitys_agent_api_have_two_prices() -> None:
     assert (cost.other, cost.estimate, cost.note) == (usd("0.0025"), True, "no sure price for: web searches")
 
 
+@pytest.mark.parametrize("seller", ["cloudflare", "databricks", "zhipuai"])
+def test_a_seller_whose_price_goes_by_more_than_a_call_tells_is_an_estimate(seller: str) -> None:
+    """`Provider.price_comments` says what the list's prices leave out."""
+    listed = next(one.models for one in PROVIDERS if one.id == seller)
+    priced = [cost for model in listed if (cost := price(model.id, provider=seller)).amount]
+    assert priced
+    assert all(cost.estimate for cost in priced)
+
+
+def test_a_model_that_is_sold_by_the_hour_beside_its_tokens_is_an_estimate() -> None:
+    priced = {
+        model.id: cost
+        for seller in PROVIDERS
+        for model in seller.models
+        if any(key.endswith("audio_hours") for key in vars(model.get_prices(MOMENT)))
+        if (cost := price(model.id, provider=seller.id)).amount
+    }
+    assert priced.keys() >= {"eleven_realtime_v1_max", "eleven_realtime_v1_mini"}
+    assert all(cost.estimate for cost in priced.values())
+
+
 def test_fees_by_the_call_are_in_other() -> None:
     assert price("claude-sonnet-4-6", replace(TEXT, web_searches=2)).other == usd("0.02")
     assert price("gpt-4.1", replace(TEXT, web_searches=1, file_searches=4)).other == usd("0.02")

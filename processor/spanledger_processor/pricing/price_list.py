@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 import genai_prices
-from genai_prices.types import ModelInfo, Provider, StartDateConstraint, TimeOfDateConstraint
+from genai_prices.types import ModelInfo, ModelPrice, Provider, StartDateConstraint, TimeOfDateConstraint
 
 from spanledger_processor.model import FURTHER_CLASSES, USAGE_CLASSES, Unpriced
 from spanledger_processor.pricing.model_names import Candidate, candidates_for, clean
@@ -124,6 +124,14 @@ Google gives a number of searches a day for nothing (https://ai.google.dev/gemin
 models that do not reason $10 or $25 for 1,000 searches, by the version of the tool, and its small ones 8,000 input
 tokens for each, which no usage has (https://platform.openai.com/docs/pricing). Perplexity's Agent API has two kinds and
 counts both as one (https://docs.perplexity.ai/docs/agent-api/tools/web-search)."""
+_BY_MORE = frozenset({"cloudflare", "databricks", "zhipuai"})
+"""Sellers whose prices the list has for one case of several, by its own words. Cloudflare gives a number of neurons a
+day for nothing (https://developers.cloudflare.com/workers-ai/platform/pricing/). Databricks charges by the region and
+the cloud, up to 2.4 times the list's (https://www.databricks.com/product/pricing/foundation-model-serving). Zhipu
+charges in CNY, and most models by the length of input and output, of which the list has the shortest
+(https://open.bigmodel.cn/pricing)."""
+_HOURS = "audio_hours"
+"""How the list's keys of prices for an hour of sound end."""
 _A_PROMPT = ("google", "gemini-2")
 """Models of a seller that are charged for a prompt with searches, not for each of them (the same page)."""
 
@@ -238,9 +246,7 @@ def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> 
             prices,
             listing.price,
             free=listing.model.id.endswith(":free"),
-            # Perplexity's fee of a request goes by how much it may search, and the list has the highest alone:
-            # https://docs.perplexity.ai/docs/getting-started/pricing
-            estimate=unlisted or prices.requests_kcount is not None or _is_anothers(listing),
+            estimate=unlisted or _depends_on_more(listing, prices) or _is_anothers(listing),
             unstated=_unsure(listing),
             untold=_untold(listing.model.id) or _untold(listing.candidate.model),
             once=("web_searches",) if (listing.seller.id, listing.model.id[: len(_A_PROMPT[1])]) == _A_PROMPT else (),
@@ -248,6 +254,16 @@ def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> 
         if not result or result[-1][1] != card:
             result.append((start // timedelta(microseconds=1) * 1000, card))
     return result
+
+
+def _depends_on_more(listing: Listing, prices: ModelPrice) -> bool:
+    """Return whether a call may cost something else than the list says, by what no call tells.
+
+    Perplexity's fee of a request goes by how much it may search, and the list has the highest alone:
+    https://docs.perplexity.ai/docs/getting-started/pricing. Sound that is sold by the hour is paid beside all tokens.
+    """
+    per_hour = any(value is not None for key, value in vars(prices).items() if key.endswith(_HOURS))
+    return per_hour or prices.requests_kcount is not None or listing.seller.id in _BY_MORE
 
 
 def _is_anothers(listing: Listing) -> bool:
