@@ -175,6 +175,10 @@ def test_cards_for_log_events_and_usual_calls_are_of_the_seller_that_was_asked()
 
 
 def test_an_explanation_says_that_the_host_decided() -> None:
-    names = explain(call_to(URLS["groq"], "openai/gpt-oss-120b", "openai"), AT_NS, PRICER).names
-    assert 'the host that was asked is of provider "groq"' in names
-    assert not any("host" in line for line in explain(call_to(NOBODY, "gpt-4o", "openai"), AT_NS, PRICER).names)
+    for model, named, url, why in (
+        ("openai/gpt-oss-120b", "openai", URLS["groq"], "its host was asked"),
+        ("gpt-4o", "openai", URLS["groq"], "its host was asked"),
+        ("openai/gpt-oss-120b", "groq", URLS["groq"], "the provider was named"),
+        ("gpt-4o", "openai", NOBODY, "the provider was named"),
+    ):
+        assert why in explain(call_to(url, model, named), AT_NS, PRICER).names[-1]

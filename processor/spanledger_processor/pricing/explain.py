@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Unpriced, counts_of
-from spanledger_processor.pricing.pricer import PARTS, Pricer, Quote, Resolved, priced_name
+from spanledger_processor.pricing.model_names import NAMED
+from spanledger_processor.pricing.pricer import PARTS, Pricer, Quote, priced_name
 from spanledger_processor.pricing.providers import provider_of
 from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, ClassRates, untold_classes
 from spanledger_processor.units import NS_PER_DAY, USD, Pico
@@ -20,6 +21,7 @@ _SOLD = (
     (-1, "requests", "request"),
 )
 """The place in a row of a card, the label and the unit of each class, by the part of the cost that it is in."""
+_ASKED = "its host was asked"
 _PLURAL = {"search": "searches"}
 REASONS: dict[Unpriced, str] = {
     "no_model": "the span names no model",
@@ -138,14 +140,16 @@ def _names(
     provider: str, model: str, pricer: Pricer, at_ns: int, context: tuple[tuple[str, str], ...], asked: str = ""
 ) -> list[str]:
     resolved = pricer.resolve(provider, model, at_ns // NS_PER_DAY, context, asked)
+    by_host = provider_of(provider, asked) != provider
     lines = [f'model "{model}" of provider "{provider}"' if provider else f'model "{model}", no provider named']
-    if (seller := provider_of(provider, asked)) != provider:
-        lines.append(f'the host that was asked is of provider "{seller}"')
     price = next((card.price for _, card in resolved.cards if card is not None), "")
     if price:
-        lines.append(f"{price} on {_date(at_ns)}: {resolved.why}")
+        lines.append(f"{price} on {_date(at_ns)}: {_why(resolved.why, by_host=by_host)}")
     else:
-        lines += _tried(resolved)
+        lines += (
+            f'not listed: "{one.model}" at {one.seller} ({_why(one.why, by_host=by_host)})'
+            for one in resolved.candidates
+        )
     if context:
         lines.append("price context: " + ", ".join(f"{key}={value}" for key, value in context))
     return lines
@@ -157,10 +161,9 @@ def _is_sold(call: Call, pricer: Pricer, at_ns: int) -> bool:
     return resolved.card(ns) is not None
 
 
-def _tried(resolved: Resolved) -> list[str]:
-    return [
-        f'not listed: "{candidate.model}" at {candidate.seller} ({candidate.why})' for candidate in resolved.candidates
-    ]
+def _why(why: str, *, by_host: bool) -> str:
+    """Return why a candidate is one of its seller, whose host decides where another provider is named."""
+    return _ASKED if by_host and why == NAMED else why
 
 
 def _lines(quote: Quote) -> tuple[ChargeLine, ...]:

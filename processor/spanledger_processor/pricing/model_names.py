@@ -15,6 +15,8 @@ from functools import lru_cache
 from spanledger_processor.model import Unpriced
 from spanledger_processor.pricing.providers import PROVIDERS, provider_name, seller_of
 
+NAMED = "the provider was named"
+"""Why a candidate is one of the seller that the provider's name means."""
 MAKERS = frozenset({"anthropic", "cohere", "deepseek", "mistral", "moonshotai", "openai", "perplexity", "x-ai"})
 """Sellers of their own models only: another vendor before the name cannot be dropped."""
 
@@ -168,7 +170,7 @@ def candidates_for(provider: str, model: str) -> list[Candidate] | Unpriced:
     seller = seller_of(provider)
     if seller is None:
         return _only_by_arn(model) or "unknown_provider"
-    why = "the provider was named" if seller else ""
+    why = NAMED if seller else ""
     return _candidates(seller, provider_name(provider), model, why, _MAX_PREFIXES) or "unknown_model"
 
 
