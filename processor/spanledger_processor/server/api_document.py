@@ -50,8 +50,8 @@ The API listens on `api.endpoint` (127.0.0.1:4320 unless configured). What the r
   never as 0. Rows of lists add up to the total; what belongs to no session or run is the row with an empty id.
   Of runs that is so with `all=true`: without, sessions that are runs of their own are in no row (`all` says which).
 - **Errors** are JSON, `{"error": "..."}`: 400 a parameter or body, 401 no token, 403 a foreign page or name, 404 not in
-  the ledger (also: no such tenant), 413 and 415 a body that is too large or no JSON by its content type, 503 the ledger
-  cannot be read now.
+  the ledger (also: no such tenant) or no path of the API, 405 a method that the path does not take, 413 and 415 a body
+  that is too large or no JSON by its content type, 503 the ledger cannot be read now.
 
 ```
 $ curl -s 'localhost:4320/api/v1/sessions?sort=cost&limit=3&fields=id,cost_usd'
