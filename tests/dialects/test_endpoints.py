@@ -87,6 +87,9 @@ def test_no_provider_of_the_list_is_left_out(provider: str) -> None:
         ("http://api.deepseek.com:8080/v1", "deepseek"),
         ("https://openrouter.ai/api/v1", "openrouter"),
         ("resource.openai.azure.com", "azure"),
+        ("https://api.together.ai/v1", "together"),  # together 3.1.1, `_client.py`
+        ("api.eu.mistral.ai", "mistral"),  # mistralai 3.7.0, `sdkconfiguration.py`
+        ("api.us.mistral.ai", "mistral"),
         ("https://generativelanguage.googleapis.com/v1beta/openai/", "google"),
         ("us-east5-aiplatform.googleapis.com", "gcp.vertex_ai"),
         ("https://router.huggingface.co/groq/openai/v1", "huggingface_groq"),

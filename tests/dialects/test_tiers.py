@@ -221,3 +221,22 @@ def test_a_regional_endpoint_counts_in_every_vocabulary(reported: dict[str, Any]
     """https://platform.openai.com/docs/guides/your-data: data residency has hosts of its own."""
     assert read(span(reported | {"server.address": "eu.api.openai.com"})).price_context == (("region", "eu"),)
     assert read(span(reported | {"server.address": "api.openai.com"})).price_context == ()
+
+
+@pytest.mark.parametrize(
+    ("address", "region"),
+    [
+        ("api.eu.mistral.ai", "eu"),
+        ("https://api.us.mistral.ai/v1", "us"),
+        ("api.mistral.ai", ""),
+        ("api.eu.mistral.ai.example", ""),
+        ("eu.api.mistral.ai", ""),
+    ],
+)
+def test_mistral_costs_more_in_a_region(address: str, region: str) -> None:
+    """https://docs.mistral.ai/inference/regional-inference: a tenth, by the list's own comments."""
+    reported = chat(input_tokens=100, output_tokens=10, cache_read__input_tokens=0) | {"server.address": address}
+    reported |= {"gen_ai.provider.name": "mistral_ai", "gen_ai.request.model": "mistral-small-2506"}
+    call = read(span(reported))
+    assert call.price_context == ((("region", region),) if region else ())
+    assert Pricer().cost(call, 1_795_400_000 * 10**9).estimate is bool(region)

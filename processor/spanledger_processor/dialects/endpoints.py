@@ -24,6 +24,8 @@ OpenAI Agents SDK). Under Modal's anybody's own servers stand, beside those that
 _GATEWAY = ".azure-api.net"
 """Azure's gateway for whatever stands behind it, which the list counts among Azure's hosts:
 https://learn.microsoft.com/azure/api-management/genai-gateway-capabilities."""
+_UNLISTED = {"api.eu.mistral.ai": "mistral", "api.us.mistral.ai": "mistral", "api.together.ai": "together"}
+"""Hosts that sellers' own clients have, and the list has not: mistralai 3.7.0, together 3.1.1."""
 _VERTEX_HOST, _VERTEX = "aiplatform", "gcp.vertex_ai"
 """The list has one seller for all that Google sells."""
 
@@ -64,7 +66,8 @@ def _provider_at(address: str) -> str:
     if match is None or match["host"].endswith(_GATEWAY):
         return ""
     base, (every, by_path) = f"https://{match['host']}", _apis()
-    name = next((name for name, pattern in every if _is_whole(pattern.match(base), base)), "")
+    unlisted = _UNLISTED.get(match["host"], "")
+    name = next((name for name, pattern in every if _is_whole(pattern.match(base), base)), unlisted)
     if not name and match["path"]:
         url = base + match["path"]
         name = next((name for name, pattern in by_path if _is_longer(pattern.match(url), base)), "")

@@ -35,10 +35,11 @@ _COUNTS_TOKENS = (".count_tokens", ".countTokens")
 """How spans of requests end that only ask how many tokens a prompt has: no model answers, and nothing is billed.
 https://platform.claude.com/docs/en/build-with-claude/token-counting, https://ai.google.dev/gemini-api/docs/tokens."""
 _LONGEST_ENDPOINT = 200
-_HOSTS = ("api.openai.com", "-aiplatform.googleapis.com", ".rep.googleapis.com")
+_HOSTS = ("api.openai.com", "-aiplatform.googleapis.com", ".rep.googleapis.com", ".mistral.ai")
 _HOST_MARKS = tuple(host.encode() for host in _HOSTS)
-_REGION = re.compile(r"(?:^|//)([a-z]{2})\.api\.openai\.com(?:$|[:/])")
-"""OpenAI's regional endpoints (https://platform.openai.com/docs/guides/your-data): data residency has a surcharge."""
+_REGION = re.compile(r"(?:^|//)(?:([a-z]{2})\.api\.openai\.com|api\.(eu|us)\.mistral\.ai)(?:$|[:/])")
+"""Regional endpoints, which cost a tenth more: https://platform.openai.com/docs/guides/your-data,
+https://docs.mistral.ai/inference/regional-inference."""
 _VERTEX_REGION = re.compile(
     r"(?:^|//)(?:([a-z]{2,12}-[a-z]{2,12}\d{1,2})-aiplatform|aiplatform\.([a-z0-9-]{2,32})\.rep)"
     r"\.googleapis\.com(?:$|[:/])"
