@@ -481,6 +481,43 @@ def test_the_first_piece_of_a_stream_shows_that_an_answer_began(name: str) -> No
     assert not read(span(OI, status_code=2, events=[PlainEvent("exception")])).answered
 
 
+UNREAD = "1 validation error for Weather\n  Invalid JSON: expected value at line 1 column 1 [type=json_invalid]"
+NO_JSON = "Unexpected token 'T', \"The weather\"... is not valid JSON"
+PAGE = "Unexpected token '<', \"<!DOCTYPE \"... is not valid JSON"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "exception", "answered"),
+    [
+        # opentelemetry-instrumentation-genai-openai and -langchain 1.3b0
+        (chat() | {"error.type": "pydantic_core._pydantic_core.ValidationError"}, {}, True),
+        # OpenLLMetry's OpenAI and LangChain instrumentations 0.62.4, Logfire 5.4.0
+        (TRACELOOP, {"exception.type": "pydantic_core._pydantic_core.ValidationError"}, True),
+        # `_parse_chat_completion` of openai 3.57.0
+        (TRACELOOP, {"exception.type": "openai.LengthFinishReasonError"}, True),
+        (TRACELOOP, {"exception.type": "langchain_core.exceptions.OutputParserException"}, True),
+        # @arizeai/openinference-instrumentation-langchain 4.1.1 tells no type
+        (OI, {"exception.message": f"{NO_JSON}\n\nSyntaxError: {NO_JSON}"}, True),
+        # Genkit 1.42.0
+        ({"genkit:type": "action", "genkit:metadata:subtype": "model"}, {"exception.type": "SyntaxError"}, True),
+        # langfuse.langchain.CallbackHandler 5.0.4
+        (LANGFUSE | {"langfuse.observation.status_message": UNREAD}, {}, True),
+        (LANGFUSE | {"langfuse.observation.status_message": "429 validation errors"}, {}, False),
+        (OI, {"exception.type": "SyntaxError", "exception.message": PAGE}, False),
+        (OI, {"exception.type": "openai.RateLimitError", "exception.message": "Error code: 429"}, False),
+        (OI, {"exception.type": "openai.APITimeoutError", "exception.message": "Request timed out."}, False),
+        (chat() | {"error.type": "openai.BadRequestError"}, {"exception.message": "is not valid JSON"}, False),
+    ],
+)
+def test_an_answer_that_could_not_be_read_is_one(
+    attributes: dict[str, Any], exception: dict[str, Any], *, answered: bool
+) -> None:
+    """Libraries raise before an instrumentation has seen the answer, which was paid for; as each put it on its span."""
+    events = [PlainEvent("exception", PlainAttributes(exception))] if exception else []
+    call = read(span(attributes, status_code=2, events=events))
+    assert (call.usage, call.answered) == (None, answered)
+
+
 def test_a_cost_of_nothing_on_a_refused_request_is_none() -> None:
     """`on_llm_error` of langfuse.langchain.CallbackHandler 5.0.4 sets a total of 0."""
     attributes = LANGFUSE | {"langfuse.observation.cost_details": '{"total": 0}'}

@@ -45,6 +45,7 @@ UNTOLD: dict[str, tuple[int, str]] = {
     "codex/logs-only": (4, "no spans were recorded"),
     "gemini-cli/tools": (4, "its spans leave cached tokens and thoughts out: usage with a problem"),
     "voltagent/steps": (4, "a call with tools tells its last step's usage; the agent's span, which is none, all of it"),
+    "otel-genai/unreadable-openai-chat": (1, "of an answer that could not be read no usage is told"),
     "litellm/S3-openai-chat": (4, "LiteLLM writes each call over the last one on the application's span"),
 }
 """By capture: how many calls no span tells, and why."""

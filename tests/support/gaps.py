@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from captures import TOKENS, Call, Capture
 
@@ -18,13 +18,15 @@ REASONING = "how much of the output was reasoning"
 class Gap:
     """Classes that are missing, and why.
 
-    `kept` are the calls (seq in the truth) that are on the wire at all, `together` those that are told as one.
+    `kept` are the calls (seq in the truth) that are on the wire at all, `together` those that are told as one, `bare`
+    those of which no usage is told.
     """
 
     classes: tuple[str, ...]
     reason: str
     kept: tuple[int, ...] = ()
     together: tuple[int, ...] = ()
+    bare: tuple[int, ...] = ()
 
 
 def _split(who: str) -> Gap:
@@ -57,6 +59,7 @@ GAPS: dict[str, Gap] = {
     "openlit/S3-anthropic": _split("OpenLIT"),
     "otel-genai/S1-anthropic": _split("OpenTelemetry's Anthropic instrumentation"),
     "otel-genai/S1-bedrock": _split("OpenTelemetry's Bedrock instrumentation"),
+    "otel-genai/unreadable-openai-chat": Gap((), "of an answer that could not be read no usage is told", bare=(1,)),
     "otel-openai-v2/S1-openai-chat": _cache("OpenTelemetry's openai_v2"),
     "otel-openai-v2/S3-openai-chat+latest": _cache("OpenTelemetry's openai_v2"),
     "semantic-kernel/S3": _cache("Semantic Kernel"),
@@ -95,6 +98,7 @@ def reported_calls(capture: Capture) -> list[Call]:
     told = dict(enumerate(capture.calls, start=1))
     if gap.together:
         told[gap.together[-1]] = _sum([told.pop(seq) for seq in gap.together])
+    told |= {seq: replace(told[seq], tokens=dict.fromkeys(TOKENS, 0)) for seq in gap.bare}
     calls = [call for seq, call in told.items() if not gap.kept or seq in gap.kept]
     return [Call(c.provider, c.model, c.time, {**c.tokens, **dict.fromkeys(gap.classes, 0)}) for c in calls]
 

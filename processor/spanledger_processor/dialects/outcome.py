@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -38,6 +39,30 @@ _REFUSALS = frozenset(range(HTTPStatus.BAD_REQUEST, 499)) - {HTTPStatus.REQUEST_
 """By these nothing was answered. After 408 and 499 (who asked did not wait) and a server's failure the model may have:
 LiteLLM gives 408 to a timeout of its own and 500 to a connection that broke.
 """
+_EXCEPTION = "exception"
+"""The event of an exception."""
+_ERROR_TYPES = ("error.type", "exception.type")
+_ERROR_TEXTS = ("exception.message", "error.message", "langfuse.observation.status_message")
+"""OpenInference for JavaScript and Langfuse tell an exception by its text alone."""
+_UNREADABLE = frozenset(
+    (
+        *("ValidationError", "JSONDecodeError", "SyntaxError", "ZodError", "OutputParserException"),
+        *("LengthFinishReasonError", "ContentFilterFinishReasonError", "APIResponseValidationError"),
+        *("ResponseValidationError", "JSONSchemaValidationError", "UnexpectedModelBehavior"),
+        *("AI_NoObjectGeneratedError", "AI_NoOutputGeneratedError", "AI_JSONParseError", "AI_TypeValidationError"),
+    )
+)
+"""Exceptions of who could not read an answer as the object that was asked for. The answer was paid for, and SDKs and
+LangChain raise them before an instrumentation has seen it. A few SDKs raise the first for a request of a wrong form as
+well: it becomes a call without usage, where else an answer would be lost.
+"""
+_UNREADABLE_TEXT = re.compile(
+    r"(?:\w*Error: )?(?:\d+ validation errors? for |Unexpected (?:token|end of JSON)|Expecting value: line "
+    r"|Could not parse response content as )"
+)
+"""How their texts begin: Pydantic's, V8's, that of Python's `json`, and OpenAI's."""
+_PAGE = re.compile(r"(?:\w*Error: )?Unexpected token '?<")
+"""A page of HTML in place of JSON: of a proxy that failed."""
 _TOOL_ROLE = (b'"tool"', ESCAPED)
 _OUTPUT_TYPES = {"image": ("image",), "speech": ("audio",), "audio": ("audio",), "video": ("video",)}
 """Values of `gen_ai.output.type` that are no text, and the modality of each."""
@@ -80,7 +105,20 @@ def _has_begun(call: Call, dialect: Dialect, view: ScopedSpan) -> bool:
         or any(map(view.attributes.is_filled, keys))
         or status == HTTPStatus.OK
         or any(event.name in _BEGINNINGS for event in view.events)
+        or (failed and _is_unreadable(view))
     )
+
+
+def _is_unreadable(view: ScopedSpan) -> bool:
+    """Return whether a call failed because its answer could not be read as what was asked for."""
+    places = [view.attributes, *(event.attributes for event in view.events if event.name == _EXCEPTION)]
+    reasons = [str(text) for one in places for key in _ERROR_TEXTS if (text := one.get(key)) is not None]
+    names = {
+        str(name).rpartition(".")[2] for one in places for key in _ERROR_TYPES if (name := one.get(key)) is not None
+    }
+    if any(map(_PAGE.match, reasons)):
+        return False
+    return not names.isdisjoint(_UNREADABLE) or any(map(_UNREADABLE_TEXT.match, reasons))
 
 
 def _is_refusal(status: Any) -> bool:
