@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dialect_view import chat, read, span
+from spanledger_processor.dialects import detect
 from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.dialects.values import version_of
 from spanledger_processor.model import Usage
@@ -79,6 +80,66 @@ def test_strands_adds_bedrocks_caches_up_from_1_54(model: str, key: str, total: 
     call = read(span(reported, scope="strands.telemetry.tracer"))
     assert call.usage is not None
     assert (call.usage.input, call.estimate) == (total, estimate)
+
+
+@pytest.mark.parametrize(
+    ("model", "told", "usage", "estimate"),
+    [
+        ("claude-sonnet-4-5", (40, 1, 41, 60), Usage(100, 1, 60), False),
+        ("claude-sonnet-4-5", (100, 1, 101, 60), Usage(160, 1, 60), True),  # its VercelModel would mean 100
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", (100, 1, 161, 60), Usage(160, 1, 60), False),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", (100, 1, 101, 60), Usage(100, 1, 60), True),
+        ("gpt-4o", (100, 1, 101, 60), Usage(100, 1, 60), False),
+    ],
+)
+def test_strands_for_javascript_copies_the_providers_counts(
+    model: str, told: tuple[int, int, int, int], usage: Usage, *, estimate: bool
+) -> None:
+    """@strands-agents/sdk 1.0.0 to 1.19.0, models/anthropic.js, bedrock.js, vercel.js and openai; telemetry/tracer.js:
+    scope and `gen_ai.system` are `getServiceName()`.
+    """
+    given, output, total, cached = told
+    reported = chat(input_tokens=given, output_tokens=output, total_tokens=total, cache_read__input_tokens=cached)
+    reported |= {"gen_ai.event.start_time": "2026-11-30T00:00:00.000Z", "gen_ai.request.model": model}
+    reported |= {"gen_ai.provider.name": "weather-app", "gen_ai.usage.cache_read_input_tokens": cached}
+    call = read(span(reported, "chat", "weather-app"))
+    assert (call.dialect, call.provider, call.usage, call.estimate) == ("strands", "", usage, estimate)
+
+
+@pytest.mark.parametrize(
+    ("provider", "reasoning", "usage", "estimate"),
+    [
+        ("anthropic", {}, Usage(160, 9, 60), True),  # up to 1.12 a stream's first event is added to its last one
+        ("aws.bedrock", {}, Usage(160, 9, 60), False),
+        ("gcp.gemini", {"reasoning_tokens": 4}, Usage(100, 13, 60, reasoning=4), True),  # up to 1.6
+        ("gcp.gemini", {"reasoning__output_tokens": 4}, Usage(100, 9, 60, reasoning=4), True),  # from 1.7 on
+        ("gcp.gemini", {"reasoning__output_tokens": 0}, Usage(100, 9, 60, reasoning=0), False),
+        ("openai", {"reasoning__output_tokens": 4}, Usage(100, 9, 60, reasoning=4), False),
+    ],
+)
+def test_pipecat_copies_the_providers_counts(
+    provider: str, reasoning: dict[str, int], usage: Usage, *, estimate: bool
+) -> None:
+    """pipecat-ai 0.0.80 to 1.14.0, `_process_context` of services/anthropic/llm.py, aws/llm.py and google/llm.py."""
+    reported = chat(input_tokens=100, output_tokens=9, cache_read__input_tokens=60, **reasoning)
+    call = read(span(reported | {"gen_ai.provider.name": provider}, "llm", "pipecat"))
+    assert (call.dialect, call.usage, call.estimate) == ("pipecat", usage, estimate)
+
+
+def test_what_mirascope_traces_is_a_call() -> None:
+    """`attach_mirascope_response` of mirascope 2.8.2: a span of `ops.trace` has the answer, and no key of the
+    convention; one of a function has neither.
+    """
+    usage = {"input_tokens": 100, "output_tokens": 9, "cache_read_tokens": 60, "cache_write_tokens": 5}
+    reported = {
+        "mirascope.response.provider_id": "anthropic",
+        "mirascope.response.model_id": "anthropic/claude-sonnet-4-5",
+        "mirascope.response.usage": json.dumps({**usage, "reasoning_tokens": 0, "total_tokens": 109}),
+    }
+    call = read(span(reported, "ask.call", "mirascope.ops"))
+    assert (call.kind, call.provider, call.model) == ("llm", "anthropic", "anthropic/claude-sonnet-4-5")
+    assert call.usage == Usage(100, 9, 60, 5, reasoning=0)
+    assert detect(span({"mirascope.type": "trace"}, "ask", "mirascope.ops")) is None
 
 
 @pytest.mark.parametrize(

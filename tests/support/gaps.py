@@ -62,7 +62,9 @@ GAPS: dict[str, Gap] = {
     "otel-genai/unreadable-openai-chat": Gap((), "of an answer that could not be read no usage is told", bare=(1,)),
     "otel-openai-v2/S1-openai-chat": _cache("OpenTelemetry's openai_v2"),
     "otel-openai-v2/S3-openai-chat+latest": _cache("OpenTelemetry's openai_v2"),
+    "pipecat/anthropic": _split("Pipecat"),
     "semantic-kernel/S3": _cache("Semantic Kernel"),
+    "strands-js/tools": _reasoning("Strands for JavaScript"),
     "strands/S3": _reasoning("Strands"),
     "traceloop/S1-anthropic": _split("OpenLLMetry"),
     "traceloop/S1-bedrock": _split("OpenLLMetry"),
@@ -130,7 +132,7 @@ NO_ARGUMENTS = frozenset(
 )
 """Recordings whose tool spans do not tell arguments: the library records no content unless it is asked to."""
 
-NO_TOOL_SPANS = frozenset({"openinference-js/openai-chat", "openlit/S3-anthropic"})
+NO_TOOL_SPANS = frozenset({"mirascope/tools", "openinference-js/openai-chat", "openlit/S3-anthropic"})
 """Recordings of programs that ran tools without a span of their own."""
 
 SILENT_SESSIONS = {"claude-code/subagent": {"a75950d43c48f402f"}}

@@ -37,6 +37,12 @@ What Spanledger reads from the spans of each library, and how. This page is gene
 - "Read in" names the oldest and the newest release whose source was read for a row; `make sources` prints what the
   registries have that is newer. Rows without it stand on recordings, on documents, or on earlier readings.
 - A class that no key tells is unknown, not zero, unless the source is known to leave out zeros.
+- A call that failed counts, without a price, where its exception says that the answer could not be read as the object
+  that was asked for: it was paid for, and no usage is told.
+- OpenTelemetry's instrumentations of Agno, smolagents and the OpenAI Agents SDK (1.2b0 and 1.3b0, run) tell agents and
+  tools, and no calls; those of DSPy, LangChain and Portkey no embeddings: instrument the client as well.
+  @opentelemetry/instrumentation-aws-sdk (0.78.0, run) tells no caches of Bedrock's, whose input excludes them: what
+  they cost is missing, and the call an estimate.
 - Responses inside strings only add classes and terms of the price, and only where they agree with the span's own
   input and output.
 """

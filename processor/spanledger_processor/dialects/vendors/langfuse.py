@@ -262,6 +262,7 @@ LANGFUSE = Dialect(
     ),
     notes=(
         "A `span` is a plain step: it is known, and carries no usage.",
+        "Release 3.15 of the Python SDK puts no service tier on its spans: the price is that of the standard tier.",
         "Its SDKs compute no cost: one on the span was reported by the application, or is what OpenRouter charged.",
     ),
 )

@@ -155,5 +155,8 @@ MASTRA = replace(
         agent=("gen_ai.agent.id",),
     ),
     rules=(_names_in_body, _bought),
-    notes=("A `model_step` may hold the provider's whole answer: its usage tells classes that its only call lacks.",),
+    notes=(
+        "A `model_step` may hold the provider's whole answer: its usage tells classes that its only call lacks.",
+        "A request that was refused is one call more, `no_usage`: nothing on its span tells it from an answer.",
+    ),
 )

@@ -441,5 +441,13 @@ OPENINFERENCE = Dialect(
         "LlamaIndex and Haystack: the service tier is not among the parameters that are read: what a call asks for"
         " costs what the standard tier does, without a mark. A stream of LlamaIndex ends its span before the client's"
         " begins, in a trace of its own: it is one more call, `no_usage`. Instrument the client alone.",
+        "Streams of LangChain.js do the same where the client is instrumented as well, and tell no usage themselves.",
+        "Told without usage, and so `no_usage` (run): calls of DSPy, also those that its own cache answered, which no"
+        " key tells; streams of Groq and Portkey, and of OpenAI's library for JavaScript; embeddings of the latter."
+        " Instrument the client as well where it tells more (LiteLLM's for DSPy).",
+        "Not told at all (run): calls of Instructor, whose spans are steps; `generate` of Ollama; embeddings and"
+        " responses of Portkey; generated images. Instrument the client as well.",
+        "AutoGen's calls (AgentChat) have no caches: an estimate, unless the client is instrumented as well. Its"
+        " streams tell no usage unless it was asked for.",
     ),
 )

@@ -357,6 +357,10 @@ OPENLLMETRY = replace(
         " crew uses: where one call below it tells its own usage, those that do not are missing.",
         "LlamaIndex makes no span of its `OpenAI` class, whose calls the client's instrumentation tells, and names no"
         " model where it streams: `no_model`. The answer that it keeps beside its counts has what these lack.",
+        "Agno: an agent's span tells what a run used that does not stream, without caches: an estimate. Streamed runs"
+        " and teams tell nothing (run). Instrument the clients as well.",
+        "JavaScript: streams of OpenAI's chat completions and responses and LlamaIndex' tell no usage, embeddings are"
+        " not told, and caches of OpenAI's and LangChain's calls are not told: an estimate (run).",
         "Streamed Anthropic calls hold the output tokens of the first event twice, a few; no key says how many. With"
         " `create(stream=True)` the span says that it streams, and is an estimate; with `messages.stream()` it"
         " does not.",
