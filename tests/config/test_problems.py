@@ -71,6 +71,13 @@ def test_all_problems_are_told_at_once() -> None:
         ("receivers: {otlp/2: {}}", "receivers.otlp/2", "there is one of each; known here: otlp, enricher"),
         ("processor: {retention: 3d}", "processor.retention", "did you mean state.retention?"),
         ("state: {budgets: []}", "state.budgets", "did you mean processor.budgets?"),
+        ("state: {amount: 1}", "state.amount", "known here: path, max_size_mib, "),
+        ("state: {signals: []}", "state.signals", "known here: path, max_size_mib, "),
+        (
+            "processor: {budgets: [{name: a, amount: 1, period: day, limit: 1}]}",
+            "processor.budgets[0].limit",
+            "known here: name, amount, ",
+        ),
         ("exporters: {prometheus: {}}", "exporters.prometheus", "unknown exporter type"),
         ("exporters: {otlp_gprc/a: {}}", "exporters.otlp_gprc/a", "did you mean otlp_grpc?"),
         ("exporters: {}", "exporters", "at least one"),

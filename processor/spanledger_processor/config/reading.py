@@ -109,19 +109,24 @@ def _unknown(model: type[BaseModel], location: Location) -> str:
     known = list(section.model_fields) if section else []
     if "/" in name and name.partition("/")[0] in known:
         return "unknown key: there is one of each; known here: " + ", ".join(known)
-    elsewhere = [*_paths_of(name, model)]
+    elsewhere = [*_paths_of(name, model)] if len(location) <= _MISPLACED else []
     near = elsewhere if len(elsewhere) == 1 else difflib.get_close_matches(name, known, n=1)
     if near:
         return f"unknown key, did you mean {near[0]}?"
     return f"unknown key; known here: {', '.join(known)}" if known else "unknown key"
 
 
+_MISPLACED = 2
+"""Steps to a key that may stand in a wrong section: further down one of another meaning has the same name."""
+
+
 def _paths_of(name: str, model: type[BaseModel], section: Location = ()) -> Iterator[str]:
-    """Yield the path of each key of a name, wherever it is known."""
+    """Yield the path of each key of a name, in whichever section it is known, but for those of lists and of names."""
     for key, field in model.model_fields.items():
         if key == name:
             yield dotted((*section, key))
-        if (below := model_in(field.annotation)) is not None:
+        below = model_in(field.annotation)
+        if below is not None and typing.get_origin(field.annotation) not in (tuple, Mapping):
             yield from _paths_of(name, below, (*section, key))
 
 
