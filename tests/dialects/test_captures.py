@@ -36,6 +36,7 @@ UNKNOWN: dict[str, dict[str, str]] = {
     "semantic-kernel": {"cache_read": NO_CACHE, "reasoning": NO_REASONING},
     "strands": {"reasoning": NO_REASONING},
     "strands-js": {"cache_write_1h": NO_SPLIT, "reasoning": NO_REASONING},
+    "tanstack": {"cache_write_1h": NO_SPLIT},
     "traceloop": {"cache_write_1h": NO_SPLIT},
     "vercel-ai-sdk-v5": {"cache_read": NO_CACHE, "reasoning": NO_REASONING},
     "vercel-ai-sdk-v7": {"cache_write_1h": NO_SPLIT, "reasoning": NO_REASONING},

@@ -126,6 +126,19 @@ def test_pipecat_copies_the_providers_counts(
     assert (call.dialect, call.usage, call.estimate) == ("pipecat", usage, estimate)
 
 
+@pytest.mark.parametrize(
+    ("scope", "kind"),
+    [("logfire.openai", "other"), ("logfire.anthropic", "other"), ("logfire.openai_agents", "llm")],
+)
+def test_logfire_logs_the_usage_of_streams_of_two_integrations_alone(scope: str, kind: str) -> None:
+    """`record_streaming` of logfire-sdk 5.4.0, which `instrument_llm_provider` calls; a stream of the OpenAI Agents SDK
+    whose usage was not asked for tells 0.
+    """
+    reported = chat(input_tokens=0, output_tokens=0) | {"logfire.span_type": "span"}
+    call = read(span(reported, "Chat completion with {gen_ai.request.model!r}", scope))
+    assert (call.kind, call.usage) == (kind, None)
+
+
 def test_what_mirascope_traces_is_a_call() -> None:
     """`attach_mirascope_response` of mirascope 2.8.2: a span of `ops.trace` has the answer, and no key of the
     convention; one of a function has neither.

@@ -66,6 +66,7 @@ GAPS: dict[str, Gap] = {
     "semantic-kernel/S3": _cache("Semantic Kernel"),
     "strands-js/tools": _reasoning("Strands for JavaScript"),
     "strands/S3": _reasoning("Strands"),
+    "tanstack/anthropic": _split("TanStack AI"),
     "traceloop/S1-anthropic": _split("OpenLLMetry"),
     "traceloop/S1-bedrock": _split("OpenLLMetry"),
     "traceloop/S3-anthropic": _split("OpenLLMetry"),

@@ -23,6 +23,8 @@ from spanledger_processor.dialects.vendors.otel import OTEL, PROPOSED_COST
 from spanledger_processor.model import Call, Kind
 
 _ERROR = 2
+_STREAMS = ("logfire.openai", "logfire.anthropic")
+"""Scopes of `instrument_llm_provider`, which alone logs the usage of a stream when it ends (`record_streaming`)."""
 
 
 def _kind(view: ScopedSpan) -> Kind | None:
@@ -33,6 +35,7 @@ def _streamed(view: ScopedSpan, call: Call) -> None:
     """Make the first of two spans of a streamed request no model call: the usage is on the log span that follows."""
     if (
         call.kind == "llm"
+        and view.scope_name in _STREAMS
         and call.usage is None
         and not call.response_id
         and view.status_code != _ERROR
@@ -110,5 +113,8 @@ LOGFIRE = replace(
     ),
     groups=GroupingKeys(session=("gen_ai.conversation.id", "session_id")),
     rules=(_streamed,),
-    notes=("`session_id` may be scrubbed: a value that begins with `[Scrubbed` is none.",),
+    notes=(
+        "`session_id` may be scrubbed: a value that begins with `[Scrubbed` is none.",
+        "A stream that is let go of before its end may leave no log span: then the call is in no sum.",
+    ),
 )
