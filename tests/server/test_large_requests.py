@@ -115,9 +115,10 @@ class Stage:
 
     ledger: Ledger = field(default_factory=Ledger)
     delivery: Delivery = field(default_factory=Delivery)
+    sets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        config, signer = load(None, [], {"HOME": "/nowhere"}), Signer(b"a key for tests, long enough")
+        config, signer = load(None, self.sets, {"HOME": "/nowhere"}), Signer(b"a key for tests, long enough")
         stages = make_stage(config, signer), make_log_stage(config, signer)
         self.handler = Handler(*stages, LocalLedger(self.ledger), self.delivery, Observer())  # type: ignore[arg-type]
 
@@ -161,6 +162,48 @@ async def test_others_have_their_turn_after_every_slice() -> None:
     await counting
     assert passes >= 2 * (slices - 1)
     assert stage.cost() == pytest.approx(slices * SLICE * COST)
+
+
+def naming(call: Span, session: str) -> Span:
+    """A plain span of the trace of a call, which names its session."""
+    named = chat(trace_id=call.trace_id, name="web")
+    del named.attributes[:]
+    set_attributes(named, {"session.id": session} if session else {})
+    return named
+
+
+async def test_plain_spans_that_come_while_a_large_request_has_the_calls_of_their_traces_name_sessions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also of a trace of which plain spans came before it. By themselves they are of no use to the ledger."""
+    monkeypatch.setattr(slices, "ACCOUNTED_AT_ONCE", 2 * SLICE)
+    stage, calls = Stage(), [chat() for _ in range(8 * SLICE)]
+    await stage.take(request(*(naming(call, "") for call in calls[::2])))
+    taking, sent = asyncio.create_task(stage.take(request(*calls))), list[str]()
+    for number, call in enumerate(reversed(calls)):
+        await asyncio.sleep(0)
+        if taking.done():
+            break
+        sent.append(f"session {number}")
+        await stage.take(request(naming(call, sent[-1])))
+    assert await taking == ACCEPTED
+    await asyncio.gather(*stage.handler._knowing)
+    with stage.ledger.store.snapshot() as reader:
+        rows = queries.sessions(reader, TENANT)
+    assert len(sent) > 4
+    assert {row["id"]: row["calls"] for row in rows if row["id"]} == dict.fromkeys(sent, 1)
+
+
+async def test_plain_spans_that_come_while_the_calls_of_another_tenant_are_accounted_for_name_the_session() -> None:
+    """The tenants of a request are accounted for one after the other."""
+    stage, call = Stage(sets=("processor.tenant.keys=[who]",)), chat()
+    both = request(chat(), resource={"who": "first"}) + request(call, resource={"who": "then"})
+    plain = request(naming(call, "s"), resource={"who": "then"})
+    assert [*await asyncio.gather(stage.take(both), stage.take(plain))] == [ACCEPTED, ACCEPTED]
+    await asyncio.gather(*stage.handler._knowing)
+    with stage.ledger.store.snapshot() as reader:
+        rows = queries.sessions(reader, tenant_hash("then"))
+    assert [(row["id"], row["calls"]) for row in rows if row["spans"]] == [("s", 1)]
 
 
 def of_resources(count: int) -> bytes:

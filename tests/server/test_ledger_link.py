@@ -212,6 +212,25 @@ async def test_workers_know_the_traces_of_each_other(path: str) -> None:
         await other.close()
 
 
+async def test_workers_know_a_trace_of_another_once_it_is_accounted_for(path: str) -> None:
+    """Its plain spans may be accounted for before a part of a large request, which waits for others."""
+    known, accounts = AnnouncedTraces(lambda _: None), Accounts()
+    other = RemoteLedger(path, lambda: {"listening": {}, "metrics": []}, known.add)
+    async with serving(path, accounts), worker(path) as ledger, asyncio.timeout(30):
+        await other.start()
+        await other.account(batch("of the other"))
+        await accounts.entered.get()
+        accounts.gate.clear()
+        asked = asyncio.create_task(ledger.account(batch("a")))
+        await accounts.entered.get()
+        await other.count(b"")  # answered behind what came before
+        assert not len(known)
+        accounts.gate.set()
+        await asked
+        assert await known.take() == [b"trace-a" + TENANT]
+        await other.close()
+
+
 async def test_traces_of_usual_calls_are_announced_without_making_their_calls(path: str) -> None:
     """To make each was near half of the ledger process's work."""
     known, facts = AnnouncedTraces(lambda _: None), usual_calls()

@@ -156,6 +156,8 @@ class Stage:
         trusted: bool,
     ) -> Steps[Reading]:
         reading.headers, reading.names = headers, self._builder.resolver.keys
+        if reading.claim is not None:
+            reading.claim.read = reading.traces
         tenants: dict[str, int] = {}
         groups: list[_Group] = []
         for number, group in enumerate(reading.request.groups):
@@ -368,13 +370,17 @@ class Stage:
 
     def _enter_link(self, reading: Reading, number: int, place: Place, fact: Fact) -> bool:
         """Add the fact of a plain span to a batch, if its trace may have GenAI spans of its tenant. Return whether the
-        span is to be kept: it may be that the trace has those of other tenants alone.
+        span is to be kept: it may be that the trace has those of other tenants alone, or that these are not accounted
+        for yet.
         """
         batch = reading.batches[number]
         if self._known.may_be_of(fact.trace_id, batch.tenant):
             batch.facts.append(fact)
             reading.places[number].append(place)
-        return not self._known.is_of(fact.trace_id, batch.tenant)
+        if not self._known.is_of(fact.trace_id, batch.tenant):
+            return True
+        others = len(self._claims.unsubmitted) > 1  # nearly never: not that of this reading alone
+        return others and self._claims.misses(fact.trace_id + batch.tenant, reading.claim)
 
     def _add_earlier(
         self,
@@ -451,8 +457,9 @@ class Stage:
         return reading
 
     def entered(self, reading: Reading) -> None:
-        """Keep no longer what a reading added of earlier spans: it is accounted for."""
-        for one in reading.earlier:
+        """Keep no longer what a reading added of earlier spans: it is accounted for, but for what came since."""
+        missed = reading.claim.missed if reading.claim is not None else ()
+        for one in reading.earlier.difference(missed):
             self._earlier.forget(one[:_ID_BYTES], one[_ID_BYTES:])
 
 

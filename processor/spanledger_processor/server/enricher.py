@@ -23,6 +23,7 @@ from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.handler import StageObserver
 from spanledger_processor.server.ledger_link import UnansweredError
 from spanledger_processor.server.slices import (
+    are_many,
     in_slices,
     is_large,
     is_large_synthesized,
@@ -149,6 +150,8 @@ class Enricher:
         if reading.claim is not None and reading.claim.awaited:
             await others_ended(reading.claim)
             await in_slices(self._stage.adding_earlier(reading, self._now_ns()))
+        if reading.claim is not None and not are_many(reading.fact_count()):
+            reading.claim.submitted()
         if len(reading.batches) == 1:
             decisions = [await self._account(reading.batches[0])]
         else:

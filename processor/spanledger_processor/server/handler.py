@@ -202,6 +202,7 @@ class Handler:
         self._lock = FairLock()
         self._large: OrderedDict[_LargeKey, _LargeRequest] = OrderedDict()
         """Large requests of traces and logs that are worked on, and those that were accepted lately."""
+        self._knowing: set[asyncio.Task[None]] = set()
         self._unaccounted: set[asyncio.Task[Result]] = set()
         """Those of them that went on without being accounted for: they are, when they come again."""
 
@@ -449,6 +450,8 @@ class Handler:
             request.hold(_LARGE_COPIES * len(reading.request.body) + reading.fact_count() * _FACT_BYTES)
         if self._limits is not None:
             await self._limits.admit_names(request.sender, reading.batches)
+        if reading.claim is not None and not large and len(reading.batches) == 1:
+            reading.claim.submitted()
         if large:
             decisions = [await self._account_large(reading, number) for number in range(len(reading.batches))]
         else:
@@ -485,20 +488,29 @@ class Handler:
             self.entered(reading)
 
     def entered(self, reading: Reading) -> None:
-        """Let go of earlier spans that are part of a reading, once all of its batches are accounted for."""
+        """Let go of earlier spans that are part of a reading, once all of its batches are accounted for, and add those
+        that came for its traces meanwhile.
+        """
         if self._ledger.problem is None:
             self._stage.entered(reading)
         if reading.claim is not None:
             reading.claim.end()
+            if reading.claim.missed:
+                knowing = asyncio.create_task(self._know(reading.claim.missed))
+                self._knowing.add(knowing)
+                knowing.add_done_callback(self._knowing.discard)
 
     async def keep_knowing(self, announced: AnnouncedTraces) -> None:
         """Do as `know` for all traces that are announced."""
         while True:
-            traces = await announced.take()
-            try:
-                await self.know(traces)
-            except Exception:
-                log.exception("plain spans that came before the GenAI spans of their trace could not be accounted for")
+            await self._know(await announced.take())
+
+    async def _know(self, traces: Collection[bytes]) -> None:
+        """Do as `know`, whatever happens."""
+        try:
+            await self.know(traces)
+        except Exception:
+            log.exception("plain spans that came before the GenAI spans of their trace could not be accounted for")
 
     async def account(self, batch: Batch, most: int = ACCOUNTED_AT_ONCE) -> dict[int, Decision]:
         """Return the decisions on a batch once they are committed; without a ledger, those that need none.

@@ -411,8 +411,8 @@ class LedgerServer:
     async def _account(self, worker: _Worker, number: int, payload: bytes) -> None:
         try:
             batch = decode_batch(payload)
-            self._announce_traces(worker, batch)
             ruling = await self._ledger.account(batch)
+            self._announce_traces(worker, batch)
             answer = _framed(number, _RULING, encode_ruling(ruling))
         except StateError as error:
             kind = _TOO_LARGE if isinstance(error, UnitTooLargeError) else _REFUSED
@@ -424,7 +424,7 @@ class LedgerServer:
             worker.writer.write(answer)
 
     def _announce_traces(self, worker: _Worker, batch: Batch) -> None:
-        """Send the other workers the traces that have GenAI spans, each with its tenant: its plain spans are links."""
+        """Send the other workers the traces that have GenAI spans now, each with its tenant: plain ones are links."""
         others = [other for other in self._workers if other is not worker and not other.writer.is_closing()]
         traces = {trace_id + batch.tenant for trace_id in batch.genai_traces()}
         for trace in traces:
