@@ -31,6 +31,7 @@ NO_CONTENT = (
     "flushing OTEL metrics",
     "(main, ",
     "FinishReason.",
+    "chat claude-sonnet-4-5 #",  # a span's name
 )
 """What reads like words and is a library's own, or no GenAI telemetry."""
 NAMES = ("general-purpose",)
