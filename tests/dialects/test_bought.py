@@ -474,6 +474,31 @@ def test_what_langchain_makes_of_a_refusal_is_no_answer(attributes: dict[str, An
     assert read(span(attributes, scope="openinference.instrumentation.other", status_code=2)).answered
 
 
+def test_what_beeai_says_of_an_error_is_no_answer() -> None:
+    """`record_exception` of openinference-instrumentation-beeai 0.1.30: the output is `FrameworkError.explain()`."""
+    explained = OI | {
+        "metadata.class_name": "OpenAIChatModel",
+        "output.value": "ChatModelError(beeai_framework.backend.errors): Chat Model error",
+    }
+    scope = "openinference.instrumentation.beeai"
+    assert not read(span(explained, scope=scope, status_code=2)).answered
+    begun = explained | {"llm.output_messages.0.message.role": "assistant"}
+    assert read(span(begun, scope=scope, status_code=2)).answered
+    assert read(span(explained, scope="openinference.instrumentation.other", status_code=2)).answered
+    event = {"openinference.span.kind": "LLM", "metadata.path": "backend.openai.chat.error"}
+    assert read(span(event, "error", scope)).kind == "other"
+
+
+def test_beeai_tells_caches_in_its_own_usage() -> None:
+    """`ChatModelProcessor` of openinference-instrumentation-beeai 0.1.30; `parse_chat_model_usage` of beeai-framework
+    0.1.85: LiteLLM's counts, whose prompt includes caches.
+    """
+    usage = {"llm.token_count.prompt": 1042, "llm.token_count.completion": 62, "llm.token_count.total": 1104}
+    cached = {"metadata.usage.cached_prompt_tokens": 768, "metadata.usage.cached_creation_tokens": 0}
+    call = read(span(OI | usage | cached, scope="openinference.instrumentation.beeai", version="0.1.85"))
+    assert (call.usage, call.estimate) == (Usage(1042, 62, 768, 0), False)
+
+
 @pytest.mark.parametrize("name", ["First Token Stream Event", "llm.content.completion.chunk"])
 def test_the_first_piece_of_a_stream_shows_that_an_answer_began(name: str) -> None:
     """`_Stream` of openinference-instrumentation-openai 0.1.66; `LLM_CONTENT_COMPLETION_CHUNK` of OpenLLMetry."""

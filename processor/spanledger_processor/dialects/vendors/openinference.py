@@ -30,7 +30,7 @@ from spanledger_processor.dialects.schema import (
 )
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.otel import ENDPOINTS, PROPOSED_COST
-from spanledger_processor.model import Call
+from spanledger_processor.model import CALLS, Call
 
 TOKENS = Tokens(
     input=("llm.token_count.prompt",),
@@ -38,9 +38,10 @@ TOKENS = Tokens(
     total=("llm.token_count.total",),
     cache_read=(
         "llm.token_count.prompt_details.cache_read",
+        "metadata.usage.cached_prompt_tokens",  # BeeAI: `ChatModelUsage`, LiteLLM's counts
         "llm.token_count.prompt_details.cache_input",
     ),
-    cache_write=("llm.token_count.prompt_details.cache_write",),
+    cache_write=("llm.token_count.prompt_details.cache_write", "metadata.usage.cached_creation_tokens"),
     reasoning=("llm.token_count.completion_details.reasoning",),
     parts={
         "input_audio": ("llm.token_count.prompt_details.audio",),
@@ -50,6 +51,7 @@ TOKENS = Tokens(
 
 _JS = "@arizeai/openinference-instrumentation-"
 _COHERE = "openinference.instrumentation.cohere"
+_BEEAI = "openinference.instrumentation.beeai"
 _LITELLM = "openinference.instrumentation.litellm"
 _MOST_MESSAGES = 128
 _MESSAGE = "llm.output_messages.{}.message."
@@ -107,12 +109,20 @@ def _hosted_tools(view: ScopedSpan, call: Call) -> None:
     add_bought(call, sold_by_the_call(found))
 
 
+def _events(view: ScopedSpan, call: Call) -> None:
+    """Make no call of a span that BeeAI's instrumentation makes of an event: it has the kind of the one above it."""
+    if call.usage is None and view.scope_name == _BEEAI and "metadata.class_name" not in view.attributes:
+        call.kind = "other" if call.kind in CALLS else call.kind
+
+
 def _refused(view: ScopedSpan) -> bool:
-    """Return whether the result of a failed call of LangChain's is made of the refusal, or of nothing.
+    """Return whether the result of a failed call of LangChain's or BeeAI's is made of the refusal, or of nothing.
 
     `_generate_response_from_error` of langchain-core 1.8.3: at most a generation without text, whose message has the
-    HTTP status.
+    HTTP status. BeeAI's explains the error (`record_exception`): only messages show that an answer began.
     """
+    if view.scope_name == _BEEAI:
+        return _ROLE.format(0) not in view.attributes
     if not view.scope_name.startswith("openinference.instrumentation.langchain"):
         return False
     return bool(view.attributes.derived("output.value", (b"generations",), _is_of_error))
@@ -435,19 +445,16 @@ OPENINFERENCE = Dialect(
         call_id=("tool_call.id", "tool.id"),
         name_from_span=True,
     ),
-    rules=(_prepared, _without_caches, _stream, _hosted_tools, _billed_by_cohere),
+    rules=(_events, _prepared, _without_caches, _stream, _hosted_tools, _billed_by_cohere),
     groups=GroupingKeys(session=("session.id",), agent=("graph.node.id",), agent_parent=("graph.node.parent_id",)),
     notes=(
         "LlamaIndex and Haystack: the service tier is not among the parameters that are read: what a call asks for"
         " costs what the standard tier does, without a mark. A stream of LlamaIndex ends its span before the client's"
         " begins, in a trace of its own: it is one more call, `no_usage`. Instrument the client alone.",
-        "Streams of LangChain.js do the same where the client is instrumented as well, and tell no usage themselves.",
-        "Told without usage, and so `no_usage` (run): calls of DSPy, also those that its own cache answered, which no"
-        " key tells; streams of Groq and Portkey, and of OpenAI's library for JavaScript; embeddings of the latter."
-        " Instrument the client as well where it tells more (LiteLLM's for DSPy).",
-        "Not told at all (run): calls of Instructor, whose spans are steps; `generate` of Ollama; embeddings and"
-        " responses of Portkey; generated images. Instrument the client as well.",
-        "AutoGen's calls (AgentChat) have no caches: an estimate, unless the client is instrumented as well. Its"
-        " streams tell no usage unless it was asked for.",
+        "Told without usage, `no_usage` (run): calls of DSPy, also those that its own cache answered, which no key"
+        " tells; streams of LangChain.js, Groq, Portkey and OpenAI's library for JavaScript, and its embeddings. Where"
+        " the client is instrumented as well, a stream of LangChain.js is one more call, too.",
+        "Not told at all (run): calls of Instructor, `generate` of Ollama, embeddings and responses of Portkey, images."
+        " AutoGen's (AgentChat) have no caches: an estimate. Instrument the client as well.",
     ),
 )
