@@ -68,7 +68,7 @@ def test_tempo_sums_to_the_truth(name: str, replays: dict[str, Replay], tempo: T
 
     def summed() -> None:
         counts = tempo.metric(f"{priced} | count_over_time()")
-        assert sum(counts.values()) == replay.calls
+        assert sum(counts.values()) == replay.priced
         sums = tempo.metric(f"{priced} | sum_over_time(span.spanledger.cost.usd)")
         assert sum(sums.values()) == pytest.approx(float(replay.cost), rel=1e-12)
 

@@ -40,13 +40,16 @@ _TIMELINE = _Timeline()
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One capture made new: `label` is the resource attribute `replay` of all its spans; `cost` (USD) is the truth."""
+    """One capture made new: `label` is the resource attribute `replay` of all its spans; `cost` (USD) is the truth, and
+    `priced` are those of its `calls` of which usage is told.
+    """
 
     label: str
     requests: tuple[bytes, ...]
     spans: dict[tuple[str, str], Span]
     cost: Decimal
     calls: int
+    priced: int
 
 
 def traced(but: Container[str] = ()) -> dict[str, Capture]:
@@ -74,8 +77,11 @@ def prepare(capture: Capture) -> Replay:
             _move(span, shift, trace_mask, span_mask)
     spans = {identity(span): span for request in requests for span in spans_of(request)}
     calls = reported_calls(capture)
-    cost = sum((call.cost for call in calls), Decimal(0))
-    return Replay(label, tuple(r.SerializeToString() for r in requests), spans, cost, len(calls))
+    costs = [call.cost for call in calls]
+    priced = sum(map(bool, costs))
+    return Replay(
+        label, tuple(r.SerializeToString() for r in requests), spans, sum(costs, Decimal(0)), len(calls), priced
+    )
 
 
 def spans_of(data: ExportTraceServiceRequest | TracesData) -> Iterator[Span]:
